@@ -1,0 +1,14 @@
+// checksum.h: XXH3-64, the checksum of every block and of every structure on disk.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace clouddisk {
+
+std::uint64_t checksum64(std::span<const std::byte> data);
+// Mixes `seed` in: a structure whose checksum covers what is not stored beside it (its own key).
+std::uint64_t checksum64(std::span<const std::byte> data, std::uint64_t seed);
+
+}  // namespace clouddisk

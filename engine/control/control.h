@@ -1,0 +1,63 @@
+// control.h: the one control interface: the cloud's actions by name, with their parameters, carried
+// out on catalog and disks. HTTP, the CLI and SDKs are its clients; this class knows no transport.
+//
+// Thread: the control ring. Actions that change things run one at a time, in order of arrival.
+// Errors: a refusal is a Reply with the cloud's HTTP status and code; nothing changed then.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "engine/base/result.h"
+#include "engine/control/disk_host.h"
+#include "engine/log/replica_set.h"
+#include "engine/ring/ring.h"
+
+namespace clouddisk {
+
+// Orders parameter names without regard to case, as the cloud's libraries need it.
+struct NameLess {
+  using is_transparent = void;
+  bool operator()(std::string_view a, std::string_view b) const;
+};
+// Flat, as on the wire: "DiskId", "Tag.1.Key", "SystemDisk.Size"; includes "Action".
+using Params = std::map<std::string, std::string, NameLess>;
+
+struct Reply {
+  int http_status = 200;
+  std::string body;  // a JSON object with RequestId; errors have Code, Message and HostId too
+};
+
+class Control {
+ public:
+  struct Options {
+    std::string region = "cn-local";
+    std::string zone = "cn-local-a";
+    std::string profile = "2021";  // of the category table
+  };
+
+  // Opens the catalog (the newest copy among the in-sync replicas; the others are brought to it),
+  // makes it when all are new, finishes or undoes what a crash interrupted, and serves every
+  // attached disk.
+  static Task<Result<std::unique_ptr<Control>>> open(Ring& ring, ReplicaSet& replicas,
+                                                     DiskHost& host, Options options);
+  ~Control();
+
+  // Never fails: every error is a Reply.
+  Task<Reply> perform(Params params);
+
+  // Waits for the action under way; later ones answer ServiceUnavailable.
+  Task<void> close();
+
+  // For resync: copies the catalog to a receiving replica; later changes reach it too.
+  Task<Result<void>> copy_catalog_to(unsigned replica);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+  explicit Control(std::unique_ptr<Impl> impl);
+};
+
+}  // namespace clouddisk

@@ -1,0 +1,144 @@
+// replica_set.h: which of the replica folders may be believed (I5, I6). One set a daemon; every
+// disk's log, the catalog and (later) the snapshot repository keep a copy of their files in each
+// folder.
+//
+// Each folder holds a superblock: uuid of the set, own index, generation, members in sync. When a
+// member misses a write, the survivors' superblocks get a new generation without it, durably,
+// before the write is acknowledged. So any two folders of three know the truth, and a single one is
+// never believed unless the operator names it.
+//
+// Thread: drop(), admit() and everything that changes state run on the home ring (they hop there
+// and
+//   back themselves); in_sync_mask() and receiving_mask() are read from any thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "engine/base/units.h"
+#include "engine/ring/ring.h"
+#include "engine/ring/sync.h"
+
+namespace clouddisk {
+
+inline constexpr unsigned kReplicaCount = 3;
+inline constexpr unsigned kWriteQuorum = 2;  // I6
+
+enum class ReplicaState { kInSync, kFailed, kResyncing };
+std::string_view name(ReplicaState state);  // "in-sync", "failed", "resyncing"
+
+struct ReplicaStatus {
+  unsigned index = 0;  // from 0; folders and commands count from 1
+  std::string folder;
+  ReplicaState state = ReplicaState::kFailed;
+  Generation generation;  // the newest one this folder was a member of
+  std::string reason;     // why it is not in sync; empty when it is
+  std::uint64_t resync_done_bytes = 0;
+  std::uint64_t resync_total_bytes = 0;
+};
+
+using SetUuid = std::array<std::uint8_t, 16>;
+using ReplicaMask = std::uint32_t;  // bit i: replica i
+
+struct Superblock {
+  SetUuid set_uuid{};
+  std::uint32_t index = 0;
+  Generation generation;
+  ReplicaMask in_sync = 0;
+};
+inline constexpr std::size_t kSuperblockSize = kBlockSize;
+void encode_superblock(const Superblock& superblock, std::span<std::byte> block);
+// kCorrupt: torn, foreign or damaged; kUnsupported: made by a newer clouddisk.
+Result<Superblock> decode_superblock(std::span<const std::byte> block);
+
+// What is found at start, and what may be done with it: a plain function from superblocks to
+// answer.
+struct FoundReplica {
+  bool reachable = false;  // the folder exists or could be made, and can be written
+  bool empty = false;      // no superblock and nothing else of ours in it
+  std::optional<Superblock> superblock;
+  std::string problem;  // why there is no superblock
+};
+struct SetDecision {
+  bool create = false;  // all folders are new: make a set
+  SetUuid set_uuid{};
+  Generation generation;
+  ReplicaMask in_sync = 0;  // members to start with
+  ReplicaMask rebuild = 0;  // reachable folders to be resynced from the members
+};
+// `trusted_single`: the operator names one replica (from 0) to believe alone.
+Result<SetDecision> decide_set(const std::array<FoundReplica, kReplicaCount>& found,
+                               std::optional<unsigned> trusted_single);
+
+class ReplicaSet {
+ public:
+  struct Options {
+    std::array<std::string, kReplicaCount> folders;
+    std::optional<unsigned> trusted_single;
+  };
+
+  // Reads the superblocks and decides; makes a new set in empty folders. kInvalid, kCorrupt and
+  // kUnsupported come with what to do. Folders left out are marked for rebuild: see to_rebuild().
+  static Task<Result<std::unique_ptr<ReplicaSet>>> open(Ring& home, Options options);
+
+  const std::string& folder(unsigned index) const { return members_[index].folder; }
+  SetUuid set_uuid() const { return set_uuid_; }
+  ReplicaMask in_sync_mask() const { return in_sync_.load(std::memory_order_acquire); }
+  // Replicas that get every new write but are not believed yet.
+  ReplicaMask receiving_mask() const { return receiving_.load(std::memory_order_acquire); }
+  bool can_write() const;  // I6
+  bool single_allowed() const { return single_allowed_; }
+  std::vector<ReplicaStatus> status() const;  // any thread
+  ReplicaMask to_rebuild() const { return rebuild_; }
+
+  // Takes a replica out. Returns once the survivors know durably; an acknowledgement that depends
+  // on it waits for that. Fine if it is out already. A receiving replica just stops receiving. With
+  // fewer than kWriteQuorum survivors nothing is written: no write will be acknowledged (I6).
+  Task<Result<void>> drop(Ring& caller, unsigned index, std::string reason);
+
+  // Resync, step by step, on the home ring: mark as receiving; report progress; admit when
+  // complete.
+  Result<void> begin_receiving(unsigned index);
+  void report_progress(unsigned index, std::uint64_t done_bytes, std::uint64_t total_bytes);
+  // kBusy when it stopped receiving in the meantime. Writes the new generation to every member.
+  Task<Result<void>> admit(unsigned index);
+
+  // Fails members whose folder has vanished or been replaced under us. Call every second or so.
+  Task<void> check_folders();
+
+ private:
+  struct Member {
+    std::string folder;
+    ReplicaState state = ReplicaState::kFailed;
+    Generation generation;
+    std::string reason;
+    std::uint64_t done_bytes = 0;
+    std::uint64_t total_bytes = 0;
+    std::uint64_t inode = 0;  // of the superblock, to notice a replaced folder
+  };
+
+  ReplicaSet(Ring& home, Options options);
+  Task<Result<void>> write_superblock(unsigned index, Generation generation, ReplicaMask in_sync);
+  Task<Result<void>> drop_on_home(unsigned index, std::string reason);
+  void publish();
+
+  Ring& home_;
+  AsyncMutex changing_;
+  std::array<Member, kReplicaCount> members_;
+  SetUuid set_uuid_{};
+  Generation generation_;
+  bool single_allowed_ = false;
+  ReplicaMask rebuild_ = 0;
+  std::atomic<ReplicaMask> in_sync_{0};
+  std::atomic<ReplicaMask> receiving_{0};
+  struct SharedStatus;
+  std::unique_ptr<SharedStatus> shared_;  // a copy of members_ under a mutex, for status()
+};
+
+}  // namespace clouddisk
