@@ -1,0 +1,64 @@
+#include "engine/log/file_cache.h"
+
+namespace clouddisk {
+
+FileCache::FileRef FileCache::find(const std::string& path) {
+  const auto it = entries_.find(path);
+  if (it == entries_.end() || it->second.file == nullptr) return nullptr;
+  used_.splice(used_.begin(), used_, it->second.use);
+  return it->second.file;
+}
+
+Task<Result<FileCache::FileRef>> FileCache::open(std::string path, OpenOptions options) {
+  while (true) {
+    if (FileRef file = find(path)) co_return file;
+    if (entries_.count(path) == 0) break;
+    co_await opened_.wait();  // Somebody else is opening it.
+  }
+  used_.push_front(path);
+  entries_[path] = Entry{nullptr, used_.begin()};
+  auto file = co_await ring_.open(path, options);
+  opened_.wake_all();
+  const auto it = entries_.find(path);
+  if (!file) {
+    if (it != entries_.end()) {
+      used_.erase(it->second.use);
+      entries_.erase(it);
+    }
+    co_return file.error();
+  }
+  auto shared = std::make_shared<File>(std::move(*file));
+  if (it != entries_.end()) it->second.file = shared;  // Else it was forgotten meanwhile.
+  trim();
+  co_return shared;
+}
+
+void FileCache::forget(const std::string& path) {
+  const auto it = entries_.find(path);
+  if (it == entries_.end()) return;
+  used_.erase(it->second.use);
+  entries_.erase(it);
+}
+
+void FileCache::forget_under(const std::string& prefix) {
+  for (auto it = entries_.begin(); it != entries_.end();) {
+    if (it->first.starts_with(prefix)) {
+      used_.erase(it->second.use);
+      it = entries_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+}
+
+void FileCache::trim() {
+  for (auto it = used_.end(); entries_.size() > files_max_ && it != used_.begin();) {
+    --it;
+    const auto entry = entries_.find(*it);
+    if (entry->second.file == nullptr) continue;
+    entries_.erase(entry);
+    it = used_.erase(it);
+  }
+}
+
+}  // namespace clouddisk

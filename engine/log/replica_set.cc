@@ -1,0 +1,343 @@
+#include "engine/log/replica_set.h"
+
+#include <bit>
+#include <mutex>
+#include <random>
+
+#include "engine/base/log.h"
+#include "engine/ring/buffer_pool.h"
+
+namespace clouddisk {
+
+struct ReplicaSet::SharedStatus {
+  std::mutex mutex;
+  std::vector<ReplicaStatus> replicas;
+};
+
+namespace {
+
+std::string superblock_path(const std::string& folder) {
+  return folder + "/superblock";
+}
+
+SetUuid make_uuid() {
+  SetUuid uuid;
+  std::random_device device;
+  for (auto& byte : uuid) byte = static_cast<std::uint8_t>(device());
+  return uuid;
+}
+
+// Two slots, written in turn: a torn write costs the older state at most.
+Task<Result<Superblock>> read_superblock(Ring& ring, const std::string& folder, BufferPool& pool) {
+  OpenOptions options;
+  options.access = Access::kRead;
+  auto file = co_await ring.open(superblock_path(folder), options);
+  if (!file) co_return file.error();
+  Buffer buffer = co_await pool.allocate(2 * kSuperblockSize);
+  const int got = co_await ring.read(*file, 0, buffer.span());
+  if (got < 0) co_return fail_errno(got, "read {}", superblock_path(folder));
+  std::optional<Superblock> best;
+  Error problem = fail(Errc::kCorrupt, "{}: empty", superblock_path(folder));
+  for (std::size_t at = 0; at + kSuperblockSize <= static_cast<std::size_t>(got);
+       at += kSuperblockSize) {
+    auto slot = decode_superblock(buffer.span().subspan(at, kSuperblockSize));
+    if (!slot) {
+      if (slot.error().code == Errc::kUnsupported) co_return slot.error();
+      problem = fail(slot.error(), "{}", superblock_path(folder));
+    } else if (!best || slot->generation > best->generation) {
+      best = *slot;
+    }
+  }
+  if (!best) co_return problem;
+  co_return *best;
+}
+
+Task<Result<FoundReplica>> look(Ring& ring, std::string folder, BufferPool& pool) {
+  FoundReplica found;
+  if (auto made = co_await ring.make_directories(folder); !made) {
+    found.problem = made.error().message;
+    co_return found;
+  }
+  found.reachable = true;
+  auto superblock = co_await read_superblock(ring, folder, pool);
+  if (superblock) {
+    found.superblock = *superblock;
+    co_return found;
+  }
+  if (superblock.error().code == Errc::kUnsupported) co_return superblock.error();
+  found.problem = superblock.error().message;
+  auto names = co_await ring.list(folder);
+  if (!names) {
+    found.reachable = false;
+    found.problem = names.error().message;
+    co_return found;
+  }
+  std::erase(*names, "lost+found");
+  found.empty = names->empty();
+  co_return found;
+}
+
+}  // namespace
+
+ReplicaSet::ReplicaSet(Ring& home, Options options)
+    : home_(home), changing_(home), shared_(std::make_unique<SharedStatus>()) {
+  for (unsigned i = 0; i < kReplicaCount; ++i) members_[i].folder = std::move(options.folders[i]);
+}
+
+Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options options) {
+  const auto trusted = options.trusted_single;
+  std::unique_ptr<ReplicaSet> set(new ReplicaSet(home, std::move(options)));
+  BufferPool pool(home, BufferPool::kLargest);
+  std::array<FoundReplica, kReplicaCount> found;
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    auto one = co_await look(home, set->members_[i].folder, pool);
+    if (!one) co_return fail(one.error(), "replica {}", i + 1);
+    found[i] = *one;
+  }
+  auto decision = decide_set(found, trusted);
+  if (!decision) co_return decision.error();
+  set->set_uuid_ = decision->create ? make_uuid() : decision->set_uuid;
+  set->single_allowed_ = trusted.has_value();
+  set->rebuild_ = decision->rebuild;
+
+  // Every start is a generation of its own, so an older copy of a member put back in its place is
+  // recognised. A member that can't take it is out.
+  ReplicaMask members = decision->in_sync;
+  Generation generation = decision->generation;
+  while (true) {
+    generation = generation.next();
+    ReplicaMask written = 0;
+    for (unsigned i = 0; i < kReplicaCount; ++i) {
+      Member& member = set->members_[i];
+      const bool is_member = (members >> i & 1U) != 0;
+      // Those left out learn that they are, where they can be written.
+      if (!is_member && !found[i].superblock) continue;
+      auto wrote = co_await set->write_superblock(i, generation, members);
+      if (!is_member) continue;
+      if (wrote) {
+        written |= 1U << i;
+      } else {
+        member.reason = wrote.error().message;
+        log(LogLevel::kError, "replicas", "replica {} left out: {}", i + 1, member.reason);
+      }
+    }
+    if (written == members) break;
+    if (written == 0) {
+      co_return fail(Errc::kReplicasLost, "no replica folder can be written: {}",
+                     set->members_[std::countr_zero(members)].reason);
+    }
+    members = written;
+  }
+  set->generation_ = generation;
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    Member& member = set->members_[i];
+    if ((members >> i & 1U) != 0) {
+      member.state = ReplicaState::kInSync;
+      member.generation = generation;
+      member.reason.clear();
+    } else {
+      if (found[i].superblock) member.generation = found[i].superblock->generation;
+      if (member.reason.empty()) {
+        member.reason =
+            found[i].superblock ? "stale: the others went on without it" : found[i].problem;
+      }
+      log(LogLevel::kWarning, "replicas", "replica {} ({}) is not in sync: {}", i + 1,
+          member.folder, member.reason);
+    }
+  }
+  set->publish();
+  co_return set;
+}
+
+bool ReplicaSet::can_write() const {
+  const auto count = static_cast<unsigned>(std::popcount(in_sync_mask()));
+  return count >= kWriteQuorum || (single_allowed_ && count >= 1);
+}
+
+std::vector<ReplicaStatus> ReplicaSet::status() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->replicas;
+}
+
+void ReplicaSet::publish() {
+  ReplicaMask in_sync = 0;
+  ReplicaMask receiving = 0;
+  std::vector<ReplicaStatus> statuses;
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    const Member& member = members_[i];
+    if (member.state == ReplicaState::kInSync) in_sync |= 1U << i;
+    if (member.state == ReplicaState::kResyncing) receiving |= 1U << i;
+    statuses.push_back({i, member.folder, member.state, member.generation, member.reason,
+                        member.done_bytes, member.total_bytes});
+  }
+  in_sync_.store(in_sync, std::memory_order_release);
+  receiving_.store(receiving, std::memory_order_release);
+  const std::lock_guard lock(shared_->mutex);
+  shared_->replicas = std::move(statuses);
+}
+
+Task<Result<void>> ReplicaSet::write_superblock(unsigned index, Generation generation,
+                                                ReplicaMask in_sync) {
+  Member& member = members_[index];
+  const std::string path = superblock_path(member.folder);
+  BufferPool pool(home_, BufferPool::kLargest);
+  Buffer block = co_await pool.allocate(kSuperblockSize);
+  Superblock superblock;
+  superblock.set_uuid = set_uuid_;
+  superblock.index = index;
+  superblock.generation = generation;
+  superblock.in_sync = in_sync;
+  encode_superblock(superblock, block.span());
+
+  OpenOptions options;
+  options.create = true;
+  auto file = co_await home_.open(path, options);
+  if (!file) co_return file.error();
+  const iovec piece{block.data(), block.size()};
+  const std::uint64_t offset = generation.value % 2 * kSuperblockSize;
+  const int wrote = co_await home_.write(*file, offset, std::span(&piece, 1));
+  if (wrote != static_cast<int>(kSuperblockSize)) {
+    co_return fail_errno(wrote < 0 ? wrote : ENOSPC, "write {}", path);
+  }
+  if (const int rc = co_await home_.datasync(*file); rc < 0) {
+    co_return fail_errno(rc, "fdatasync {}", path);
+  }
+  if (member.inode == 0) {  // Perhaps just created: its name must last too.
+    if (auto synced = co_await home_.sync_directory(member.folder); !synced)
+      co_return synced.error();
+    auto info = co_await home_.stat(path);
+    if (!info) co_return info.error();
+    member.inode = info->inode;
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> ReplicaSet::drop(Ring& caller, unsigned index, std::string reason) {
+  CHECK(index < kReplicaCount);
+  const bool elsewhere = &caller != &home_;
+  if (elsewhere) co_await home_.enter();
+  auto result = co_await drop_on_home(index, std::move(reason));
+  if (elsewhere) co_await caller.enter();
+  co_return result;
+}
+
+Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason) {
+  auto guard = co_await changing_.lock();
+  Member& dropped = members_[index];
+  if (dropped.state == ReplicaState::kFailed) co_return Result<void>{};
+  log(LogLevel::kError, "replicas", "replica {} ({}) dropped: {}", index + 1, dropped.folder,
+      reason);
+  const bool was_member = dropped.state == ReplicaState::kInSync;
+  dropped.state = ReplicaState::kFailed;
+  dropped.reason = std::move(reason);
+  dropped.done_bytes = dropped.total_bytes = 0;
+  publish();
+  if (!was_member) co_return Result<void>{};
+
+  while (true) {
+    const ReplicaMask survivors = in_sync_mask();
+    if (!can_write()) {
+      co_return fail(Errc::kReplicasLost, "{} of {} replicas in sync, {} needed to write",
+                     std::popcount(survivors), kReplicaCount, kWriteQuorum);
+    }
+    generation_ = generation_.next();
+    bool all_written = true;
+    for (unsigned i = 0; i < kReplicaCount; ++i) {
+      if ((survivors >> i & 1U) == 0) continue;
+      auto wrote = co_await write_superblock(i, generation_, survivors);
+      if (wrote) {
+        members_[i].generation = generation_;
+        continue;
+      }
+      log(LogLevel::kError, "replicas", "replica {} dropped: {}", i + 1, wrote.error().message);
+      members_[i].state = ReplicaState::kFailed;
+      members_[i].reason = wrote.error().message;
+      all_written = false;
+    }
+    publish();
+    if (all_written) break;
+  }
+  // Let it know that it is out, if it can still be told; nothing depends on it.
+  static_cast<void>(co_await write_superblock(index, generation_, in_sync_mask()));
+  co_return Result<void>{};
+}
+
+Result<void> ReplicaSet::begin_receiving(unsigned index) {
+  if (index >= kReplicaCount) {
+    return fail(Errc::kInvalid, "there are replicas 1 to {}, no {}", kReplicaCount, index + 1);
+  }
+  Member& member = members_[index];
+  if (member.state == ReplicaState::kInSync) {
+    return fail(Errc::kExists, "replica {} is in sync already", index + 1);
+  }
+  if (member.state == ReplicaState::kResyncing) {
+    return fail(Errc::kBusy, "replica {} is resyncing already", index + 1);
+  }
+  member.state = ReplicaState::kResyncing;
+  member.reason = "being brought up to date";
+  member.done_bytes = member.total_bytes = 0;
+  member.inode = 0;  // The folder may be a new one.
+  publish();
+  return {};
+}
+
+void ReplicaSet::report_progress(unsigned index, std::uint64_t done_bytes,
+                                 std::uint64_t total_bytes) {
+  members_[index].done_bytes = done_bytes;
+  members_[index].total_bytes = total_bytes;
+  publish();
+}
+
+Task<Result<void>> ReplicaSet::admit(unsigned index) {
+  auto guard = co_await changing_.lock();
+  Member& joiner = members_[index];
+  if (joiner.state != ReplicaState::kResyncing) {
+    co_return fail(Errc::kBusy, "replica {} stopped receiving: {}", index + 1, joiner.reason);
+  }
+  const ReplicaMask members = in_sync_mask() | 1U << index;
+  generation_ = generation_.next();
+  // The joiner first: a crash in between leaves older members one generation behind, which a start
+  // believes because the newest superblock lists them.
+  if (auto wrote = co_await write_superblock(index, generation_, members); !wrote) {
+    joiner.state = ReplicaState::kFailed;
+    joiner.reason = wrote.error().message;
+    publish();
+    co_return wrote.error();
+  }
+  std::optional<unsigned> failed;
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    if (i == index || (members >> i & 1U) == 0) continue;
+    auto wrote = co_await write_superblock(i, generation_, members);
+    if (wrote) {
+      members_[i].generation = generation_;
+    } else {
+      members_[i].reason = wrote.error().message;
+      failed = i;
+    }
+  }
+  joiner.state = ReplicaState::kInSync;
+  joiner.generation = generation_;
+  joiner.reason.clear();
+  rebuild_ &= ~(1U << index);
+  publish();
+  log(LogLevel::kInfo, "replicas", "replica {} ({}) is in sync, generation {}", index + 1,
+      joiner.folder, generation_.value);
+  guard.unlock();
+  if (failed) co_return co_await drop_on_home(*failed, members_[*failed].reason);
+  co_return Result<void>{};
+}
+
+Task<void> ReplicaSet::check_folders() {
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    if (members_[i].state == ReplicaState::kFailed || members_[i].inode == 0) continue;
+    const std::uint64_t known = members_[i].inode;
+    auto info = co_await home_.stat(superblock_path(members_[i].folder));
+    if (members_[i].state == ReplicaState::kFailed || members_[i].inode != known) continue;
+    if (info && info->inode == known) continue;
+    const std::string reason = info ? "its folder was replaced while in use"
+                                    : "its folder is gone: " + info.error().message;
+    static_cast<void>(co_await drop_on_home(i, reason));
+  }
+}
+
+}  // namespace clouddisk
