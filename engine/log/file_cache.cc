@@ -2,24 +2,25 @@
 
 namespace clouddisk {
 
-FileCache::FileRef FileCache::find(const std::string& path) {
-  const auto it = entries_.find(path);
+FileCache::FileRef FileCache::find(const FileKey& key) {
+  const auto it = entries_.find(key);
   if (it == entries_.end() || it->second.file == nullptr) return nullptr;
   used_.splice(used_.begin(), used_, it->second.use);
   return it->second.file;
 }
 
-Task<Result<FileCache::FileRef>> FileCache::open(std::string path, OpenOptions options) {
+Task<Result<FileCache::FileRef>> FileCache::open(FileKey key, std::string path,
+                                                 OpenOptions options) {
   while (true) {
-    if (FileRef file = find(path)) co_return file;
-    if (entries_.count(path) == 0) break;
+    if (FileRef file = find(key)) co_return file;
+    if (entries_.count(key) == 0) break;
     co_await opened_.wait();  // Somebody else is opening it.
   }
-  used_.push_front(path);
-  entries_[path] = Entry{nullptr, used_.begin()};
+  used_.push_front(key);
+  entries_[key] = Entry{nullptr, used_.begin()};
   auto file = co_await ring_.open(path, options);
   opened_.wake_all();
-  const auto it = entries_.find(path);
+  const auto it = entries_.find(key);
   if (!file) {
     if (it != entries_.end()) {
       used_.erase(it->second.use);
@@ -33,16 +34,16 @@ Task<Result<FileCache::FileRef>> FileCache::open(std::string path, OpenOptions o
   co_return shared;
 }
 
-void FileCache::forget(const std::string& path) {
-  const auto it = entries_.find(path);
+void FileCache::forget(const FileKey& key) {
+  const auto it = entries_.find(key);
   if (it == entries_.end()) return;
   used_.erase(it->second.use);
   entries_.erase(it);
 }
 
-void FileCache::forget_under(const std::string& prefix) {
+void FileCache::forget_owner(std::uint32_t owner) {
   for (auto it = entries_.begin(); it != entries_.end();) {
-    if (it->first.starts_with(prefix)) {
+    if (it->first.owner == owner) {
       used_.erase(it->second.use);
       it = entries_.erase(it);
     } else {

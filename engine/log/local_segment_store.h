@@ -8,6 +8,8 @@
 
 #include <array>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/log/file_cache.h"
@@ -16,7 +18,8 @@
 
 namespace clouddisk {
 
-class LocalSegmentStore final : public SegmentStore {
+class LocalSegmentStore final : public SegmentStore,
+                                public std::enable_shared_from_this<LocalSegmentStore> {
  public:
   struct Options {
     Duration stall_max = std::chrono::seconds(2);  // a copy that takes longer is dropped (I1)
@@ -24,6 +27,7 @@ class LocalSegmentStore final : public SegmentStore {
     unsigned spares_max = 4;  // files kept for reuse, in each folder
   };
 
+  // Owned by a shared_ptr: an operation on a copy that hangs keeps the store alive until it ends.
   LocalSegmentStore(Ring& ring, ReplicaSet& replicas, FileCache& files, std::string disk_id,
                     Options options);
 
@@ -31,7 +35,7 @@ class LocalSegmentStore final : public SegmentStore {
   Task<Result<void>> open();
   // Removes a disk's folders everywhere.
   static Task<Result<void>> remove_disk(Ring& ring, ReplicaSet& replicas, std::string disk_id);
-  // No operation may be under way.
+  // Lets go of the files. No call may be under way.
   void close();
 
   Ring& ring() override { return ring_; }
@@ -39,6 +43,7 @@ class LocalSegmentStore final : public SegmentStore {
   Task<Result<void>> create(SegmentSeq segment, Buffer header) override;
   bool has_space(SegmentSeq segment, std::uint32_t end_block) const override;
   Task<Result<void>> ensure_space(SegmentSeq segment, std::uint32_t end_block) override;
+  void adopt(SegmentSeq segment) override { ++opened(segment).changes; }
   Task<Result<void>> append(SegmentSeq segment, std::uint32_t block,
                             std::shared_ptr<const AppendData> data) override;
   Task<Result<void>> flush() override;
@@ -61,57 +66,68 @@ class LocalSegmentStore final : public SegmentStore {
   Task<Result<void>> flush_copy(unsigned copy);
 
  private:
-  // What a step did on each copy.
+  // One step on several copies at once. Shared, because a copy that stalls reports when it likes.
   struct Outcome {
+    explicit Outcome(Ring& ring) : finished(ring) {}
     ReplicaMask tried = 0;
-    ReplicaMask failed = 0;
-    std::array<std::string, kReplicaCount> reasons;
-    std::array<Errc, kReplicaCount> codes{};
-    std::uint32_t under_way = 0;
-    Signal* finished = nullptr;
+    ReplicaMask succeeded = 0;
+    std::array<std::optional<Error>, kReplicaCount> errors;
+    unsigned under_way = 0;
+    Signal finished;
   };
-  struct OpenSegment {
-    std::uint32_t allocated_blocks = 0;
-    ReplicaMask unflushed = 0;
-    std::uint64_t changes = 0;  // grows with each write, to see whether a flush covered all
-  };
+  using OutcomeRef = std::shared_ptr<Outcome>;
+  using DataRef = std::shared_ptr<const AppendData>;
+  // What to do on one copy. `data` is null for steps without payload.
   using Step = Task<Result<void>> (LocalSegmentStore::*)(unsigned copy, SegmentSeq segment,
-                                                         std::uint32_t block,
-                                                         std::shared_ptr<const AppendData> data);
+                                                         std::uint32_t block, DataRef data);
+  struct OpenSegment {
+    // Copies that had the segment when it was begun. One that joins later gets it from resync,
+    // never from an append that would find no file.
+    ReplicaMask copies = 0;
+    std::uint32_t allocated_blocks = 0;
+    std::uint64_t changes = 0;  // writes since it was opened
+    std::uint64_t flushed = 0;  // of them, covered by a flush
+  };
 
   std::string folder(unsigned copy) const;
   std::string path(unsigned copy, SegmentSeq segment) const;
+  std::string spare_path(unsigned copy, std::uint64_t spare) const;
   ReplicaMask writable() const { return replicas_.in_sync_mask() | replicas_.receiving_mask(); }
-
-  // Runs `step` on every copy that takes writes, at once, for at most stall_max.
-  Task<Outcome> on_copies(ReplicaMask copies, Step step, SegmentSeq segment, std::uint32_t block,
-                          std::shared_ptr<const AppendData> data);
-  Task<void> run_step(std::shared_ptr<Outcome> outcome, std::shared_ptr<Signal> finished,
-                      unsigned copy, Step step, SegmentSeq segment, std::uint32_t block,
-                      std::shared_ptr<const AppendData> data);
-  // Drops what failed; the answer to the caller.
-  Task<Result<void>> settle_outcome(Outcome outcome, const char* what);
-
-  Task<Result<void>> create_on(unsigned copy, SegmentSeq segment, std::uint32_t block,
-                               std::shared_ptr<const AppendData> data);
-  Task<Result<void>> allocate_on(unsigned copy, SegmentSeq segment, std::uint32_t block,
-                                 std::shared_ptr<const AppendData> data);
-  Task<Result<void>> append_on(unsigned copy, SegmentSeq segment, std::uint32_t block,
-                               std::shared_ptr<const AppendData> data);
-  Task<Result<void>> flush_on(unsigned copy, SegmentSeq segment, std::uint32_t block,
-                              std::shared_ptr<const AppendData> data);
+  OpenSegment& opened(SegmentSeq segment);
   Task<Result<FileCache::FileRef>> file(unsigned copy, SegmentSeq segment);
-  Task<void> read_into(std::shared_ptr<Outcome> outcome, std::shared_ptr<Signal> finished,
-                       unsigned copy, SegmentSeq segment, std::uint32_t block, Buffer into);
+
+  // Runs `step` on `copies` at once and waits for at most stall_max.
+  Task<OutcomeRef> on_copies(ReplicaMask copies, Step step, SegmentSeq segment, std::uint32_t block,
+                             DataRef data);
+  static Task<void> run_step(std::shared_ptr<LocalSegmentStore> self, OutcomeRef outcome,
+                             unsigned copy, Step step, SegmentSeq segment, std::uint32_t block,
+                             DataRef data);
+  // Drops the copies that failed and answers whether enough are left.
+  Task<Result<void>> conclude(OutcomeRef outcome);
+  bool full_copies_may_drop(const Outcome& outcome, ReplicaMask full) const;
+
+  Task<Result<void>> create_on(unsigned copy, SegmentSeq segment, std::uint32_t spare,
+                               DataRef data);
+  Task<Result<void>> allocate_on(unsigned copy, SegmentSeq segment, std::uint32_t end,
+                                 DataRef data);
+  Task<Result<void>> append_on(unsigned copy, SegmentSeq segment, std::uint32_t block,
+                               DataRef data);
+  Task<Result<void>> flush_on(unsigned copy, SegmentSeq segment, std::uint32_t block, DataRef data);
+  Task<Result<void>> remove_on(unsigned copy, SegmentSeq segment, std::uint32_t spare,
+                               DataRef data);
+  static Task<void> read_into(std::shared_ptr<LocalSegmentStore> self, OutcomeRef outcome,
+                              unsigned copy, SegmentSeq segment, std::uint32_t block, Buffer into);
 
   Ring& ring_;
   ReplicaSet& replicas_;
   FileCache& files_;
   std::string disk_id_;
   Options options_;
-  std::map<SegmentSeq, OpenSegment> open_;  // segments written since they were last flushed
-  std::map<std::uint64_t, ReplicaMask> spares_;
-  std::uint64_t next_spare_ = 1;
+  std::uint32_t owner_;  // in the file cache
+  std::array<std::uint64_t, kReplicaCount> devices_{};
+  std::map<SegmentSeq, OpenSegment> open_;  // written to of late
+  std::map<std::uint32_t, ReplicaMask> spares_;
+  std::uint32_t next_spare_ = 1;
   std::array<std::uint64_t, kReplicaCount> under_way_{};
   Signal idle_;
 };

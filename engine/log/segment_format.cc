@@ -256,6 +256,15 @@ std::uint32_t footer_blocks_for(std::size_t entries, std::size_t checksums) {
                                                checksums * kChecksumSize + kChecksumSize));
 }
 
+WriteSeq oldest_write(const Footer& footer) {
+  WriteSeq oldest;
+  for (const LogEntry& entry : footer.entries) {
+    if (!has_payload(entry.kind)) continue;
+    if (oldest.value == 0 || entry.write < oldest) oldest = entry.write;
+  }
+  return oldest;
+}
+
 std::uint64_t encode_footer(const Footer& footer, DiskTag disk, std::span<std::byte> into) {
   const std::uint32_t blocks = footer_blocks_for(footer.entries.size(), footer.checksums.size());
   CHECK(into.size() == blocks * kBlockSize);
@@ -324,6 +333,7 @@ void encode_trailer(const Trailer& trailer, DiskTag disk, std::span<std::byte> b
   out.le(std::uint64_t{trailer.footer_block});
   out.le(std::uint64_t{trailer.footer_blocks});
   out.le(trailer.footer_checksum);
+  out.le(trailer.oldest_write.value);
   out.zeros(block.size() - out.position());
   seal_checksum(block);
 }
@@ -343,6 +353,7 @@ Result<Trailer> decode_trailer(std::span<const std::byte> block, DiskTag disk, S
   const auto footer_block = in.le<std::uint64_t>();
   const auto footer_blocks = in.le<std::uint64_t>();
   trailer.footer_checksum = in.le<std::uint64_t>();
+  trailer.oldest_write = WriteSeq(in.le<std::uint64_t>());
   if (trailer.end.segment != segment || trailer.end.block < kFirstBatchBlock ||
       footer_block < trailer.end.block || footer_block > kTrailerBlock || footer_blocks == 0 ||
       footer_blocks > kTrailerBlock - footer_block) {

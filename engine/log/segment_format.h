@@ -132,10 +132,11 @@ struct Trailer {
   std::uint32_t footer_block = 0;
   std::uint32_t footer_blocks = 0;
   std::uint64_t footer_checksum = 0;
+  WriteSeq oldest_write;  // lowest of the entries with payload; 0: there is none
 };
 std::uint32_t footer_blocks_for(std::size_t entries, std::size_t checksums);
-// Room to keep free behind the batches so that the segment can be sealed.
-constexpr std::uint32_t kSealSlackBlocks = 1;  // the trailer
+// The lowest WriteSeq of an entry with payload, 0 without one.
+WriteSeq oldest_write(const Footer& footer);
 std::uint64_t encode_footer(const Footer& footer, DiskTag disk, std::span<std::byte> into);
 Result<Footer> decode_footer(std::span<const std::byte> data, DiskTag disk, const Trailer& trailer);
 void encode_trailer(const Trailer& trailer, DiskTag disk, std::span<std::byte> block);

@@ -1,0 +1,291 @@
+#include "engine/log/log_recovery.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "engine/base/log.h"
+
+namespace clouddisk {
+namespace {
+
+// A damaged descriptor in the middle of the log has its successor within one batch behind it.
+constexpr std::uint32_t kLookAheadBlocks = kBatchPayloadBlocksMax + 2 * kDescriptorBlocksMax;
+
+class Recovery {
+ public:
+  Recovery(SegmentStore& store, BufferPool& pool, DiskTag disk)
+      : store_(store), pool_(pool), disk_(disk) {}
+
+  Task<Result<RecoveredLog>> run(std::optional<LogPosition> from, LogReplay& replay);
+
+ private:
+  bool readable(unsigned copy) const { return (store_.readable() >> copy & 1U) != 0; }
+  Task<Result<void>> read_headers(SegmentSeq first);
+  LogPosition start_without_index() const;
+  const SegmentHeader* successor(const LogPosition& position) const;
+  SegmentReader& reader(SegmentSeq segment);
+  Task<std::optional<Batch>> next_batch(const LogPosition& position);
+  Task<Result<void>> walk(LogPosition position, const LogPosition& from);
+  Task<Result<void>> check_nothing_durable_follows();
+  Task<Result<void>> verify_tail();
+  Task<Result<bool>> equalise(const Batch& batch);
+
+  SegmentStore& store_;
+  BufferPool& pool_;
+  DiskTag disk_;
+  std::map<SegmentSeq, SegmentHeader> headers_;
+  std::vector<SegmentSeq> headless_;
+  std::set<SegmentSeq> reached_;
+  std::optional<SegmentReader> reader_;
+  SegmentSeq reader_segment_;
+
+  std::vector<Batch> batches_;  // from the start of the first segment looked at
+  std::size_t first_replayed_ = 0;
+  LogPosition tail_;
+  LogPosition durable_;
+  RecoveredLog result_;
+};
+
+SegmentReader& Recovery::reader(SegmentSeq segment) {
+  if (!reader_ || reader_segment_ != segment) {
+    reader_.reset();
+    reader_.emplace(store_, pool_, disk_, segment);
+    reader_segment_ = segment;
+  }
+  return *reader_;
+}
+
+Task<Result<void>> Recovery::read_headers(SegmentSeq first) {
+  auto segments = co_await store_.list();
+  if (!segments) co_return segments.error();
+  if (!segments->empty()) result_.newest = segments->back();
+  for (const SegmentSeq segment : *segments) {
+    if (segment < first) continue;
+    auto header = co_await reader(segment).header();
+    if (header) {
+      headers_[segment] = *header;
+    } else if (header.error().code == Errc::kUnsupported ||
+               header.error().code == Errc::kReplicasLost) {
+      co_return header.error();
+    } else {
+      headless_.push_back(segment);
+    }
+  }
+  co_return Result<void>{};
+}
+
+// The newest header knows a point before which everything is durable.
+LogPosition Recovery::start_without_index() const {
+  const SegmentHeader& newest = headers_.rbegin()->second;
+  const auto first = headers_.lower_bound(newest.durable.segment);
+  return first->second.start;
+}
+
+// A later segment that begins exactly here. The latest such one wins: an earlier one was given up.
+const SegmentHeader* Recovery::successor(const LogPosition& position) const {
+  for (auto it = headers_.rbegin(); it != headers_.rend() && it->first > position.segment; ++it) {
+    const LogPosition& start = it->second.start;
+    if (start.next_batch == position.next_batch && start.chain == position.chain) {
+      return &it->second;
+    }
+  }
+  return nullptr;
+}
+
+Task<std::optional<Batch>> Recovery::next_batch(const LogPosition& position) {
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(copy)) continue;
+    auto batch = co_await reader(position.segment).batch(copy, position.block);
+    if (batch && batch->batch == position.next_batch && batch->parent == position.chain) {
+      co_return std::move(*batch);
+    }
+  }
+  co_return std::nullopt;
+}
+
+Task<Result<void>> Recovery::walk(LogPosition position, const LogPosition& from) {
+  bool from_seen = false;
+  reached_.insert(position.segment);
+  while (true) {
+    while (const SegmentHeader* next = successor(position)) {
+      if (durable_.before(next->durable)) durable_ = next->durable;
+      position = next->start;
+      reached_.insert(position.segment);
+    }
+    if (from.next_batch == position.next_batch && from.chain == position.chain) {
+      from_seen = true;
+      first_replayed_ = batches_.size();
+    }
+    auto batch = co_await next_batch(position);
+    if (!batch) break;
+    if (durable_.before(batch->durable)) durable_ = batch->durable;
+    position = batch->end();
+    batches_.push_back(std::move(*batch));
+  }
+  tail_ = position;
+  if (!from_seen) {
+    co_return fail(
+        Errc::kCorrupt,
+        "the log ends before the checkpoint's batch {} in segment {}: it stops at batch {}",
+        from.next_batch.value, from.segment.value, tail_.next_batch.value);
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Recovery::check_nothing_durable_follows() {
+  for (const auto& [segment, header] : headers_) {
+    if (tail_.before(header.durable)) {
+      co_return fail(
+          Errc::kCorrupt,
+          "batch {} in segment {} is unreadable on every replica in sync, though segment {} "
+          "says it was durable: restore a replica that has it",
+          tail_.next_batch.value, tail_.segment.value, segment.value);
+    }
+  }
+  const std::uint32_t last = std::min(kTrailerBlock, tail_.block + kLookAheadBlocks);
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(copy)) continue;
+    for (std::uint32_t block = tail_.block; block < last; ++block) {
+      auto batch = co_await reader(tail_.segment).batch(copy, block);
+      if (batch && tail_.before(batch->durable)) {
+        co_return fail(
+            Errc::kCorrupt,
+            "batch {} in segment {} is unreadable on every replica in sync, though batch {} "
+            "says it was durable: restore a replica that has it",
+            tail_.next_batch.value, tail_.segment.value, batch->batch.value);
+      }
+    }
+  }
+  co_return Result<void>{};
+}
+
+// Makes every in-sync copy hold the batch; false when no copy does.
+Task<Result<bool>> Recovery::equalise(const Batch& batch) {
+  std::optional<unsigned> good;
+  ReplicaMask bad = 0;
+  SegmentReader& segment = reader(batch.segment);
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(copy)) continue;
+    if (co_await segment.holds(copy, batch)) {
+      if (!good) good = copy;
+    } else {
+      bad |= 1U << copy;
+    }
+  }
+  if (!good) co_return false;
+  if (bad == 0) co_return true;
+  auto bytes = co_await segment.bytes(*good, batch);
+  if (!bytes) co_return bytes.error();
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if ((bad >> copy & 1U) == 0 || !readable(copy)) continue;
+    Buffer block = co_await pool_.allocate(kBlockSize);
+    // The file itself may be missing, or still have the header of its former life.
+    auto header_read = co_await store_.read(copy, batch.segment, 0, block);
+    if (!header_read || !decode_header(block.span(), disk_, batch.segment)) {
+      Buffer header = co_await pool_.allocate(kBlockSize);
+      encode_header(headers_.at(batch.segment), header.span());
+      auto restored = co_await store_.restore(copy, batch.segment, header);
+      if (!restored) continue;  // That copy is out now.
+    }
+    static_cast<void>(co_await store_.repair(copy, batch.segment, batch.block, *bytes));
+    ++result_.repaired_batches;
+  }
+  co_return true;
+}
+
+Task<Result<void>> Recovery::verify_tail() {
+  auto first = std::partition_point(batches_.begin(), batches_.end(), [this](const Batch& batch) {
+    return batch.batch < durable_.next_batch;
+  });
+  for (auto it = first; it != batches_.end(); ++it) {
+    auto held = co_await equalise(*it);
+    if (!held) co_return held.error();
+    if (*held) continue;
+    tail_ = LogPosition{it->segment, it->block, it->batch, it->parent};
+    batches_.erase(it, batches_.end());
+    break;
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogReplay& replay) {
+  const SegmentSeq first = from ? from->segment : SegmentSeq(0);
+  if (auto read = co_await read_headers(first); !read) co_return read.error();
+  if (from && from->segment.value != 0 && headers_.count(from->segment) == 0) {
+    co_return fail(Errc::kCorrupt,
+                   "segment {}, where the checkpoint stands, is missing or unreadable",
+                   from->segment.value);
+  }
+  result_.unreachable = headless_;
+  if (headers_.empty()) {
+    result_.next_write = WriteSeq(1);
+    result_.epoch = Epoch(1);
+    co_return std::move(result_);
+  }
+  LogPosition start;
+  if (from && from->segment.value != 0) {
+    start = headers_.at(from->segment).start;
+  } else {
+    start = from ? headers_.begin()->second.start : start_without_index();
+    from = start;
+  }
+  if (auto walked = co_await walk(start, *from); !walked) co_return walked.error();
+  if (auto checked = co_await check_nothing_durable_follows(); !checked) co_return checked.error();
+  if (auto verified = co_await verify_tail(); !verified) co_return verified.error();
+  if (tail_.before(*from)) {
+    co_return fail(Errc::kCorrupt, "batch {} before the checkpoint is damaged on every replica",
+                   tail_.next_batch.value);
+  }
+
+  result_.tail = tail_;
+  result_.replayed_from = *from;
+  result_.next_write = WriteSeq(1);
+  result_.epoch = Epoch(1);
+  result_.contents.segment = tail_.segment;
+  result_.contents.end = tail_;
+  for (std::size_t i = 0; i < batches_.size(); ++i) {
+    const Batch& batch = batches_[i];
+    const bool replayed = i >= first_replayed_;
+    if (batch.segment == tail_.segment) {
+      for (const LogEntry& entry : batch.entries) {
+        result_.contents.entries.push_back(entry);
+        if (!has_payload(entry.kind)) continue;
+        const auto sums = batch.checksums_of(entry);
+        auto& all = result_.contents.checksums;
+        all.insert(all.end(), sums.begin(), sums.end());
+      }
+    }
+    for (const LogEntry& entry : batch.entries) {
+      result_.next_write = std::max(result_.next_write, entry.write.next());
+    }
+    result_.epoch = std::max(result_.epoch, batch.epoch);
+    if (!replayed) continue;
+    replay.apply(batch);
+    ++result_.replayed_batches;
+    auto paused = co_await replay.after_batch(batch.end(), result_.next_write);
+    if (!paused) co_return paused.error();
+  }
+  result_.durable = durable_.before(*from) ? *from : durable_;
+  for (const SegmentSeq segment : reached_) {
+    if (segment >= result_.durable.segment && segment <= tail_.segment) {
+      result_.reached.push_back(segment);
+    }
+  }
+  for (const auto& [segment, header] : headers_) {
+    const bool before_start = segment < start.segment;
+    if (before_start || (reached_.count(segment) != 0 && segment <= tail_.segment)) continue;
+    result_.unreachable.push_back(segment);
+  }
+  co_return std::move(result_);
+}
+
+}  // namespace
+
+Task<Result<RecoveredLog>> recover_log(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                       std::optional<LogPosition> from, LogReplay& replay) {
+  Recovery recovery(store, pool, disk);
+  co_return co_await recovery.run(from, replay);
+}
+
+}  // namespace clouddisk

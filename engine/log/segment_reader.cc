@@ -1,0 +1,149 @@
+#include "engine/log/segment_reader.h"
+
+#include <algorithm>
+
+#include "engine/base/checksum.h"
+
+namespace clouddisk {
+namespace {
+
+bool readable(const SegmentStore& store, unsigned copy) {
+  return (store.readable() >> copy & 1U) != 0;
+}
+
+}  // namespace
+
+Task<Result<std::span<const std::byte>>> SegmentReader::view(unsigned copy, std::uint32_t block,
+                                                             std::uint32_t count) {
+  using View = Result<std::span<const std::byte>>;
+  if (block >= kSegmentBlocks) co_return View(fail(Errc::kCorrupt, "past the end of the segment"));
+  count = std::min(count, kSegmentBlocks - block);
+  Window& window = windows_[copy];
+  if (block < window.first || block + count > window.first + window.count || !window.data) {
+    window.count = 0;
+    const std::uint32_t wanted = std::min(kWindowBlocks, kSegmentBlocks - block);
+    // A new buffer each time: a read that stalled may still write into the old one.
+    window.data = Buffer();
+    Buffer fresh = co_await pool_.allocate(wanted * kBlockSize);
+    if (auto read = co_await store_.read(copy, segment_, block, fresh); !read) {
+      co_return View(read.error());
+    }
+    window.data = std::move(fresh);
+    window.first = block;
+    window.count = wanted;
+  }
+  co_return View(
+      window.data.span().subspan((block - window.first) * kBlockSize, count * kBlockSize));
+}
+
+Task<Result<SegmentHeader>> SegmentReader::header() {
+  Error problem = fail(Errc::kReplicasLost, "segment {}: no replica to read", segment_.value);
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(store_, copy)) continue;
+    auto block = co_await view(copy, 0, 1);
+    if (!block) {
+      problem = block.error();
+      continue;
+    }
+    auto header = decode_header(*block, disk_, segment_);
+    if (header || header.error().code == Errc::kUnsupported) co_return header;
+    problem = header.error();
+  }
+  co_return problem;
+}
+
+Task<Result<Batch>> SegmentReader::batch(unsigned copy, std::uint32_t block) {
+  auto data = co_await view(copy, block, kDescriptorBlocksMax);
+  if (!data) co_return data.error();
+  std::uint32_t needed = 0;
+  co_return decode_descriptor(*data, disk_, segment_, block, &needed);
+}
+
+Task<bool> SegmentReader::holds(unsigned copy, const Batch& expected) {
+  auto found = co_await batch(copy, expected.block);
+  if (!found || found->chain != expected.chain) co_return false;
+  auto payload = co_await view(copy, expected.payload_start(), expected.payload_blocks);
+  if (expected.payload_blocks == 0) co_return true;
+  if (!payload) co_return false;
+  for (std::uint32_t i = 0; i < expected.payload_blocks; ++i) {
+    if (checksum64(payload->subspan(i * kBlockSize, kBlockSize)) != expected.checksums[i]) {
+      co_return false;
+    }
+  }
+  co_return true;
+}
+
+Task<Result<Buffer>> SegmentReader::bytes(unsigned copy, const Batch& batch) {
+  const std::uint32_t count = batch.end_block() - batch.block;
+  auto data = co_await view(copy, batch.block, count);
+  if (!data) co_return data.error();
+  const Window& window = windows_[copy];
+  co_return window.data.slice((batch.block - window.first) * kBlockSize, count * kBlockSize);
+}
+
+namespace {
+
+Task<Result<Footer>> read_footer(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                 SegmentSeq segment, unsigned copy) {
+  Buffer block = co_await pool.allocate(kBlockSize);
+  if (auto read = co_await store.read(copy, segment, kTrailerBlock, block); !read) {
+    co_return read.error();
+  }
+  auto trailer = decode_trailer(block.span(), disk, segment);
+  if (!trailer) co_return trailer.error();
+  // Almost always one piece; a segment of nothing but trims can have a footer of many.
+  std::vector<std::byte> body(std::size_t{trailer->footer_blocks} * kBlockSize);
+  constexpr std::uint32_t kPiece = BufferPool::kLargest / kBlockSize;
+  for (std::uint32_t at = 0; at < trailer->footer_blocks; at += kPiece) {
+    const std::uint32_t count = std::min(kPiece, trailer->footer_blocks - at);
+    Buffer piece = co_await pool.allocate(count * kBlockSize);
+    if (auto read = co_await store.read(copy, segment, trailer->footer_block + at, piece); !read) {
+      co_return read.error();
+    }
+    std::copy(piece.span().begin(), piece.span().end(), body.begin() + at * kBlockSize);
+  }
+  co_return decode_footer(body, disk, *trailer);
+}
+
+}  // namespace
+
+Task<Result<Footer>> read_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                   SegmentSeq segment, std::optional<BatchSeq> cut) {
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(store, copy)) continue;
+    auto footer = co_await read_footer(store, pool, disk, segment, copy);
+    if (footer || footer.error().code == Errc::kUnsupported) co_return footer;
+  }
+  SegmentReader reader(store, pool, disk, segment);
+  auto header = co_await reader.header();
+  if (!header) co_return header.error();
+  Footer contents;
+  contents.segment = segment;
+  LogPosition position = header->start;
+  while (!cut || position.next_batch < *cut) {
+    std::optional<Batch> next;
+    for (unsigned copy = 0; copy < kReplicaCount && !next; ++copy) {
+      if (!readable(store, copy)) continue;
+      auto batch = co_await reader.batch(copy, position.block);
+      if (batch && batch->batch == position.next_batch && batch->parent == position.chain) {
+        next = std::move(*batch);
+      }
+    }
+    if (!next) break;
+    for (const LogEntry& entry : next->entries) {
+      contents.entries.push_back(entry);
+      if (!has_payload(entry.kind)) continue;
+      const auto checksums = next->checksums_of(entry);
+      contents.checksums.insert(contents.checksums.end(), checksums.begin(), checksums.end());
+    }
+    position = next->end();
+  }
+  if (cut && position.next_batch != *cut) {
+    co_return fail(Errc::kCorrupt, "segment {}: batch {} is unreadable on every replica",
+                   segment.value, position.next_batch.value);
+  }
+  contents.end = position;
+  co_return contents;
+}
+
+}  // namespace clouddisk

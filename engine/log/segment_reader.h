@@ -1,0 +1,55 @@
+// segment_reader.h: reads back what a segment holds, from whichever copy is intact.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "engine/log/segment_format.h"
+#include "engine/log/segment_store.h"
+
+namespace clouddisk {
+
+// A window over one segment, one buffer a copy, so that a walk over small batches reads the device
+// in large pieces. Thread: the disk's ring. One call at a time.
+class SegmentReader {
+ public:
+  static constexpr std::uint32_t kWindowBlocks = 2_MiB / kBlockSize;
+  static_assert(kWindowBlocks >= kBatchPayloadBlocksMax + kDescriptorBlocksMax);
+
+  SegmentReader(SegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment)
+      : store_(store), pool_(pool), disk_(disk), segment_(segment) {}
+
+  // The header, from the first copy that has a valid one. kCorrupt: none has (a segment that was
+  // prepared but never begun looks like that too).
+  Task<Result<SegmentHeader>> header();
+  // The batch that starts at `block` on one copy; its payload is not looked at.
+  Task<Result<Batch>> batch(unsigned copy, std::uint32_t block);
+  // Whether that copy holds exactly this batch, payload included.
+  Task<bool> holds(unsigned copy, const Batch& batch);
+  // The bytes of the batch, descriptor and payload, on a copy that holds() it.
+  Task<Result<Buffer>> bytes(unsigned copy, const Batch& batch);
+
+ private:
+  struct Window {
+    Buffer data;
+    std::uint32_t first = 0;
+    std::uint32_t count = 0;
+  };
+  // `count` blocks from `block`, or as many as the segment has from there.
+  Task<Result<std::span<const std::byte>>> view(unsigned copy, std::uint32_t block,
+                                                std::uint32_t count);
+
+  SegmentStore& store_;
+  BufferPool& pool_;
+  DiskTag disk_;
+  SegmentSeq segment_;
+  std::array<Window, kReplicaCount> windows_;
+};
+
+// Everything a segment that is no longer written to holds: from its footer, or, when it was never
+// sealed (a crash came between), batch by batch up to where the next segment begins (`cut`).
+Task<Result<Footer>> read_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                   SegmentSeq segment, std::optional<BatchSeq> cut);
+
+}  // namespace clouddisk
