@@ -1,0 +1,98 @@
+#include "engine/qos/limited_device.h"
+
+namespace clouddisk {
+namespace {
+
+std::uint64_t nanoseconds(Duration duration) {
+  return static_cast<std::uint64_t>(duration.count());
+}
+
+}  // namespace
+
+LimitedDevice::LimitedDevice(BlockDevice& below, DiskLimits limits)
+    : below_(below), gate_(below.ring(), limits) {}
+
+// Waits for the limits; answers when the request was let go.
+Task<TimePoint> LimitedDevice::enter(IoCost cost) {
+  const Duration waited = co_await gate_.pass(cost);
+  counters_.throttled_nanoseconds += nanoseconds(waited);
+  co_return ring().now();
+}
+
+Task<void> LimitedDevice::emulate_latency(TimePoint admitted) {
+  if (nominal_latency_ > Duration::zero() && ring().now() < admitted + nominal_latency_) {
+    co_await ring().sleep_until(admitted + nominal_latency_);
+  }
+}
+
+Task<Result<Buffer>> LimitedDevice::read(std::uint64_t offset, std::uint32_t length) {
+  const TimePoint arrived = ring().now();
+  const IoCost cost{1, length};
+  const TimePoint admitted = co_await enter(cost);
+  auto result = co_await below_.read(offset, length);
+  co_await emulate_latency(admitted);
+  ++counters_.reads;
+  counters_.read_nanoseconds += nanoseconds(ring().now() - arrived);
+  if (result) {
+    counters_.read_bytes += length;
+  } else {
+    ++counters_.errors;
+  }
+  co_return result;
+}
+
+Task<Result<void>> LimitedDevice::write(std::uint64_t offset, Buffer data, bool fua) {
+  const TimePoint arrived = ring().now();
+  const std::uint64_t length = data.size();
+  const IoCost cost{1, length};
+  const TimePoint admitted = co_await enter(cost);
+  auto result = co_await below_.write(offset, std::move(data), fua);
+  co_await emulate_latency(admitted);
+  ++counters_.writes;
+  counters_.write_nanoseconds += nanoseconds(ring().now() - arrived);
+  if (result) {
+    counters_.written_bytes += length;
+  } else {
+    ++counters_.errors;
+  }
+  co_return result;
+}
+
+Task<Result<void>> LimitedDevice::flush() {
+  const TimePoint arrived = ring().now();
+  auto result = co_await below_.flush();
+  ++counters_.flushes;
+  counters_.flush_nanoseconds += nanoseconds(ring().now() - arrived);
+  if (!result) ++counters_.errors;
+  co_return result;
+}
+
+Task<Result<void>> LimitedDevice::trim(std::uint64_t offset, std::uint64_t length, bool fua) {
+  const IoCost cost{1, 0};
+  co_await enter(cost);
+  auto result = co_await below_.trim(offset, length, fua);
+  ++counters_.trims;
+  if (!result) ++counters_.errors;
+  co_return result;
+}
+
+Task<Result<void>> LimitedDevice::write_zeroes(std::uint64_t offset, std::uint64_t length,
+                                               ZeroOptions options) {
+  const IoCost cost{1, 0};
+  co_await enter(cost);
+  auto result = co_await below_.write_zeroes(offset, length, options);
+  ++counters_.trims;
+  if (!result) ++counters_.errors;
+  co_return result;
+}
+
+Task<Result<std::vector<Extent>>> LimitedDevice::extents(std::uint64_t offset, std::uint64_t length,
+                                                         std::uint32_t extents_max) {
+  return below_.extents(offset, length, extents_max);
+}
+
+Task<Result<void>> LimitedDevice::prefetch(std::uint64_t offset, std::uint64_t length) {
+  return below_.prefetch(offset, length);
+}
+
+}  // namespace clouddisk

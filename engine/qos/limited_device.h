@@ -1,0 +1,70 @@
+// limited_device.h: a BlockDevice that gives another one's service within limits, and counts it.
+//
+// Thread: the device's ring. Ownership: borrows the device below, which outlives this one. Nothing
+//   is under way when it is destroyed.
+// Costs: read and write: one operation and their bytes. Trim and write-zeroes: one operation.
+//   Flush, extents and prefetch: free. Counted times are what the client sees, waiting included.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/disk/block_device.h"
+#include "engine/qos/throttle.h"
+
+namespace clouddisk {
+
+// Sums since the device was made.
+struct DeviceCounters {
+  std::uint64_t reads = 0;
+  std::uint64_t writes = 0;
+  std::uint64_t flushes = 0;
+  std::uint64_t trims = 0;  // write-zeroes too
+  std::uint64_t read_bytes = 0;
+  std::uint64_t written_bytes = 0;
+  std::uint64_t errors = 0;
+  std::uint64_t read_nanoseconds = 0;
+  std::uint64_t write_nanoseconds = 0;
+  std::uint64_t flush_nanoseconds = 0;
+  std::uint64_t throttled_nanoseconds = 0;
+};
+
+class LimitedDevice final : public BlockDevice {
+ public:
+  LimitedDevice(BlockDevice& below, DiskLimits limits);
+
+  Ring& ring() override { return below_.ring(); }
+  BufferPool& buffers() override { return below_.buffers(); }
+  std::uint64_t size_bytes() const override { return below_.size_bytes(); }
+  bool read_only() const override { return below_.read_only(); }
+
+  Task<Result<Buffer>> read(std::uint64_t offset, std::uint32_t length) override;
+  Task<Result<void>> write(std::uint64_t offset, Buffer data, bool fua) override;
+  Task<Result<void>> flush() override;
+  Task<Result<void>> trim(std::uint64_t offset, std::uint64_t length, bool fua) override;
+  Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t length,
+                                  ZeroOptions options) override;
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length,
+                                            std::uint32_t extents_max) override;
+  Task<Result<void>> prefetch(std::uint64_t offset, std::uint64_t length) override;
+
+  const DiskLimits& limits() const { return gate_.limits(); }
+  // At once, for requests that wait as well. DiskLimits{} lets everyone go: do that before closing.
+  void set_limits(DiskLimits limits) { gate_.set_limits(limits); }
+  // Reads and writes take at least this long from when they were let go; zero, the default: as
+  // long as they take.
+  void set_nominal_latency(Duration latency) { nominal_latency_ = latency; }
+
+  const DeviceCounters& counters() const { return counters_; }
+
+ private:
+  Task<TimePoint> enter(IoCost cost);
+  Task<void> emulate_latency(TimePoint admitted);
+
+  BlockDevice& below_;
+  ThrottleGate gate_;
+  Duration nominal_latency_{0};
+  DeviceCounters counters_;
+};
+
+}  // namespace clouddisk

@@ -1,0 +1,103 @@
+// throttle.h: the limits of one disk: a bucket of operations and a bucket of bytes, one budget for
+// reads and writes together, first come first served.
+//
+// Throttle decides, with time as an argument; ThrottleGate lets coroutines wait for the decision.
+//
+// Accuracy: over any second the disk gives its limit within 1 %, counted to the whole request. An
+// idle disk saves up kBurst at the most. Requests that wait are released in the order of arrival by
+// one timer for all of them, at most once in kWakeInterval; each is booked at the moment it was
+// due, not at the moment the timer fired, so lateness of up to kCatchUp costs nothing.
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+
+#include "engine/base/units.h"
+#include "engine/qos/limits.h"
+#include "engine/qos/token_bucket.h"
+#include "engine/ring/ring.h"
+
+namespace clouddisk {
+
+// What a request costs. FLUSH costs nothing; a trim or zero is one operation and no bytes.
+struct IoCost {
+  std::uint64_t operations = 1;
+  std::uint64_t bytes = 0;
+};
+
+class Throttle {
+ public:
+  static constexpr Duration kBurst = std::chrono::milliseconds(2);
+  // Later than this, a waiting request is booked as if it had just become due: a stalled process
+  // must not be followed by a flood. Twice this and the burst stay below 1 % of a second.
+  static constexpr Duration kCatchUp = std::chrono::milliseconds(4);
+
+  Throttle(DiskLimits limits, TimePoint now);
+
+  const DiskLimits& limits() const { return limits_; }
+  bool unlimited() const { return limits_.iops == 0 && limits_.bytes_per_second == 0; }
+  // When the request at the head of the queue may go; at or before now means at once.
+  TimePoint earliest(IoCost cost) const;
+  // Lets the head go, if it may: books it and says true.
+  bool admit(IoCost cost, TimePoint now, TimePoint arrived);
+  // From `now` on, for those that wait as well.
+  void set_limits(DiskLimits limits, TimePoint now);
+
+ private:
+  DiskLimits limits_;
+  TokenBucket operations_;
+  TokenBucket bytes_;
+};
+
+// Thread: one ring's. Nobody waits when it is destroyed.
+class ThrottleGate {
+ public:
+  static constexpr Duration kWakeInterval = std::chrono::microseconds(500);
+
+  ThrottleGate(Ring& ring, DiskLimits limits);
+  ~ThrottleGate();
+  ThrottleGate(const ThrottleGate&) = delete;
+  ThrottleGate& operator=(const ThrottleGate&) = delete;
+
+  class Pass {
+   public:
+    Pass(ThrottleGate& gate, IoCost cost) : gate_(gate), cost_(cost) {}
+    bool await_ready();
+    void await_suspend(std::coroutine_handle<> handle);
+    // How long the request waited.
+    Duration await_resume() const { return waited_; }
+
+   private:
+    friend class ThrottleGate;
+    ThrottleGate& gate_;
+    IoCost cost_;
+    TimePoint arrived_;
+    Duration waited_{0};
+    std::coroutine_handle<> handle_;
+    Pass* next_ = nullptr;
+  };
+  // co_await returns when the request may go, with the time it waited. Without limits, or with
+  // credit left, it does not suspend.
+  Pass pass(IoCost cost) { return Pass(*this, cost); }
+
+  const DiskLimits& limits() const { return throttle_.limits(); }
+  // At once, for those that wait as well. No limits lets everyone go.
+  void set_limits(DiskLimits limits);
+  bool has_waiters() const { return first_ != nullptr; }
+
+ private:
+  Task<void> release_waiters();
+  TimePoint next_wake() const;
+  void release_due();
+
+  Ring& ring_;
+  Throttle throttle_;
+  Pass* first_ = nullptr;
+  Pass* last_ = nullptr;
+  Completion timer_;
+  bool releasing_ = false;  // release_waiters() is alive
+  bool asleep_ = false;     // and waits for timer_
+  TimePoint last_wake_ = TimePoint::min();
+};
+
+}  // namespace clouddisk
