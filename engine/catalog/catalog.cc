@@ -1,0 +1,86 @@
+#include "engine/catalog/catalog.h"
+
+#include <algorithm>
+
+namespace clouddisk {
+
+Task<Result<std::unique_ptr<Catalog>>> Catalog::open(Ring& ring, ReplicaSet& replicas,
+                                                     CatalogStore::Options options) {
+  auto store = co_await CatalogStore::open(ring, replicas, options);
+  if (!store) co_return store.error();
+  auto catalog = std::make_unique<Catalog>();
+  catalog->store_ = std::move(*store);
+  for (const auto& [key, json] : catalog->store_->records()) {
+    if (auto taken = catalog->take(key, json); !taken) {
+      co_return fail(taken.error(), "catalog record {}", key);
+    }
+  }
+  co_return catalog;
+}
+
+// Files a record under its kind. Kinds that this program does not know are kept as they are.
+Result<void> Catalog::take(const std::string& key, const std::string& json) {
+  if (key.starts_with(kDiskKeys)) {
+    auto disk = disk_from_json(json);
+    if (!disk) return disk.error();
+    disks_.insert_or_assign(key.substr(kDiskKeys.size()), std::move(*disk));
+  } else if (key.starts_with(kInstanceKeys)) {
+    auto instance = instance_from_json(json);
+    if (!instance) return instance.error();
+    instances_.insert_or_assign(key.substr(kInstanceKeys.size()), std::move(*instance));
+  } else if (key.starts_with(kTokenKeys)) {
+    auto token = token_from_json(json);
+    if (!token) return token.error();
+    tokens_.insert_or_assign(key, std::move(*token));
+  }
+  return {};
+}
+
+const DiskRecord* Catalog::find_disk(std::string_view id) const {
+  const auto at = disks_.find(id);
+  return at != disks_.end() ? &at->second : nullptr;
+}
+
+const InstanceRecord* Catalog::find_instance(std::string_view id) const {
+  const auto at = instances_.find(id);
+  return at != instances_.end() ? &at->second : nullptr;
+}
+
+const TokenRecord* Catalog::find_token(std::string_view action, std::string_view token) const {
+  const auto at =
+      tokens_.find(std::string(kTokenKeys) + std::string(action) + "/" + std::string(token));
+  return at != tokens_.end() ? &at->second : nullptr;
+}
+
+std::vector<const DiskRecord*> Catalog::disks_of(std::string_view instance_id) const {
+  std::vector<const DiskRecord*> disks;
+  for (const auto& [id, disk] : disks_) {
+    if (disk.instance_id == instance_id) disks.push_back(&disk);
+  }
+  std::sort(disks.begin(), disks.end(), [](const DiskRecord* a, const DiskRecord* b) {
+    return a->device != b->device ? a->device < b->device : a->id < b->id;
+  });
+  return disks;
+}
+
+Task<Result<void>> Catalog::commit(CatalogChange change) {
+  if (change.empty()) co_return Result<void>{};
+  const CatalogStore::Change entries = change.entries_;
+  auto committed = co_await store_->commit(std::move(change.entries_));
+  if (!committed) co_return committed;
+  for (const auto& [key, json] : entries) {
+    if (json) {
+      const auto taken = take(key, *json);
+      CHECK(taken.has_value());  // We have just made it.
+    } else if (key.starts_with(kDiskKeys)) {
+      disks_.erase(key.substr(kDiskKeys.size()));
+    } else if (key.starts_with(kInstanceKeys)) {
+      instances_.erase(key.substr(kInstanceKeys.size()));
+    } else {
+      tokens_.erase(key);
+    }
+  }
+  co_return committed;
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,66 @@
+// catalog.h: disks, instances and client tokens by id, kept in every replica (catalog_store.h).
+//
+// Thread: one ring's. Views and pointers stay valid until the next commit.
+// Errors: a commit that fails changed nothing.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/catalog/catalog_store.h"
+#include "engine/catalog/records.h"
+
+namespace clouddisk {
+
+// What one transaction does.
+class CatalogChange {
+ public:
+  void put(const DiskRecord& disk) { entries_[key_of(disk)] = to_json(disk); }
+  void put(const InstanceRecord& instance) { entries_[key_of(instance)] = to_json(instance); }
+  void put(const TokenRecord& token) { entries_[key_of(token)] = to_json(token); }
+  template <class Record>
+  void erase(const Record& record) {
+    entries_[key_of(record)] = std::nullopt;
+  }
+  bool empty() const { return entries_.empty(); }
+
+ private:
+  friend class Catalog;
+  CatalogStore::Change entries_;
+};
+
+class Catalog {
+ public:
+  template <class Record>
+  using ById = std::map<std::string, Record, std::less<>>;
+
+  static Task<Result<std::unique_ptr<Catalog>>> open(Ring& ring, ReplicaSet& replicas,
+                                                     CatalogStore::Options options);
+
+  const ById<DiskRecord>& disks() const { return disks_; }
+  const ById<InstanceRecord>& instances() const { return instances_; }
+  const ById<TokenRecord>& tokens() const { return tokens_; }  // by key
+  // Null when there is none.
+  const DiskRecord* find_disk(std::string_view id) const;
+  const InstanceRecord* find_instance(std::string_view id) const;
+  const TokenRecord* find_token(std::string_view action, std::string_view token) const;
+  // Disks attached to the instance, or on the way there or away, by device name.
+  std::vector<const DiskRecord*> disks_of(std::string_view instance_id) const;
+
+  Task<Result<void>> commit(CatalogChange change);
+  Task<Result<void>> copy_to(unsigned replica) { return store_->copy_to(replica); }
+  std::uint64_t commit_number() const { return store_->commit_number(); }
+
+ private:
+  Result<void> take(const std::string& key, const std::string& json);
+
+  std::unique_ptr<CatalogStore> store_;
+  ById<DiskRecord> disks_;
+  ById<InstanceRecord> instances_;
+  ById<TokenRecord> tokens_;
+};
+
+}  // namespace clouddisk

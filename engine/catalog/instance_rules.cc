@@ -1,0 +1,77 @@
+#include "engine/catalog/instance_rules.h"
+
+#include <fmt/format.h>
+
+#include "engine/catalog/ids.h"
+
+namespace clouddisk {
+namespace {
+
+Refusal wrong_status(const InstanceRecord& instance, std::string_view wanted) {
+  return {403, "IncorrectInstanceStatus",
+          fmt::format("Instance {} is {}, not {}.", instance.id, name(instance.status), wanted)};
+}
+
+}  // namespace
+
+Verdict region_must_exist(std::string_view region, std::string_view ours) {
+  if (region == ours) return std::nullopt;
+  return Refusal{404, "InvalidRegionId.NotFound",
+                 fmt::format("There is no region '{}' here; this one is {}.", region, ours)};
+}
+
+Verdict zone_must_exist(std::string_view zone, std::string_view ours) {
+  if (zone == ours) return std::nullopt;
+  return Refusal{404, "InvalidZoneId.NotFound",
+                 fmt::format("There is no zone '{}' here; this one is {}.", zone, ours)};
+}
+
+Verdict instance_must_be_stopped_to_start(const InstanceRecord& instance) {
+  if (instance.status == InstanceStatus::kStopped) return std::nullopt;
+  return wrong_status(instance, "Stopped");
+}
+
+Verdict instance_must_be_running_to_stop(const InstanceRecord& instance) {
+  if (instance.status == InstanceStatus::kRunning) return std::nullopt;
+  return wrong_status(instance, "Running");
+}
+
+Verdict instance_must_be_running_to_reboot(const InstanceRecord& instance) {
+  if (instance.status == InstanceStatus::kRunning) return std::nullopt;
+  return wrong_status(instance, "Running");
+}
+
+Verdict instance_must_be_stopped_to_delete(const InstanceRecord& instance, bool force) {
+  if (instance.status == InstanceStatus::kStopped) return std::nullopt;
+  if (force && instance.status == InstanceStatus::kRunning) return std::nullopt;
+  return wrong_status(instance, "Stopped: stop it, or use Force=true");
+}
+
+Verdict instance_must_not_be_protected(const InstanceRecord& instance) {
+  if (!instance.deletion_protection) return std::nullopt;
+  return Refusal{403, "InvalidOperation.DeletionProtection",
+                 fmt::format("Instance {} is protected against deletion.", instance.id)};
+}
+
+Verdict instance_must_not_be_the_host(const InstanceRecord& instance) {
+  if (instance.id != kLocalInstanceId) return std::nullopt;
+  return Refusal{403, "OperationDenied",
+                 fmt::format("{} is the daemon's own host and can't be released.", instance.id)};
+}
+
+Verdict charge_type_must_be_known(std::string_view charge_type) {
+  if (charge_type == "PostPaid" || charge_type == "PrePaid") return std::nullopt;
+  return Refusal{404, "InvalidInstanceChargeType.NotFound",
+                 fmt::format("'{}' is no charge type: PostPaid or PrePaid.", charge_type)};
+}
+
+Verdict amount_must_be_possible(std::uint64_t amount, std::uint64_t min_amount) {
+  if (amount >= 1 && amount <= kInstancesPerRequestMax && min_amount >= 1 && min_amount <= amount) {
+    return std::nullopt;
+  }
+  return Refusal{400, "InvalidParameter.Amount",
+                 fmt::format("Amount {} and MinAmount {}: 1 to {}, and MinAmount not above Amount.",
+                             amount, min_amount, kInstancesPerRequestMax)};
+}
+
+}  // namespace clouddisk

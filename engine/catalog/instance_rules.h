@@ -1,0 +1,35 @@
+// instance_rules.h: the cloud's rules for instances, regions and zones. Each is one named pure
+// function with the cloud's code and HTTP status.
+#pragma once
+
+#include <string_view>
+
+#include "engine/catalog/records.h"
+#include "engine/catalog/refusal.h"
+
+namespace clouddisk {
+
+inline constexpr std::uint64_t kInstancesPerRequestMax = 100;
+
+// InvalidRegionId.NotFound (404).
+Verdict region_must_exist(std::string_view region, std::string_view ours);
+// InvalidZoneId.NotFound (404).
+Verdict zone_must_exist(std::string_view zone, std::string_view ours);
+
+// IncorrectInstanceStatus (403).
+Verdict instance_must_be_stopped_to_start(const InstanceRecord& instance);
+Verdict instance_must_be_running_to_stop(const InstanceRecord& instance);
+Verdict instance_must_be_running_to_reboot(const InstanceRecord& instance);
+// Running is fine with `force`.
+Verdict instance_must_be_stopped_to_delete(const InstanceRecord& instance, bool force);
+// InvalidOperation.DeletionProtection (403).
+Verdict instance_must_not_be_protected(const InstanceRecord& instance);
+// OperationDenied (403): the daemon's own host stays.
+Verdict instance_must_not_be_the_host(const InstanceRecord& instance);
+
+// PostPaid or PrePaid: InvalidInstanceChargeType.NotFound (404).
+Verdict charge_type_must_be_known(std::string_view charge_type);
+// InvalidParameter.Amount (400).
+Verdict amount_must_be_possible(std::uint64_t amount, std::uint64_t min_amount);
+
+}  // namespace clouddisk
