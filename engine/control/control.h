@@ -36,6 +36,10 @@ class Control {
     std::string region = "cn-local";
     std::string zone = "cn-local-a";
     std::string profile = "2021";  // of the category table
+    // How long a disk keeps its category and level after a change; the cloud has seven days. Zero:
+    // no wait.
+    Duration spec_cooling{0};
+    std::uint64_t seed = 0;  // of ids and request ids; 0: the system's randomness
   };
 
   // Opens the catalog (the newest copy among the in-sync replicas; the others are brought to it),

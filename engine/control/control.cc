@@ -1,0 +1,236 @@
+#include "engine/control/control.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <random>
+
+#include "engine/base/log.h"
+#include "engine/catalog/ids.h"
+#include "engine/catalog/instance_rules.h"
+#include "engine/catalog/name_rules.h"
+#include "engine/control/action_names.h"
+#include "engine/control/control_impl.h"
+#include "engine/control/disk_spec.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr Duration kTokenLife = std::chrono::hours(24);
+constexpr std::size_t kTokensMax = 10'000;
+constexpr std::size_t kParametersMax = 2'000;
+
+std::uint64_t seed_from_system() {
+  std::random_device device;
+  return std::uint64_t{device()} << 32 | device();
+}
+
+}  // namespace
+
+Control::Impl::Impl(Ring& ring_in, ReplicaSet& replicas_in, DiskHost& host_in, Options options_in,
+                    Profile profile_in)
+    : ring(ring_in),
+      replicas(replicas_in),
+      host(host_in),
+      options(std::move(options_in)),
+      profile(profile_in),
+      random(options.seed != 0 ? options.seed : seed_from_system()),
+      changing(ring_in),
+      performing(ring_in) {}
+
+const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
+  static constexpr std::array kActions = {
+      Entry{"CreateDisk", &Impl::create_disk, true, true},
+      Entry{"DescribeDisks", &Impl::describe_disks},
+      Entry{"AttachDisk", &Impl::attach_disk, true},
+      Entry{"DetachDisk", &Impl::detach_disk, true},
+      Entry{"DeleteDisk", &Impl::delete_disk, true},
+      Entry{"ResizeDisk", &Impl::resize_disk, true, true},
+      Entry{"ModifyDiskSpec", &Impl::modify_disk_spec, true},
+      Entry{"ModifyDiskAttribute", &Impl::modify_disk_attribute, true},
+      Entry{"CreateInstance", &Impl::create_instance, true, true},
+      Entry{"RunInstances", &Impl::run_instances, true, true},
+      Entry{"DescribeInstances", &Impl::describe_instances},
+      Entry{"DescribeInstanceStatus", &Impl::describe_instance_status},
+      Entry{"StartInstance", &Impl::start_instance, true},
+      Entry{"StopInstance", &Impl::stop_instance, true},
+      Entry{"RebootInstance", &Impl::reboot_instance, true},
+      Entry{"DeleteInstance", &Impl::delete_instance, true},
+      Entry{"DescribeRegions", &Impl::describe_regions},
+      Entry{"DescribeZones", &Impl::describe_zones},
+      Entry{"DescribeReplicas", &Impl::describe_replicas},
+      Entry{"ResyncReplica", &Impl::resync_replica, true},
+      Entry{"DescribeCategories", &Impl::describe_categories},
+      Entry{"DescribeDiskStats", &Impl::describe_disk_stats},
+      Entry{"DescribeDiskExport", &Impl::describe_disk_export},
+  };
+  const NameLess less;
+  for (const Entry& entry : kActions) {
+    if (!less(entry.name, name) && !less(name, entry.name)) return &entry;
+  }
+  return nullptr;
+}
+
+Control::Control(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Control::~Control() = default;
+
+Task<Result<std::unique_ptr<Control>>> Control::open(Ring& ring, ReplicaSet& replicas,
+                                                     DiskHost& host, Options options) {
+  const auto profile = parse_profile(options.profile);
+  if (!profile) co_return profile.error();
+  auto impl = std::make_unique<Impl>(ring, replicas, host, std::move(options), *profile);
+  const CatalogStore::Options store_options;
+  auto catalog = co_await Catalog::open(ring, replicas, store_options);
+  if (!catalog) co_return fail(catalog.error(), "open the catalog");
+  impl->catalog = std::move(*catalog);
+  if (auto made = co_await impl->ensure_local_instance(); !made) co_return made.error();
+  co_await impl->settle();
+  co_await impl->serve_all();
+  co_return std::unique_ptr<Control>(new Control(std::move(impl)));
+}
+
+Task<Reply> Control::perform(Params params) {
+  Impl& impl = *impl_;
+  ControlRequest request(std::move(params));
+  impl.performing.add();
+  const Outcome outcome = co_await impl.dispatch(request);
+  Reply reply = to_reply(outcome, make_request_id(impl.random));
+  impl.performing.done();
+  co_return reply;
+}
+
+Task<void> Control::close() {
+  impl_->closing = true;
+  co_await impl_->performing.wait();
+}
+
+Task<Result<void>> Control::copy_catalog_to(unsigned replica) {
+  co_return co_await impl_->catalog->copy_to(replica);
+}
+
+Verdict Control::Impl::check_common(const ControlRequest& request) const {
+  if (closing) return Refusal{503, "ServiceUnavailable", "The daemon is shutting down."};
+  if (request.params.size() > kParametersMax) {
+    return Refusal{
+        400, "InvalidParameter",
+        fmt::format("{} parameters, {} at the most.", request.params.size(), kParametersMax)};
+  }
+  for (const auto& [name, value] : request.params) {
+    if (!is_utf8(name) || !is_utf8(value)) {
+      return Refusal{400, "InvalidParameter", "A parameter is not valid UTF-8."};
+    }
+  }
+  const std::string version = request.reader.text("Version", kApiVersion);
+  if (version != kApiVersion) {
+    return Refusal{400, "InvalidVersion",
+                   fmt::format("Version '{}' is not {}.", version, kApiVersion)};
+  }
+  return std::nullopt;
+}
+
+Verdict Control::Impl::check_region_and_zone(ControlRequest& request) const {
+  const std::string region = request.reader.text("RegionId", options.region);
+  if (auto broken = region_must_exist(region, options.region)) return broken;
+  return zone_must_exist(request.reader.text("ZoneId", options.zone), options.zone);
+}
+
+Task<Outcome> Control::Impl::dispatch(ControlRequest& request) {
+  if (auto broken = check_common(request)) co_return *broken;
+  const std::string action = request.reader.required("Action");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const Entry* entry = find_action(action);
+  if (entry == nullptr && cloud_has_action(action)) {
+    co_return Refusal{400, "UnsupportedOperation",
+                      fmt::format("The cloud has the action {}; clouddisk has not.", action)};
+  }
+  if (entry == nullptr) {
+    co_return Refusal{404, "InvalidAction.NotFound",
+                      fmt::format("There is no action '{}'.", action)};
+  }
+  if (auto broken = check_region_and_zone(request)) co_return *broken;
+  request.dry_run = request.reader.boolean("DryRun", false);
+  if (request.reader.problem()) co_return *request.reader.problem();
+  if (entry->changes) co_return co_await run_change(*entry, request);
+  if (request.dry_run) {
+    co_return Refusal{400, "DryRunOperation", "The request would have succeeded."};
+  }
+  co_return co_await (this->*entry->run)(request);
+}
+
+Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& request) {
+  const auto token = request.reader.optional_text("ClientToken");
+  if (token && entry.keeps_token) {
+    if (auto broken = client_token_must_be_valid(*token)) co_return *broken;
+  }
+  auto guard = co_await changing.lock();
+  if (unsettled) co_await settle();
+  if (token && entry.keeps_token && !request.dry_run) {
+    const std::uint64_t checksum = parameters_checksum(request.params);
+    const TokenRecord* known = catalog->find_token(entry.name, *token);
+    if (known != nullptr && now() - known->created < kTokenLife) {
+      if (known->parameters_checksum != checksum) {
+        co_return Refusal{403, "IdempotentParameterMismatch",
+                          "The ClientToken was used with other parameters."};
+      }
+      co_return Outcome(Json::parse(known->reply_json, nullptr, false));
+    }
+    TokenRecord record;
+    record.action = entry.name;
+    record.token = *token;
+    record.parameters_checksum = checksum;
+    request.token = std::move(record);
+  }
+  co_return co_await (this->*entry.run)(request);
+}
+
+std::string Control::Impl::new_id(std::string_view prefix) {
+  while (true) {
+    std::string id = make_id(prefix, options.region, random);
+    if (catalog->find_disk(id) == nullptr && catalog->find_instance(id) == nullptr) return id;
+  }
+}
+
+DiskSettings Control::Impl::settings_of(const DiskRecord& disk) const {
+  DiskSettings settings;
+  settings.id = disk.id;
+  settings.size_bytes = disk.visible_bytes();
+  settings.limits = limits_of(disk, profile);
+  return settings;
+}
+
+bool Control::Impl::is_served(const DiskRecord& disk) const {
+  const InstanceRecord* instance = catalog->find_instance(disk.instance_id);
+  return disk.status == DiskStatus::kInUse && instance != nullptr &&
+         instance->status == InstanceStatus::kRunning;
+}
+
+Task<Verdict> Control::Impl::commit(CatalogChange change) {
+  auto committed = co_await catalog->commit(std::move(change));
+  if (!committed) co_return Verdict(refusal_of(committed.error()));
+  co_return Verdict();
+}
+
+Task<Outcome> Control::Impl::commit_and_answer(CatalogChange change, ControlRequest& request,
+                                               Json answer) {
+  if (request.token) {
+    TokenRecord token = *request.token;
+    token.reply_json = answer.dump();
+    token.created = now();
+    prune_tokens(change);
+    change.put(token);
+  }
+  if (auto failed = co_await commit(std::move(change))) co_return *failed;
+  co_return Outcome(std::move(answer));
+}
+
+void Control::Impl::prune_tokens(CatalogChange& change) const {
+  const TokenRecord* oldest = nullptr;
+  for (const auto& [key, token] : catalog->tokens()) {
+    if (now() - token.created >= kTokenLife) change.erase(token);
+    if (oldest == nullptr || token.created < oldest->created) oldest = &token;
+  }
+  if (oldest != nullptr && catalog->tokens().size() >= kTokensMax) change.erase(*oldest);
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,134 @@
+// control_impl.h: inside of Control: its state and the actions, one method each. The table that
+// names them is in control.cc.
+//
+// The order of every change: the catalog says what is about to be (Creating, Attaching, …), the
+// storage follows, the catalog says that it is. A crash between any two steps leaves a state from
+// which settle() finishes or undoes the change.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/random.h"
+#include "engine/catalog/catalog.h"
+#include "engine/control/control.h"
+#include "engine/control/outcome.h"
+#include "engine/control/params.h"
+#include "engine/qos/category.h"
+#include "engine/ring/sync.h"
+
+namespace clouddisk {
+
+struct ControlRequest {
+  explicit ControlRequest(Params given) : params(std::move(given)), reader(params) {}
+  ControlRequest(const ControlRequest&) = delete;
+
+  const Params params;
+  ParamReader reader;
+  bool dry_run = false;
+  std::optional<TokenRecord> token;  // to be kept with the answer, in the last commit
+};
+
+struct Control::Impl {
+  Impl(Ring& ring_in, ReplicaSet& replicas_in, DiskHost& host_in, Options options_in,
+       Profile profile_in);
+
+  Ring& ring;
+  ReplicaSet& replicas;
+  DiskHost& host;
+  const Options options;
+  const Profile profile;
+  Random random;
+  std::unique_ptr<Catalog> catalog;
+  AsyncMutex changing;  // held by an action that changes something
+  WaitGroup performing;
+  bool closing = false;
+  bool unsettled = false;  // a change could be neither finished nor undone; settle() tries again
+
+  using Action = Task<Outcome> (Impl::*)(ControlRequest&);
+  struct Entry {
+    std::string_view name;
+    Action run;
+    bool changes = false;  // one at a time
+    bool keeps_token = false;
+  };
+  static const Entry* find_action(std::string_view name);
+
+  // --- control.cc ---
+  Task<Outcome> dispatch(ControlRequest& request);
+  Task<Outcome> run_change(const Entry& entry, ControlRequest& request);
+  Verdict check_common(const ControlRequest& request) const;
+  Verdict check_region_and_zone(ControlRequest& request) const;
+  std::string new_id(std::string_view prefix);
+  WallTime now() const { return ring.wall_now(); }
+  DiskSettings settings_of(const DiskRecord& disk) const;
+  bool is_served(const DiskRecord& disk) const;
+  // Commits; an error becomes the refusal to answer.
+  Task<Verdict> commit(CatalogChange change);
+  // Commits the last step together with the token, if the request has one.
+  Task<Outcome> commit_and_answer(CatalogChange change, ControlRequest& request, Json answer);
+  void prune_tokens(CatalogChange& change) const;
+
+  // --- settle.cc ---
+  // Finishes or undoes what a crash or a failure interrupted.
+  Task<void> settle();
+  Task<bool> remove_storage(std::string id);
+  // Exports every attached disk of a running instance.
+  Task<void> serve_all();
+  Task<Result<void>> ensure_local_instance();
+
+  // --- disk_actions.cc ---
+  Task<Outcome> create_disk(ControlRequest& request);
+  Task<Outcome> attach_disk(ControlRequest& request);
+  Task<Outcome> detach_disk(ControlRequest& request);
+  Task<Outcome> delete_disk(ControlRequest& request);
+  Task<Outcome> resize_disk(ControlRequest& request);
+  Task<Outcome> modify_disk_spec(ControlRequest& request);
+  Task<Outcome> modify_disk_attribute(ControlRequest& request);
+  // The steps, for disks that satisfy the rules.
+  Task<Verdict> make_storage(std::vector<DiskRecord> disks);
+  Task<Outcome> apply_or_restore(DiskRecord before, DiskRecord after, ControlRequest& request,
+                                 Json answer);
+  Verdict find_disk(std::string_view id, const DiskRecord*& disk) const;
+  Verdict find_instance(std::string_view id, const InstanceRecord*& instance) const;
+
+  // --- instance_actions.cc ---
+  Task<Outcome> create_instance(ControlRequest& request);
+  Task<Outcome> run_instances(ControlRequest& request);
+  Task<Outcome> start_instance(ControlRequest& request);
+  Task<Outcome> stop_instance(ControlRequest& request);
+  Task<Outcome> reboot_instance(ControlRequest& request);
+  Task<Outcome> delete_instance(ControlRequest& request);
+  struct NewInstance {
+    InstanceRecord instance;
+    std::vector<DiskRecord> disks;
+  };
+  // Everything but the ids, which each instance of a request gets anew.
+  Verdict plan_instance(ControlRequest& request, NewInstance& plan);
+  void give_ids(NewInstance& plan);
+  Task<Outcome> build_instances(std::vector<NewInstance> plans, InstanceStatus final_status,
+                                ControlRequest& request, Json answer);
+  Task<Verdict> start(std::string id);
+  Task<Verdict> stop(std::string id);
+  Task<Verdict> set_status(InstanceRecord instance, InstanceStatus status);
+
+  // --- describe_actions.cc ---
+  Task<Outcome> describe_disks(ControlRequest& request);
+  Task<Outcome> describe_instances(ControlRequest& request);
+  Task<Outcome> describe_instance_status(ControlRequest& request);
+  Task<Outcome> describe_regions(ControlRequest& request);
+  Task<Outcome> describe_zones(ControlRequest& request);
+  Json disk_view(const DiskRecord& disk) const;
+  Json instance_view(const InstanceRecord& instance) const;
+
+  // --- local_actions.cc: ours, not the cloud's ---
+  Task<Outcome> describe_replicas(ControlRequest& request);
+  Task<Outcome> resync_replica(ControlRequest& request);
+  Task<Outcome> describe_categories(ControlRequest& request);
+  Task<Outcome> describe_disk_stats(ControlRequest& request);
+  Task<Outcome> describe_disk_export(ControlRequest& request);
+};
+
+}  // namespace clouddisk

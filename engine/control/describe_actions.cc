@@ -1,0 +1,472 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "engine/catalog/disk_rules.h"
+#include "engine/control/control_impl.h"
+#include "engine/control/disk_spec.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr std::uint64_t kPageSizeDefault = 10;
+constexpr std::uint64_t kPageSizeMax = 100;
+constexpr std::uint64_t kMaxResultsMax = 500;
+constexpr std::size_t kIdsMax = 100;
+constexpr std::size_t kTokenSizeMax = 200;
+
+// '*' stands for any text, as the cloud's name filters have it.
+bool matches(std::string_view pattern, std::string_view text) {
+  const std::size_t star = pattern.find('*');
+  if (star == std::string_view::npos) return pattern == text;
+  if (!text.starts_with(pattern.substr(0, star))) return false;
+  const std::string_view rest = pattern.substr(star + 1);
+  if (rest.find('*') == std::string_view::npos) {
+    return text.size() >= star + rest.size() && text.ends_with(rest);
+  }
+  for (std::size_t at = star; at <= text.size(); ++at) {
+    if (matches(rest, text.substr(at))) return true;
+  }
+  return false;
+}
+
+Json tags_view(const std::vector<Tag>& tags) {
+  Json list = Json::array();
+  for (const Tag& tag : tags) list.push_back({{"TagKey", tag.key}, {"TagValue", tag.value}});
+  return {{"Tag", std::move(list)}};
+}
+
+bool has_tags(const std::vector<Tag>& tags, const std::vector<Tag>& wanted) {
+  return std::all_of(wanted.begin(), wanted.end(), [&](const Tag& want) {
+    return std::any_of(tags.begin(), tags.end(), [&](const Tag& tag) {
+      return tag.key == want.key && (want.value.empty() || tag.value == want.value);
+    });
+  });
+}
+
+// A NextToken names the last thing shown, in hexadecimal; what was created or deleted meanwhile
+// does not disturb it.
+std::string to_token(WallTime created, std::string_view id) {
+  std::string token;
+  for (const char c : fmt::format("{:020}{}", created.time_since_epoch().count(), id)) {
+    token += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  }
+  return token;
+}
+struct Place {
+  WallTime created;
+  std::string id;
+};
+std::optional<Place> from_token(std::string_view token) {
+  constexpr std::size_t kDigits = 20;
+  if (token.size() % 2 != 0 || token.size() <= 2 * kDigits || token.size() > kTokenSizeMax) {
+    return std::nullopt;
+  }
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string text;
+  for (std::size_t i = 0; i < token.size(); i += 2) {
+    const std::size_t high = kHex.find(token[i]);
+    const std::size_t low = kHex.find(token[i + 1]);
+    if (high == std::string_view::npos || low == std::string_view::npos) return std::nullopt;
+    text += static_cast<char>(high << 4 | low);
+  }
+  Place place;
+  std::int64_t nanoseconds = 0;
+  for (std::size_t i = 0; i < kDigits; ++i) {
+    if (text[i] < '0' || text[i] > '9' || nanoseconds > (INT64_MAX - 9) / 10) return std::nullopt;
+    nanoseconds = nanoseconds * 10 + (text[i] - '0');
+  }
+  place.created = WallTime(Duration(nanoseconds));
+  place.id = text.substr(kDigits);
+  return place;
+}
+
+// Newest first; among those of one moment by id.
+bool before(WallTime created_a, std::string_view id_a, WallTime created_b, std::string_view id_b) {
+  return created_a != created_b ? created_a > created_b : id_a < id_b;
+}
+
+// Takes one page out of the records found and adds it to the answer, with the members that tell
+// about pages.
+template <class Record>
+Verdict page(std::vector<const Record*> found, ParamReader& reader, Json& answer,
+             const std::function<Json(const Record&)>& view, Json& into) {
+  std::sort(found.begin(), found.end(), [](const Record* a, const Record* b) {
+    return before(a->created, a->id, b->created, b->id);
+  });
+  answer["TotalCount"] = found.size();
+  const bool by_token = reader.has("NextToken") || reader.has("MaxResults");
+  const std::uint64_t number = reader.number("PageNumber", 1);
+  const std::uint64_t size = reader.number("PageSize", kPageSizeDefault);
+  const std::uint64_t results = reader.number("MaxResults", kPageSizeDefault);
+  if (reader.problem()) return reader.problem();
+  if (number < 1 || size < 1 || size > kPageSizeMax) {
+    return Refusal{400, "InvalidParameter",
+                   fmt::format("PageNumber {} starts at 1, PageSize {} is 1 to {}.", number, size,
+                               kPageSizeMax)};
+  }
+  if (results < 1 || results > kMaxResultsMax) {
+    return Refusal{400, "InvalidParameter",
+                   fmt::format("MaxResults {} is none of 1 to {}.", results, kMaxResultsMax)};
+  }
+  std::size_t begin = 0;
+  std::size_t count = size;
+  if (by_token) {
+    count = results;
+    if (auto token = reader.optional_text("NextToken")) {
+      const auto place = from_token(*token);
+      if (!place) return Refusal{400, "InvalidParameter", "NextToken is none of ours."};
+      while (begin < found.size() &&
+             !before(place->created, place->id, found[begin]->created, found[begin]->id)) {
+        ++begin;
+      }
+    }
+  } else {
+    begin = number - 1 < found.size() ? (number - 1) * size : found.size();
+    begin = std::min(begin, found.size());
+  }
+  const std::size_t end = std::min(found.size(), begin + count);
+  for (std::size_t i = begin; i < end; ++i) into.push_back(view(*found[i]));
+  answer["PageNumber"] = number;
+  answer["PageSize"] = by_token ? results : size;
+  const bool more = by_token && end < found.size();
+  answer["NextToken"] = more ? to_token(found[end - 1]->created, found[end - 1]->id) : "";
+  return std::nullopt;
+}
+
+struct TimeRange {
+  WallTime from = WallTime::min();
+  WallTime to = WallTime::max();
+};
+
+// Filter.N.Key: CreationStartTime and CreationEndTime.
+Verdict read_filters(const ParamReader& reader, TimeRange& created) {
+  for (const Params& filter : reader.structures("Filter")) {
+    const ParamReader members(filter);
+    const std::string key = members.text("Key");
+    if (key.empty()) continue;
+    if (key != "CreationStartTime" && key != "CreationEndTime") {
+      return Refusal{404, "InvalidFilterKey.NotFound",
+                     fmt::format("'{}' is none of CreationStartTime, CreationEndTime.", key)};
+    }
+    const auto time = parse_iso_time(members.text("Value"));
+    if (!time) {
+      return Refusal{404, "InvalidFilterValue",
+                     fmt::format("'{}' is no time like 2026-01-01T00:00Z.", members.text("Value"))};
+    }
+    (key == "CreationStartTime" ? created.from : created.to) = *time;
+  }
+  return std::nullopt;
+}
+
+struct DiskFilter {
+  std::optional<std::vector<std::string>> ids;
+  std::optional<std::string> instance_id, disk_name, category, resource_group;
+  std::optional<DiskStatus> status;
+  std::optional<bool> system, delete_with_instance, portable, prepaid, delete_auto, enable_auto;
+  bool nothing = false;  // asks for what no disk here is
+  std::vector<Tag> tags;
+  TimeRange created;
+
+  bool accepts(const DiskRecord& disk) const {
+    if (nothing || disk.status == DiskStatus::kDeleting) return false;
+    if (ids && std::find(ids->begin(), ids->end(), disk.id) == ids->end()) return false;
+    if (instance_id && disk.instance_id != *instance_id) return false;
+    if (disk_name && !matches(*disk_name, disk.disk_name)) return false;
+    if (category && disk.category != *category) return false;
+    if (resource_group && disk.resource_group != *resource_group) return false;
+    if (status && disk.status != *status) return false;
+    if (system && disk.system != *system) return false;
+    if (delete_with_instance && disk.delete_with_instance != *delete_with_instance) return false;
+    if (portable && disk.system == *portable) return false;
+    if (prepaid && disk.prepaid != *prepaid) return false;
+    if (delete_auto && disk.delete_auto_snapshot != *delete_auto) return false;
+    if (enable_auto && disk.enable_auto_snapshot != *enable_auto) return false;
+    if (disk.created < created.from || disk.created > created.to) return false;
+    return has_tags(disk.tags, tags);
+  }
+};
+
+// In_use is spelled In_Use in places, also by the cloud.
+std::optional<DiskStatus> filter_status(std::string_view text) {
+  if (text == "In_Use") return DiskStatus::kInUse;
+  const auto status = parse_disk_status(text);
+  if (!status || *status == DiskStatus::kDeleting) return std::nullopt;
+  return *status;
+}
+
+Verdict read_disk_filter(ParamReader& reader, Profile profile, DiskFilter& filter) {
+  filter.ids = reader.json_list("DiskIds", kIdsMax, 403, "InvalidDiskIds.Malformed");
+  filter.instance_id = reader.optional_text("InstanceId");
+  filter.disk_name = reader.optional_text("DiskName");
+  filter.category = reader.optional_text("Category");
+  filter.resource_group = reader.optional_text("ResourceGroupId");
+  filter.delete_with_instance = reader.optional_boolean("DeleteWithInstance");
+  filter.portable = reader.optional_boolean("Portable");
+  filter.delete_auto = reader.optional_boolean("DeleteAutoSnapshot");
+  filter.enable_auto = reader.optional_boolean("EnableAutoSnapshot");
+  filter.tags = reader.tags();
+  // No disk is encrypted, locked, shared, from a snapshot or under a policy.
+  filter.nothing =
+      reader.boolean("Encrypted", false) || reader.has("KMSKeyId") || reader.has("LockReason") ||
+      reader.has("SnapshotId") || reader.has("AutoSnapshotPolicyId") ||
+      reader.boolean("EnableAutomatedSnapshotPolicy", false) ||
+      reader.boolean("EnableShared", false) || reader.text("MultiAttach", "Disabled") != "Disabled";
+  if (reader.problem()) return reader.problem();
+  if (filter.category && *filter.category != "all" && !category_known(profile, *filter.category)) {
+    return Refusal{400, "InvalidCategory.ValueNotSupported",
+                   fmt::format("'{}' is no disk category.", *filter.category)};
+  }
+  if (filter.category == "all") filter.category.reset();
+  if (const auto status = reader.optional_text("Status"); status && *status != "All") {
+    filter.status = filter_status(*status);
+    if (!filter.status) {
+      return Refusal{400, "InvalidStatus.ValueNotSupported",
+                     fmt::format("'{}' is no status of a disk.", *status)};
+    }
+  }
+  const std::string type = reader.text("DiskType", "all");
+  if (type != "all" && type != "system" && type != "data") {
+    return Refusal{400, "InvalidDiskType.ValueNotSupported",
+                   fmt::format("DiskType is system, data or all, not '{}'.", type)};
+  }
+  if (type != "all") filter.system = type == "system";
+  const auto charge_type = reader.optional_text("DiskChargeType");
+  if (charge_type && *charge_type != "PrePaid" && *charge_type != "PostPaid") {
+    return Refusal{404, "InvalidDiskChargeType.NotFound",
+                   fmt::format("DiskChargeType is PrePaid or PostPaid, not '{}'.", *charge_type)};
+  }
+  if (charge_type) filter.prepaid = *charge_type == "PrePaid";
+  return read_filters(reader, filter.created);
+}
+
+}  // namespace
+
+Json Control::Impl::disk_view(const DiskRecord& disk) const {
+  const DiskLimits limits = limits_of(disk, profile);
+  const std::uint64_t megabytes = limits.bytes_per_second / 1_MiB;
+  const bool attached = disk.status == DiskStatus::kInUse;
+  Json attachments = Json::array();
+  if (attached) {
+    attachments.push_back({{"InstanceId", disk.instance_id},
+                           {"Device", disk.device},
+                           {"AttachedTime", iso_time(disk.attached)}});
+  }
+  return {
+      {"DiskId", disk.id},
+      {"RegionId", disk.region},
+      {"ZoneId", disk.zone},
+      {"DiskName", disk.disk_name},
+      {"Description", disk.description},
+      {"Type", disk.system ? "system" : "data"},
+      {"Category", disk.category},
+      {"PerformanceLevel", disk.level},
+      {"Size", disk.size_gib},
+      {"Status", name(disk.status)},
+      {"InstanceId", disk.instance_id},
+      {"Device", disk.device},
+      {"Portable", !disk.system},
+      {"Encrypted", false},
+      {"KMSKeyId", ""},
+      {"DeleteWithInstance", disk.delete_with_instance},
+      {"DeleteAutoSnapshot", disk.delete_auto_snapshot},
+      {"EnableAutoSnapshot", disk.enable_auto_snapshot},
+      {"EnableAutomatedSnapshotPolicy", false},
+      {"AutoSnapshotPolicyId", ""},
+      {"DiskChargeType", disk.prepaid ? "PrePaid" : "PostPaid"},
+      {"CreationTime", iso_time(disk.created)},
+      {"AttachedTime", attached ? iso_time(disk.attached) : ""},
+      {"DetachedTime", iso_time(disk.detached)},
+      {"ExpiredTime", "2999-09-08T16:00Z"},
+      {"SerialNumber", disk.id.substr(disk.id.find('-') + 1)},
+      {"MultiAttach", "Disabled"},
+      {"BurstingEnabled", false},
+      {"IOPS", limits.iops},
+      {"IOPSRead", limits.iops},
+      {"IOPSWrite", limits.iops},
+      {"Throughput", megabytes},
+      {"ThroughputRead", megabytes},
+      {"ThroughputWrite", megabytes},
+      {"ProvisionedIops", disk.provisioned_iops},
+      {"ImageId", disk.image_id},
+      {"SourceSnapshotId", ""},
+      {"SourceDiskId", ""},
+      {"ProductCode", ""},
+      {"ResourceGroupId", disk.resource_group},
+      {"StorageSetId", ""},
+      {"StorageSetPartitionNumber", 0},
+      {"StorageClusterId", ""},
+      {"BdfId", ""},
+      {"DataSource", {{"Id", ""}, {"Type", ""}}},
+      {"Placement", {{"ZoneIds", disk.zone}}},
+      {"MountInstanceNum", attached ? 1 : 0},
+      {"MountInstances", {{"MountInstance", attachments}}},
+      {"Attachments", {{"Attachment", attachments}}},
+      {"OperationLocks", {{"OperationLock", Json::array()}}},
+      {"Tags", tags_view(disk.tags)},
+  };
+}
+
+Task<Outcome> Control::Impl::describe_disks(ControlRequest& request) {
+  DiskFilter filter;
+  if (auto broken = read_disk_filter(request.reader, profile, filter)) co_return *broken;
+  std::vector<const DiskRecord*> found;
+  for (const auto& [id, disk] : catalog->disks()) {
+    if (filter.accepts(disk)) found.push_back(&disk);
+  }
+  Json answer = Json::object();
+  Json list = Json::array();
+  const std::function<Json(const DiskRecord&)> view = [this](const DiskRecord& disk) {
+    return disk_view(disk);
+  };
+  if (auto broken = page(std::move(found), request.reader, answer, view, list)) co_return *broken;
+  answer["Disks"] = {{"Disk", std::move(list)}};
+  co_return Outcome(std::move(answer));
+}
+
+Json Control::Impl::instance_view(const InstanceRecord& instance) const {
+  return {
+      {"InstanceId", instance.id},
+      {"InstanceName", instance.instance_name},
+      {"Description", instance.description},
+      {"HostName", instance.host_name},
+      {"ImageId", instance.image_id},
+      {"InstanceType", instance.type},
+      {"InstanceTypeFamily", instance.type.substr(0, instance.type.rfind('.'))},
+      {"RegionId", instance.region},
+      {"ZoneId", instance.zone},
+      {"Status", name(instance.status)},
+      {"InstanceChargeType", instance.prepaid ? "PrePaid" : "PostPaid"},
+      {"DeletionProtection", instance.deletion_protection},
+      {"CreationTime", iso_time(instance.created)},
+      {"StartTime", iso_time(instance.started)},
+      {"SerialNumber", instance.id.substr(instance.id.find('-') + 1)},
+      {"ResourceGroupId", instance.resource_group},
+      {"OSName", "Linux"},
+      {"OSType", "linux"},
+      {"Cpu", 0},
+      {"Memory", 0},
+      {"LocalStorageAmount", 0},
+      {"LocalStorageCapacity", 0},
+      {"OperationLocks", {{"LockReason", Json::array()}}},
+      {"Tags", tags_view(instance.tags)},
+  };
+}
+
+Task<Outcome> Control::Impl::describe_instances(ControlRequest& request) {
+  ParamReader& reader = request.reader;
+  const auto ids = reader.json_list("InstanceIds", kIdsMax, 400, "InvalidInstanceIds.Malformed");
+  const auto instance_name = reader.optional_text("InstanceName");
+  const auto image_id = reader.optional_text("ImageId");
+  const auto type = reader.optional_text("InstanceType");
+  const auto resource_group = reader.optional_text("ResourceGroupId");
+  const auto charge_type = reader.optional_text("InstanceChargeType");
+  const auto tags = reader.tags();
+  if (reader.problem()) co_return *reader.problem();
+  std::optional<InstanceStatus> status;
+  if (const auto text = reader.optional_text("Status")) {
+    const auto parsed = parse_instance_status(*text);
+    if (!parsed || *parsed == InstanceStatus::kDeleting) {
+      co_return Refusal{400, "InvalidStatus.ValueNotSupported",
+                        fmt::format("'{}' is no status of an instance.", *text)};
+    }
+    status = *parsed;
+  }
+  std::vector<const InstanceRecord*> found;
+  for (const auto& [id, instance] : catalog->instances()) {
+    if (instance.status == InstanceStatus::kDeleting) continue;
+    if (ids && std::find(ids->begin(), ids->end(), id) == ids->end()) continue;
+    if (instance_name && !matches(*instance_name, instance.instance_name)) continue;
+    if (image_id && instance.image_id != *image_id) continue;
+    if (type && instance.type != *type) continue;
+    if (resource_group && instance.resource_group != *resource_group) continue;
+    if (charge_type && instance.prepaid != (*charge_type == "PrePaid")) continue;
+    if (status && instance.status != *status) continue;
+    if (reader.has("LockReason") || !has_tags(instance.tags, tags)) continue;
+    found.push_back(&instance);
+  }
+  Json answer = Json::object();
+  Json list = Json::array();
+  const std::function<Json(const InstanceRecord&)> view = [this](const InstanceRecord& instance) {
+    return instance_view(instance);
+  };
+  if (auto broken = page(std::move(found), reader, answer, view, list)) co_return *broken;
+  answer["Instances"] = {{"Instance", std::move(list)}};
+  co_return Outcome(std::move(answer));
+}
+
+Task<Outcome> Control::Impl::describe_instance_status(ControlRequest& request) {
+  ParamReader& reader = request.reader;
+  const std::vector<std::string> ids = reader.list("InstanceId");
+  std::vector<const InstanceRecord*> found;
+  for (const auto& [id, instance] : catalog->instances()) {
+    if (instance.status == InstanceStatus::kDeleting) continue;
+    if (!ids.empty() && std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
+    found.push_back(&instance);
+  }
+  Json answer = Json::object();
+  Json list = Json::array();
+  const std::function<Json(const InstanceRecord&)> view = [](const InstanceRecord& instance) {
+    return Json{{"InstanceId", instance.id}, {"Status", name(instance.status)}};
+  };
+  if (auto broken = page(std::move(found), reader, answer, view, list)) co_return *broken;
+  answer.erase("NextToken");
+  answer["InstanceStatuses"] = {{"InstanceStatus", std::move(list)}};
+  co_return Outcome(std::move(answer));
+}
+
+Task<Outcome> Control::Impl::describe_regions(ControlRequest&) {
+  Json region = {{"RegionId", options.region},
+                 {"LocalName", options.region},
+                 {"RegionEndpoint", fmt::format("ecs.{}.clouddisk", options.region)},
+                 {"Status", "available"}};
+  Json list = Json::array();
+  list.push_back(std::move(region));
+  Json answer = {{"Regions", {{"Region", std::move(list)}}}};
+  co_return Outcome(std::move(answer));
+}
+
+Task<Outcome> Control::Impl::describe_zones(ControlRequest&) {
+  Json data = Json::array();
+  Json system = Json::array();
+  for (const CategoryRow* row : category_table(profile)) {
+    if (!row->creatable()) continue;
+    const Json category = row->category;
+    const bool listed = std::find(data.begin(), data.end(), category) != data.end();
+    if (row->for_data && !listed) data.push_back(category);
+    const bool listed_system = std::find(system.begin(), system.end(), category) != system.end();
+    if (row->system_capacity() && !listed_system) system.push_back(category);
+  }
+  Json resources = {
+      {"DataDiskCategories", {{"supportedDataDiskCategory", data}}},
+      {"SystemDiskCategories", {{"supportedSystemDiskCategory", system}}},
+      {"InstanceGenerations", {{"supportedInstanceGeneration", Json::array()}}},
+      {"InstanceTypeFamilies", {{"supportedInstanceTypeFamily", Json::array()}}},
+      {"InstanceTypes", {{"supportedInstanceType", Json::array()}}},
+      {"NetworkTypes", {{"supportedNetworkCategory", Json::array()}}},
+      {"IoOptimized", true},
+  };
+  Json infos = Json::array();
+  infos.push_back(std::move(resources));
+  Json creation = Json::array();
+  for (const char* kind : {"Instance", "Disk"}) creation.push_back(kind);
+  Json zone = {
+      {"ZoneId", options.zone},
+      {"LocalName", options.zone},
+      {"ZoneType", "AvailabilityZone"},
+      {"AvailableDiskCategories", {{"DiskCategories", data}}},
+      {"AvailableResourceCreation", {{"ResourceTypes", std::move(creation)}}},
+      {"AvailableResources", {{"ResourcesInfo", std::move(infos)}}},
+      {"AvailableInstanceTypes", {{"InstanceTypes", Json::array()}}},
+      {"AvailableVolumeCategories", {{"VolumeCategories", Json::array()}}},
+      {"AvailableDedicatedHostTypes", {{"DedicatedHostType", Json::array()}}},
+      {"DedicatedHostGenerations", {{"DedicatedHostGeneration", Json::array()}}},
+  };
+  Json list = Json::array();
+  list.push_back(std::move(zone));
+  Json answer = {{"Zones", {{"Zone", std::move(list)}}}};
+  co_return Outcome(std::move(answer));
+}
+
+}  // namespace clouddisk

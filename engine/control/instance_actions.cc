@@ -1,0 +1,325 @@
+#include <fmt/format.h>
+
+#include "engine/base/log.h"
+#include "engine/catalog/disk_rules.h"
+#include "engine/catalog/instance_rules.h"
+#include "engine/catalog/name_rules.h"
+#include "engine/control/control_impl.h"
+#include "engine/control/disk_spec.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr std::string_view kSystemDevice = "/dev/xvda";
+
+Outcome would_succeed() {
+  return Outcome(Refusal{400, "DryRunOperation", "The request would have succeeded."});
+}
+
+// The members below a prefix: "SystemDisk.Size" as "Size".
+Params members_of(const Params& params, std::string_view prefix) {
+  const NameLess less;
+  Params members;
+  for (const auto& [name, value] : params) {
+    const std::string_view head = std::string_view(name).substr(0, prefix.size());
+    if (name.size() > prefix.size() && !less(head, prefix) && !less(prefix, head)) {
+      members.emplace(name.substr(prefix.size()), value);
+    }
+  }
+  return members;
+}
+
+}  // namespace
+
+Verdict Control::Impl::plan_instance(ControlRequest& request, NewInstance& plan) {
+  ParamReader& reader = request.reader;
+  InstanceRecord& instance = plan.instance;
+  instance.image_id = reader.text("ImageId", reader.text("ImageFamily"));
+  if (instance.image_id.empty()) {
+    return Refusal{400, "MissingParameter", "The parameter ImageId is missing."};
+  }
+  instance.type = reader.required("InstanceType");
+  instance.host_name = reader.text("HostName");
+  instance.deletion_protection = reader.boolean("DeletionProtection", false);
+  if (reader.problem()) return reader.problem();
+  const std::string charge_type = reader.text("InstanceChargeType", "PostPaid");
+  if (auto broken = charge_type_must_be_known(charge_type)) return broken;
+  instance.prepaid = charge_type == "PrePaid";
+  if (auto given = reader.optional_text("InstanceName")) {
+    if (auto broken = name_must_be_well_formed(*given, "InvalidInstanceName.Malformed")) {
+      return broken;
+    }
+    instance.instance_name = *given;
+  }
+  if (auto given = reader.optional_text("Description")) {
+    if (auto broken =
+            description_must_be_well_formed(*given, "InvalidDescription.Malformed", 400)) {
+      return broken;
+    }
+    instance.description = *given;
+  }
+  instance.tags = reader.tags();
+  if (auto broken = tags_must_be_valid(instance.tags)) return broken;
+  instance.region = options.region;
+  instance.zone = options.zone;
+  instance.resource_group = reader.text("ResourceGroupId");
+
+  const Params system_params = members_of(request.params, "SystemDisk.");
+  ParamReader system_reader(system_params);
+  DiskSpecNames names;
+  DiskRecord system;
+  if (auto broken = read_disk_spec(system_reader, profile, DiskRole::kSystem, names, system)) {
+    return broken;
+  }
+  system.device = kSystemDevice;
+  system.delete_with_instance = true;
+  system.image_id = instance.image_id;
+  plan.disks.push_back(std::move(system));
+
+  const std::vector<Params> data_disks = reader.structures("DataDisk");
+  std::vector<const DiskRecord*> attached;
+  plan.disks.reserve(data_disks.size() + 1);  // `attached` points into it
+  attached.push_back(&plan.disks.front());
+  for (const Params& params : data_disks) {
+    if (auto broken = instance_must_have_room(attached)) return broken;
+    ParamReader data_reader(params);
+    DiskRecord disk;
+    if (auto broken = read_disk_spec(data_reader, profile, DiskRole::kData, names, disk)) {
+      return broken;
+    }
+    disk.device = data_reader.text("Device");
+    if (disk.device.empty()) {
+      disk.device = first_free_device(attached);
+    } else if (auto broken = device_must_be_free(disk.device, attached)) {
+      return broken;
+    }
+    disk.delete_with_instance = data_reader.boolean("DeleteWithInstance", true);
+    if (data_reader.problem()) return data_reader.problem();
+    plan.disks.push_back(std::move(disk));
+    attached.push_back(&plan.disks.back());
+  }
+  return std::nullopt;
+}
+
+void Control::Impl::give_ids(NewInstance& plan) {
+  plan.instance.id = new_id("i");
+  plan.instance.created = now();
+  plan.instance.status = InstanceStatus::kPending;
+  if (plan.instance.instance_name.empty()) plan.instance.instance_name = plan.instance.id;
+  for (DiskRecord& disk : plan.disks) {
+    disk.id = new_id("d");
+    disk.region = plan.instance.region;
+    disk.zone = plan.instance.zone;
+    disk.resource_group = plan.instance.resource_group;
+    disk.prepaid = plan.instance.prepaid;
+    disk.instance_id = plan.instance.id;
+    disk.created = plan.instance.created;
+    disk.status = DiskStatus::kCreating;
+  }
+}
+
+Task<Outcome> Control::Impl::build_instances(std::vector<NewInstance> plans,
+                                             InstanceStatus final_status, ControlRequest& request,
+                                             Json answer) {
+  CatalogChange announced;
+  CatalogChange undo;
+  std::vector<DiskRecord> disks;
+  for (const NewInstance& plan : plans) {
+    announced.put(plan.instance);
+    undo.erase(plan.instance);
+    for (const DiskRecord& disk : plan.disks) {
+      announced.put(disk);
+      disks.push_back(disk);
+    }
+  }
+  if (auto failed = co_await commit(std::move(announced))) co_return *failed;
+  if (auto failed = co_await make_storage(disks)) {
+    auto undone = co_await catalog->commit(std::move(undo));
+    if (!undone) unsettled = true;
+    co_return *failed;
+  }
+  CatalogChange finished;
+  for (NewInstance& plan : plans) {
+    for (DiskRecord& disk : plan.disks) {
+      if (final_status == InstanceStatus::kRunning) {
+        auto served = co_await host.serve_disk(settings_of(disk));
+        if (!served) {
+          unsettled = true;  // Pending and Creating in the catalog: settle() removes them all.
+          co_return refusal_of(served.error());
+        }
+      }
+      disk.status = DiskStatus::kInUse;
+      disk.attached = now();
+      finished.put(disk);
+    }
+    plan.instance.status = final_status;
+    if (final_status == InstanceStatus::kRunning) plan.instance.started = now();
+    finished.put(plan.instance);
+  }
+  Outcome outcome = co_await commit_and_answer(std::move(finished), request, std::move(answer));
+  if (outcome.refusal) unsettled = true;
+  co_return outcome;
+}
+
+Task<Outcome> Control::Impl::create_instance(ControlRequest& request) {
+  NewInstance plan;
+  if (auto broken = plan_instance(request, plan)) co_return *broken;
+  if (request.dry_run) co_return would_succeed();
+  give_ids(plan);
+  Json answer = {{"InstanceId", plan.instance.id}, {"OrderId", ""}};
+  std::vector<NewInstance> plans;
+  plans.push_back(std::move(plan));
+  co_return co_await build_instances(std::move(plans), InstanceStatus::kStopped, request,
+                                     std::move(answer));
+}
+
+Task<Outcome> Control::Impl::run_instances(ControlRequest& request) {
+  ParamReader& reader = request.reader;
+  const std::uint64_t amount = reader.number("Amount", 1);
+  const std::uint64_t min_amount = reader.number("MinAmount", amount);
+  const bool unique_suffix = reader.boolean("UniqueSuffix", false);
+  if (reader.problem()) co_return *reader.problem();
+  if (auto broken = amount_must_be_possible(amount, min_amount)) co_return *broken;
+  NewInstance model;
+  if (auto broken = plan_instance(request, model)) co_return *broken;
+  const std::vector<std::string> host_names = reader.list("HostNames");
+  if (request.dry_run) co_return would_succeed();
+
+  std::vector<NewInstance> plans;
+  Json ids = Json::array();
+  for (std::uint64_t i = 0; i < amount; ++i) {
+    NewInstance plan = model;
+    if (unique_suffix && amount > 1 && !plan.instance.instance_name.empty()) {
+      plan.instance.instance_name += fmt::format("{:03}", i + 1);
+    }
+    if (i < host_names.size()) plan.instance.host_name = host_names[i];
+    give_ids(plan);
+    ids.push_back(plan.instance.id);
+    plans.push_back(std::move(plan));
+  }
+  Json answer = {{"InstanceIdSets", {{"InstanceIdSet", std::move(ids)}}}, {"OrderId", ""}};
+  co_return co_await build_instances(std::move(plans), InstanceStatus::kRunning, request,
+                                     std::move(answer));
+}
+
+Task<Verdict> Control::Impl::set_status(InstanceRecord instance, InstanceStatus status) {
+  instance.status = status;
+  CatalogChange change;
+  change.put(instance);
+  co_return co_await commit(std::move(change));
+}
+
+Task<Verdict> Control::Impl::start(std::string id) {
+  const InstanceRecord before = *catalog->find_instance(id);
+  InstanceRecord instance = before;
+  CatalogChange announced;
+  std::vector<DiskRecord> disks;
+  for (const DiskRecord* found : catalog->disks_of(id)) {
+    DiskRecord disk = *found;
+    disk.visible_gib = disk.size_gib;  // What an offline resize waited for.
+    disks.push_back(disk);
+    announced.put(disk);
+  }
+  instance.status = InstanceStatus::kStarting;
+  announced.put(instance);
+  if (auto failed = co_await commit(std::move(announced))) co_return failed;
+  for (const DiskRecord& disk : disks) {
+    auto served = co_await host.serve_disk(settings_of(disk));
+    if (served) continue;
+    for (const DiskRecord& other : disks) {
+      if (!co_await host.stop_disk(other.id)) unsettled = true;
+    }
+    if (co_await set_status(before, InstanceStatus::kStopped)) unsettled = true;
+    co_return Verdict(refusal_of(fail(served.error(), "disk {}", disk.id)));
+  }
+  instance.started = now();
+  auto failed = co_await set_status(instance, InstanceStatus::kRunning);
+  if (failed) unsettled = true;
+  co_return failed;
+}
+
+Task<Verdict> Control::Impl::stop(std::string id) {
+  const InstanceRecord before = *catalog->find_instance(id);
+  std::vector<DiskRecord> disks;
+  for (const DiskRecord* disk : catalog->disks_of(id)) disks.push_back(*disk);
+  if (auto failed = co_await set_status(before, InstanceStatus::kStopping)) co_return failed;
+  for (const DiskRecord& disk : disks) {
+    auto stopped = co_await host.stop_disk(disk.id);
+    if (stopped) continue;
+    for (const DiskRecord& other : disks) {
+      auto served = co_await host.serve_disk(settings_of(other));
+      if (!served) {
+        log(LogLevel::kError, "control", "disk {} is not served: {}", other.id,
+            served.error().message);
+      }
+    }
+    if (co_await set_status(before, InstanceStatus::kRunning)) unsettled = true;
+    co_return Verdict(refusal_of(fail(stopped.error(), "disk {}", disk.id)));
+  }
+  auto failed = co_await set_status(before, InstanceStatus::kStopped);
+  if (failed) unsettled = true;
+  co_return failed;
+}
+
+Task<Outcome> Control::Impl::start_instance(ControlRequest& request) {
+  const std::string id = request.reader.required("InstanceId");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const InstanceRecord* instance = nullptr;
+  if (auto broken = find_instance(id, instance)) co_return *broken;
+  if (auto broken = instance_must_be_stopped_to_start(*instance)) co_return *broken;
+  if (request.dry_run) co_return would_succeed();
+  if (auto failed = co_await start(id)) co_return *failed;
+  co_return done();
+}
+
+Task<Outcome> Control::Impl::stop_instance(ControlRequest& request) {
+  const std::string id = request.reader.required("InstanceId");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const InstanceRecord* instance = nullptr;
+  if (auto broken = find_instance(id, instance)) co_return *broken;
+  if (auto broken = instance_must_be_running_to_stop(*instance)) co_return *broken;
+  if (request.dry_run) co_return would_succeed();
+  if (auto failed = co_await stop(id)) co_return *failed;
+  co_return done();
+}
+
+Task<Outcome> Control::Impl::reboot_instance(ControlRequest& request) {
+  const std::string id = request.reader.required("InstanceId");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const InstanceRecord* instance = nullptr;
+  if (auto broken = find_instance(id, instance)) co_return *broken;
+  if (auto broken = instance_must_be_running_to_reboot(*instance)) co_return *broken;
+  if (request.dry_run) co_return would_succeed();
+  if (auto failed = co_await stop(id)) co_return *failed;
+  if (auto failed = co_await start(id)) co_return *failed;
+  co_return done();
+}
+
+Task<Outcome> Control::Impl::delete_instance(ControlRequest& request) {
+  const std::string id = request.reader.required("InstanceId");
+  const bool force = request.reader.boolean("Force", false);
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const InstanceRecord* found = nullptr;
+  if (auto broken = find_instance(id, found)) co_return *broken;
+  if (auto broken = instance_must_not_be_the_host(*found)) co_return *broken;
+  if (auto broken = instance_must_not_be_protected(*found)) co_return *broken;
+  if (auto broken = instance_must_be_stopped_to_delete(*found, force)) co_return *broken;
+  if (request.dry_run) co_return would_succeed();
+
+  InstanceRecord instance = *found;
+  instance.status = InstanceStatus::kDeleting;
+  CatalogChange announced;
+  announced.put(instance);
+  for (const DiskRecord* attached : catalog->disks_of(id)) {
+    DiskRecord disk = *attached;
+    disk.status = disk.delete_with_instance ? DiskStatus::kDeleting : DiskStatus::kDetaching;
+    disk.detached = now();
+    announced.put(disk);
+  }
+  if (auto failed = co_await commit(std::move(announced))) co_return *failed;
+  // From here on it is what settle() does after a crash.
+  co_await settle();
+  co_return done();
+}
+
+}  // namespace clouddisk

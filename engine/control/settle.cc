@@ -1,0 +1,145 @@
+// What a crash leaves, and what becomes of it:
+//   disk      Creating            never answered: storage and record go
+//             Deleting            the deletion is finished
+//             Attaching           never answered: Available again
+//             Detaching           finished: Available
+//             ReIniting           back to where it was attached
+//   instance  Pending             never answered: it goes, with its disks, which are Creating
+//             Deleting            the release is finished
+//             Starting            Running, and served
+//             Stopping            Stopped
+#include "engine/base/log.h"
+#include "engine/catalog/ids.h"
+#include "engine/control/control_impl.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr std::string_view kComponent = "control";
+
+bool is_doomed(const DiskRecord& disk) {
+  return disk.status == DiskStatus::kCreating || disk.status == DiskStatus::kDeleting;
+}
+
+// The disk at rest after its unfinished change.
+DiskRecord settled(DiskRecord disk) {
+  if (disk.status == DiskStatus::kReIniting && !disk.instance_id.empty()) {
+    disk.status = DiskStatus::kInUse;
+    return disk;
+  }
+  disk.status = DiskStatus::kAvailable;
+  disk.instance_id.clear();
+  disk.device.clear();
+  disk.visible_gib = disk.size_gib;
+  return disk;
+}
+
+bool is_at_rest(const DiskRecord& disk) {
+  return disk.status == DiskStatus::kAvailable || disk.status == DiskStatus::kInUse;
+}
+
+}  // namespace
+
+Task<bool> Control::Impl::remove_storage(std::string id) {
+  auto stopped = co_await host.stop_disk(id);
+  if (stopped) {
+    auto deleted = co_await host.delete_disk(id);
+    if (deleted) co_return true;
+    log(LogLevel::kError, kComponent, "disk {}: its storage stays for now: {}", id,
+        deleted.error().message);
+    co_return false;
+  }
+  log(LogLevel::kError, kComponent, "disk {}: can't be closed: {}", id, stopped.error().message);
+  co_return false;
+}
+
+Task<void> Control::Impl::settle() {
+  unsettled = false;
+  CatalogChange change;
+  const auto disks = catalog->disks();  // copies: the catalog changes below
+  for (const auto& [id, disk] : disks) {
+    if (is_at_rest(disk)) continue;
+    log(LogLevel::kInfo, kComponent, "disk {} was left {}", id, name(disk.status));
+    if (is_doomed(disk)) {
+      if (co_await remove_storage(id)) {
+        change.erase(disk);
+      } else {
+        unsettled = true;
+      }
+      continue;
+    }
+    auto stopped = co_await host.stop_disk(id);
+    if (stopped) {
+      change.put(settled(disk));
+    } else {
+      log(LogLevel::kError, kComponent, "disk {}: {}", id, stopped.error().message);
+      unsettled = true;
+    }
+  }
+  const auto instances = catalog->instances();
+  for (const auto& [id, found] : instances) {
+    InstanceRecord instance = found;
+    switch (instance.status) {
+      case InstanceStatus::kRunning:
+      case InstanceStatus::kStopped:
+        continue;
+      case InstanceStatus::kPending:
+      case InstanceStatus::kDeleting:
+        // Stays as long as storage of a disk of its own does.
+        if (!unsettled) change.erase(instance);
+        continue;
+      case InstanceStatus::kStarting:
+        instance.status = InstanceStatus::kRunning;
+        break;
+      case InstanceStatus::kStopping:
+        for (const DiskRecord* disk : catalog->disks_of(id)) {
+          const std::string disk_id = disk->id;
+          if (!co_await host.stop_disk(disk_id)) unsettled = true;
+        }
+        instance.status = InstanceStatus::kStopped;
+        break;
+    }
+    change.put(instance);
+  }
+  if (change.empty()) co_return;
+  auto committed = co_await catalog->commit(std::move(change));
+  if (!committed) {
+    log(LogLevel::kError, kComponent, "unfinished changes stay for now: {}",
+        committed.error().message);
+    unsettled = true;
+  }
+}
+
+Task<void> Control::Impl::serve_all() {
+  const auto disks = catalog->disks();
+  for (const auto& [id, disk] : disks) {
+    if (!is_served(disk)) continue;
+    auto served = co_await host.serve_disk(settings_of(disk));
+    if (!served) {
+      log(LogLevel::kError, kComponent, "disk {} is not served: {}", id, served.error().message);
+    }
+  }
+}
+
+Task<Result<void>> Control::Impl::ensure_local_instance() {
+  if (catalog->find_instance(kLocalInstanceId) != nullptr) co_return Result<void>{};
+  InstanceRecord local;
+  local.id = kLocalInstanceId;
+  local.region = options.region;
+  local.zone = options.zone;
+  local.instance_name = "local";
+  local.description = "the daemon's own host";
+  local.host_name = "localhost";
+  local.image_id = "local";
+  local.type = "ecs.local";
+  local.status = InstanceStatus::kRunning;
+  local.created = now();
+  local.started = now();
+  CatalogChange change;
+  change.put(local);
+  auto committed = co_await catalog->commit(std::move(change));
+  if (!committed) co_return fail(committed.error(), "make instance {}", kLocalInstanceId);
+  co_return Result<void>{};
+}
+
+}  // namespace clouddisk
