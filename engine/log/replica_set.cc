@@ -149,6 +149,8 @@ Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options o
   co_return set;
 }
 
+ReplicaSet::~ReplicaSet() = default;  // Here, where SharedStatus is complete.
+
 bool ReplicaSet::can_write() const {
   const auto count = static_cast<unsigned>(std::popcount(in_sync_mask()));
   return count >= kWriteQuorum || (single_allowed_ && count >= 1);

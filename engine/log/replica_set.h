@@ -87,6 +87,8 @@ class ReplicaSet {
   // kUnsupported come with what to do. Folders left out are marked for rebuild: see to_rebuild().
   static Task<Result<std::unique_ptr<ReplicaSet>>> open(Ring& home, Options options);
 
+  ~ReplicaSet();
+
   const std::string& folder(unsigned index) const { return members_[index].folder; }
   SetUuid set_uuid() const { return set_uuid_; }
   ReplicaMask in_sync_mask() const { return in_sync_.load(std::memory_order_acquire); }
