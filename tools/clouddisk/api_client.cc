@@ -1,0 +1,161 @@
+#include "tools/clouddisk/api_client.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+
+#include "tools/http/client.h"
+#include "tools/http/message.h"
+
+namespace clouddisk::cli {
+namespace {
+
+constexpr std::chrono::seconds kTimeout{120};  // stopping a disk waits for requests under way
+constexpr std::size_t kPageSize = 100;
+constexpr std::size_t kPagesMax = 100'000;
+
+Failure unreachable(const Error& error, const Address& address, const std::string& root) {
+  switch (error.code) {
+    case Errc::kNotFound:
+    case Errc::kShutdown:
+      return refuse("DaemonNotRunning",
+                    "nobody serves {}; start the daemon with: clouddiskd --root {}", address.text(),
+                    root);
+    case Errc::kPermission:
+      return refuse("PermissionDenied",
+                    "{} belongs to another user; run the command as the user of the daemon or as "
+                    "a member of its group",
+                    address.text());
+    case Errc::kTimedOut:
+      return refuse("DaemonNotAnswering",
+                    "{} did not answer in {} s; the action may still be carried out; see the "
+                    "daemon's log",
+                    address.text(), kTimeout.count());
+    default:
+      return refuse("DaemonNotAnswering", "{}; see the daemon's log", error.message);
+  }
+}
+
+// What helps after a refusal whose message does not say it.
+std::string_view remedy_for(std::string_view code) {
+  struct Remedy {
+    std::string_view code;
+    std::string_view text;
+  };
+  static constexpr Remedy kRemedies[] = {
+      {"InvalidDiskId.NotFound", "See the ids with: clouddisk disk list"},
+      {"InvalidInstanceId.NotFound", "See the ids with: clouddisk instance list"},
+      {"InvalidAction.NotFound", "See the actions in docs/api.md"},
+      {"InvalidDisk.AlreadyAttached", "Detach it first with: clouddisk disk detach ID"},
+      {"DiskInUse", "Detach it first with: clouddisk disk detach ID"},
+      {"InstanceDiskLimitExceeded",
+       "Detach a disk, or attach to another: clouddisk instance create"},
+      {"ServiceUnavailable", "The daemon is starting or stopping; try again in a moment"},
+      {"InternalError", "The reason is in the daemon's log"},
+  };
+  for (const Remedy& remedy : kRemedies) {
+    if (remedy.code == code) return remedy.text;
+  }
+  return {};
+}
+
+Failure from_error_body(const Json& body, int status) {
+  Failure failure{text_of(body, "Code"), text_of(body, "Message")};
+  if (failure.code.empty()) failure.code = fmt::format("HttpStatus{}", status);
+  if (const std::string_view remedy = remedy_for(failure.code); !remedy.empty()) {
+    if (!failure.message.empty()) failure.message += ' ';
+    failure.message += remedy;
+  }
+  return failure;
+}
+
+}  // namespace
+
+std::string text_of(const Json& object, const std::string& member) {
+  if (!object.is_object()) return {};
+  const auto at = object.find(member);
+  if (at == object.end() || at->is_null()) return {};
+  return at->is_string() ? at->get<std::string>() : at->dump();
+}
+
+std::uint64_t number_of(const Json& object, const std::string& member) {
+  if (!object.is_object()) return 0;
+  const auto at = object.find(member);
+  return at != object.end() && at->is_number_unsigned() ? at->get<std::uint64_t>() : 0;
+}
+
+Outcome<Json> ApiClient::call(const std::string& action, Params params) const {
+  params["Action"] = action;
+  params.try_emplace("Version", "2014-05-26");
+  params.try_emplace("Format", "JSON");
+  auto answer = http_post(address_, "/", encode_form(params), kTimeout);
+  if (!answer) return unreachable(answer.error(), address_, root_);
+  Json body = Json::parse(answer->body, nullptr, false);
+  if (!body.is_object()) {
+    return refuse("DaemonNotAnswering", "{} answered something that is not a JSON object",
+                  address_.text());
+  }
+  if (answer->status != 200) return from_error_body(body, answer->status);
+  return body;
+}
+
+Outcome<Json> ApiClient::call_all(const std::string& action, Params params,
+                                  const std::string& wrapper, const std::string& item) const {
+  params["PageSize"] = std::to_string(kPageSize);
+  Json all;
+  std::set<std::string> seen;  // A list that changes while it is read may show an item twice.
+  Json items = Json::array();
+  std::size_t fetched = 0;
+  for (std::size_t page = 1; page <= kPagesMax; ++page) {
+    params["PageNumber"] = std::to_string(page);
+    auto answer = call(action, params);
+    if (!answer) return answer.failure();
+    const auto at = answer->find(wrapper);
+    if (at == answer->end() || !at->is_object() || !at->contains(item) || !(*at)[item].is_array()) {
+      return refuse("DaemonNotAnswering", "the answer to {} has no {}.{}", action, wrapper, item);
+    }
+    const Json page_items = (*at)[item];
+    if (page == 1) all = *answer;
+    for (const Json& entry : page_items) {
+      if (seen.insert(entry.dump()).second) items.push_back(entry);
+    }
+    fetched += page_items.size();
+    if (page_items.empty() || fetched >= number_of(*answer, "TotalCount")) break;
+  }
+  all["PageNumber"] = 1;
+  all["PageSize"] = std::max<std::size_t>(items.size(), 1);
+  all["TotalCount"] = items.size();
+  all[wrapper][item] = std::move(items);
+  return all;
+}
+
+Outcome<std::vector<ApiClient::Export>> ApiClient::exports(const std::string& id) const {
+  auto answer = call("DescribeDiskExport", {{"DiskId", id}});
+  if (!answer) return answer.failure();
+  std::vector<Export> exports;
+  const Json& entries = (*answer)["Exports"]["Export"];
+  for (const Json& entry : entries) {
+    exports.push_back({text_of(entry, "Address"), text_of(entry, "Uri")});
+  }
+  if (exports.empty()) {
+    return refuse("ExportNotReachable", "the daemon listens nowhere for NBD; start it with --nbd");
+  }
+  std::stable_partition(exports.begin(), exports.end(),
+                        [](const Export& entry) { return entry.address.starts_with("unix:"); });
+  return exports;
+}
+
+Outcome<Json> ApiClient::disk(const std::string& id) const {
+  auto answer = call("DescribeDisks", {{"DiskIds", Json::array({id}).dump()}});
+  if (!answer) return answer.failure();
+  const Json& disks = (*answer)["Disks"]["Disk"];
+  if (!disks.is_array() || disks.empty()) {
+    return refuse("InvalidDiskId.NotFound",
+                  "There is no disk {}. See the ids with: clouddisk disk list", id);
+  }
+  return disks[0];
+}
+
+}  // namespace clouddisk::cli

@@ -1,0 +1,122 @@
+#include "tools/clouddisk/disk_format.h"
+
+#include <algorithm>
+
+#include "engine/base/units.h"
+#include "tools/clouddisk/table.h"
+#include "tools/http/message.h"
+
+namespace clouddisk::cli {
+namespace {
+
+std::string number_text(const Json& object, const std::string& member) {
+  const std::uint64_t value = number_of(object, member);
+  return value == 0 ? std::string() : with_thousands(value);
+}
+
+std::string yes_no(const Json& object, const std::string& member) {
+  const std::string value = text_of(object, member);
+  return value == "true" ? "yes" : value == "false" ? "no" : value;
+}
+
+// A path as a URI's query takes it: slashes stay readable.
+std::string encode_path(const std::string& path) {
+  std::string out;
+  std::size_t begin = 0;
+  while (true) {
+    const std::size_t slash = path.find('/', begin);
+    out += percent_encode(std::string_view(path).substr(begin, slash - begin));
+    if (slash == std::string::npos) return out;
+    out += '/';
+    begin = slash + 1;
+  }
+}
+
+std::string tags_text(const Json& disk) {
+  std::string out;
+  const auto tags = disk.find("Tags");
+  if (tags == disk.end() || !tags->is_object() || !tags->contains("Tag")) return out;
+  for (const Json& tag : (*tags)["Tag"]) {
+    if (!out.empty()) out += ", ";
+    out += text_of(tag, "TagKey") + "=" + text_of(tag, "TagValue");
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string disks_table(const Json& disks) {
+  Table table({{"ID"},
+               {"NAME"},
+               {"STATUS"},
+               {"CATEGORY"},
+               {"LEVEL"},
+               {"SIZE", true},
+               {"IOPS", true},
+               {"MB/S", true},
+               {"INSTANCE"},
+               {"DEVICE"}});
+  for (const Json& disk : disks) {
+    table.add_row({text_of(disk, "DiskId"), text_of(disk, "DiskName"), text_of(disk, "Status"),
+                   text_of(disk, "Category"), text_of(disk, "PerformanceLevel"),
+                   gib_text(number_of(disk, "Size")), number_text(disk, "IOPS"),
+                   number_text(disk, "Throughput"), text_of(disk, "InstanceId"),
+                   text_of(disk, "Device")});
+  }
+  return table.text();
+}
+
+std::string disk_details(const Json& disk, const std::vector<ApiClient::Export>& exports,
+                         const std::string& mounted_at) {
+  std::vector<std::pair<std::string, std::string>> fields = {
+      {"id", text_of(disk, "DiskId")},
+      {"name", text_of(disk, "DiskName")},
+      {"description", text_of(disk, "Description")},
+      {"status", text_of(disk, "Status")},
+      {"category", text_of(disk, "Category")},
+      {"performance level", text_of(disk, "PerformanceLevel")},
+      {"size", gib_text(number_of(disk, "Size"))},
+      {"IOPS limit", number_text(disk, "IOPS")},
+      {"throughput limit", number_of(disk, "Throughput") == 0
+                               ? std::string()
+                               : number_text(disk, "Throughput") + " MB/s"},
+      {"type", text_of(disk, "Type")},
+      {"instance", text_of(disk, "InstanceId")},
+      {"device", text_of(disk, "Device")},
+      {"delete with instance", yes_no(disk, "DeleteWithInstance")},
+      {"region, zone", text_of(disk, "RegionId") + ", " + text_of(disk, "ZoneId")},
+      {"created", text_of(disk, "CreationTime")},
+      {"attached", text_of(disk, "AttachedTime")},
+      {"detached", text_of(disk, "DetachedTime")},
+      {"tags", tags_text(disk)},
+  };
+  for (const ApiClient::Export& entry : exports) fields.emplace_back("NBD", entry.uri);
+  fields.emplace_back("mounted at", mounted_at);
+  return fields_text(fields);
+}
+
+std::string instances_table(const Json& instances) {
+  Table table({{"ID"}, {"NAME"}, {"STATUS"}, {"TYPE"}, {"ZONE"}, {"CREATED"}});
+  for (const Json& instance : instances) {
+    table.add_row({text_of(instance, "InstanceId"), text_of(instance, "InstanceName"),
+                   text_of(instance, "Status"), text_of(instance, "InstanceType"),
+                   text_of(instance, "ZoneId"), text_of(instance, "CreationTime")});
+  }
+  return table.text();
+}
+
+std::string nbd_uri(const std::string& address, const std::string& export_name) {
+  auto parsed = parse_address(address);
+  if (!parsed) return {};
+  if (parsed->kind == Address::Kind::kUnix) {
+    return fmt::format("nbd+unix:///{}?socket={}", percent_encode(export_name),
+                       encode_path(parsed->path));
+  }
+  const bool any = parsed->host == "0.0.0.0" || parsed->host == "::" || parsed->host == "*";
+  const std::string host = any ? "localhost" : parsed->host;
+  const bool bracket = host.find(':') != std::string::npos;
+  return fmt::format("nbd://{}{}{}:{}/{}", bracket ? "[" : "", host, bracket ? "]" : "",
+                     parsed->port, percent_encode(export_name));
+}
+
+}  // namespace clouddisk::cli

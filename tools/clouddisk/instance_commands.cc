@@ -1,0 +1,127 @@
+#include <optional>
+
+#include "tools/clouddisk/disk_format.h"
+#include "tools/clouddisk/session.h"
+
+namespace clouddisk::cli {
+namespace {
+
+void add_create(CLI::App& instance, Session& session) {
+  struct Arguments {
+    std::string type = "ecs.local";
+    std::string image = "local";
+    std::optional<std::string> name, description, zone;
+    unsigned count = 1;
+  };
+  CLI::App* command = add_command(instance, "create",
+                                  "Make instances, which own disks as a server would; print ids",
+                                  "  clouddisk instance create --name web\n"
+                                  "  clouddisk instance create --name db --count 3\n"
+                                  "  clouddisk disk attach d-bp1example --instance i-bp1example");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("--name", arguments->name, "2 to 128 characters, beginning with a letter")
+      ->type_name("TEXT");
+  command->add_option("--description", arguments->description, "2 to 256 characters")
+      ->type_name("TEXT");
+  command->add_option("--type", arguments->type, "Instance type; any text, it runs nothing")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command->add_option("--zone", arguments->zone, "Zone; default: the daemon's")->type_name("ZONE");
+  command->add_option("--count", arguments->count, "How many to make")
+      ->check(CLI::Range(1U, 100U))
+      ->type_name("N")
+      ->capture_default_str();
+  on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
+    Params params{{"InstanceType", arguments->type},
+                  {"ImageId", arguments->image},
+                  {"Amount", std::to_string(arguments->count)}};
+    if (arguments->name) params["InstanceName"] = *arguments->name;
+    if (arguments->description) params["Description"] = *arguments->description;
+    if (arguments->zone) params["ZoneId"] = *arguments->zone;
+    auto answer = api.call("RunInstances", params);
+    if (!answer) return answer.failure();
+    if (session.json()) {
+      print_json(*answer);
+    } else {
+      for (const Json& id : (*answer)["InstanceIdSets"]["InstanceIdSet"]) {
+        print_text(id.get<std::string>() + "\n");
+      }
+    }
+    return Done{};
+  });
+}
+
+void add_list(CLI::App& instance, Session& session) {
+  CLI::App* command = add_command(instance, "list", "Show every instance; i-local is this host",
+                                  "  clouddisk instance list\n"
+                                  "  clouddisk instance list --status Stopped --output json");
+  auto status = std::make_shared<std::optional<std::string>>();
+  command->add_option("--status", *status, "Running, Stopped, …")->type_name("STATUS");
+  on_call(command, session, [status, &session](const ApiClient& api) -> Verdict {
+    Params params;
+    if (*status) params["Status"] = **status;
+    auto answer = api.call_all("DescribeInstances", params, "Instances", "Instance");
+    if (!answer) return answer.failure();
+    if (session.json()) {
+      print_json(*answer);
+    } else {
+      print_text(instances_table((*answer)["Instances"]["Instance"]));
+    }
+    return Done{};
+  });
+}
+
+void add_simple(CLI::App& instance, Session& session, const std::string& name,
+                const std::string& purpose, const std::string& action, const std::string& examples,
+                Params fixed) {
+  CLI::App* command = add_command(instance, name, purpose, examples);
+  auto id = std::make_shared<std::string>();
+  command->add_option("INSTANCE", *id, "The instance's id, i-…")->required()->type_name("");
+  on_call(command, session, [id, action, fixed, &session](const ApiClient& api) -> Verdict {
+    Params params = fixed;
+    params["InstanceId"] = *id;
+    auto answer = api.call(action, params);
+    if (!answer) return answer.failure();
+    if (session.json()) print_json(*answer);
+    return Done{};
+  });
+}
+
+}  // namespace
+
+void add_instance_commands(CLI::App& root, Session& session) {
+  CLI::App* instance =
+      add_noun(root, "instance", "Make, start, stop and delete instances, which own disks",
+               "  clouddisk instance list\n"
+               "  clouddisk instance create --name web");
+  add_create(*instance, session);
+  add_list(*instance, session);
+  add_simple(*instance, session, "start", "Start an instance: its disks are exported again",
+             "StartInstance", "  clouddisk instance start i-bp1example", {});
+  add_simple(*instance, session, "stop",
+             "Stop an instance: the NBD sessions of its disks are closed", "StopInstance",
+             "  clouddisk instance stop i-bp1example", {});
+  CLI::App* remove =
+      add_command(*instance, "delete", "Delete a stopped instance and the disks that go with it",
+                  "  clouddisk instance delete i-bp1example\n"
+                  "  clouddisk instance delete i-bp1example --force");
+  struct Arguments {
+    std::string id;
+    bool force = false;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  remove->add_option("INSTANCE", arguments->id, "The instance's id, i-…")
+      ->required()
+      ->type_name("");
+  remove->add_flag("--force", arguments->force, "Also when it is running");
+  on_call(remove, session, [arguments, &session](const ApiClient& api) -> Verdict {
+    Params params{{"InstanceId", arguments->id}};
+    if (arguments->force) params["Force"] = "true";
+    auto answer = api.call("DeleteInstance", params);
+    if (!answer) return answer.failure();
+    if (session.json()) print_json(*answer);
+    return Done{};
+  });
+}
+
+}  // namespace clouddisk::cli

@@ -1,0 +1,92 @@
+#include "engine/base/units.h"
+#include "tools/clouddisk/session.h"
+#include "tools/clouddisk/table.h"
+
+namespace clouddisk::cli {
+namespace {
+
+// 0 to 1; what is in sync is complete, what is failed has not begun.
+double progress_of(const Json& replica) {
+  const std::string state = text_of(replica, "State");
+  if (state == "in-sync") return 1;
+  const auto total = static_cast<double>(number_of(replica, "ResyncTotalBytes"));
+  if (state != "resyncing" || total <= 0) return 0;
+  return std::min(static_cast<double>(number_of(replica, "ResyncDoneBytes")) / total, 1.0);
+}
+
+// The form that the command contract promises to scripts.
+Json status_json(const Json& replicas) {
+  Json list = Json::array();
+  for (const Json& replica : replicas) {
+    list.push_back({{"replica", number_of(replica, "Replica")},
+                    {"folder", text_of(replica, "Folder")},
+                    {"state", text_of(replica, "State")},
+                    {"generation", number_of(replica, "Generation")},
+                    {"progress", progress_of(replica)},
+                    {"resync_done_bytes", number_of(replica, "ResyncDoneBytes")},
+                    {"resync_total_bytes", number_of(replica, "ResyncTotalBytes")},
+                    {"reason", text_of(replica, "Reason")}});
+  }
+  return list;
+}
+
+std::string progress_text(const Json& replica) {
+  const std::string state = text_of(replica, "State");
+  if (state != "resyncing") return {};
+  return fmt::format("{:.0f} % of {}", progress_of(replica) * 100,
+                     format_bytes(number_of(replica, "ResyncTotalBytes")));
+}
+
+std::string status_table(const Json& replicas) {
+  Table table(
+      {{"REPLICA", true}, {"FOLDER"}, {"STATE"}, {"GENERATION", true}, {"PROGRESS"}, {"REASON"}});
+  for (const Json& replica : replicas) {
+    table.add_row({text_of(replica, "Replica"), text_of(replica, "Folder"),
+                   text_of(replica, "State"), text_of(replica, "Generation"),
+                   progress_text(replica), text_of(replica, "Reason")});
+  }
+  return table.text();
+}
+
+}  // namespace
+
+void add_replica_commands(CLI::App& root, Session& session) {
+  CLI::App* replica = add_noun(root, "replica", "The three copies of every block",
+                               "  clouddisk replica status\n"
+                               "  clouddisk replica resync 2");
+  CLI::App* status = add_command(*replica, "status", "Show the replica folders and their state",
+                                 "  clouddisk replica status\n"
+                                 "  clouddisk replica status --output json");
+  on_call(status, session, [&session](const ApiClient& api) -> Verdict {
+    auto answer = api.call("DescribeReplicas", {});
+    if (!answer) return answer.failure();
+    const Json& replicas = (*answer)["Replicas"]["Replica"];
+    if (session.json()) {
+      print_json(status_json(replicas));
+    } else {
+      print_text(status_table(replicas));
+    }
+    return Done{};
+  });
+  CLI::App* resync =
+      add_command(*replica, "resync", "Bring a replica back into the set; disks go on meanwhile",
+                  "  clouddisk replica resync 2\n"
+                  "  clouddisk replica status        # shows the progress");
+  auto number = std::make_shared<unsigned>(0);
+  resync->add_option("REPLICA", *number, "Number of the replica, as status shows it")
+      ->required()
+      ->type_name("");
+  on_call(resync, session, [number, &session](const ApiClient& api) -> Verdict {
+    auto answer = api.call("ResyncReplica", {{"Replica", std::to_string(*number)}});
+    if (!answer) return answer.failure();
+    if (session.json()) {
+      print_json(*answer);
+    } else {
+      print_text(
+          fmt::format("resync of replica {} has begun; see: clouddisk replica status\n", *number));
+    }
+    return Done{};
+  });
+}
+
+}  // namespace clouddisk::cli

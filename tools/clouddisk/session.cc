@@ -1,0 +1,113 @@
+#include "tools/clouddisk/session.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+
+namespace clouddisk::cli {
+namespace {
+
+std::string usage_message(const CLI::App* app, const CLI::Error& error) {
+  std::string command = app->get_name();
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    command += ' ' + app->get_name();
+  }
+  return fmt::format("error: WrongUsage: {}; see: {} --help\n", error.what(), command);
+}
+
+}  // namespace
+
+Outcome<ApiClient> Session::client() const {
+  auto address = parse_address(api.empty() ? "unix:" + root + "/api.sock" : api);
+  if (!address) return refuse("InvalidParameter", "{}", address.error().message);
+  return ApiClient(*address, root);
+}
+
+int print_failure(const Failure& failure) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "error: %s: %s\n", failure.code.c_str(), failure.message.c_str());
+  return kExitRefused;
+}
+
+void print_json(const Json& json) {
+  print_text(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+void print_text(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& purpose,
+                      const std::string& examples) {
+  CLI::App* command = parent.add_subcommand(name, purpose);
+  command->fallthrough();
+  command->footer("Examples:\n" + examples);
+  return command;
+}
+
+CLI::App* add_noun(CLI::App& root, const std::string& name, const std::string& purpose,
+                   const std::string& examples) {
+  CLI::App* noun = add_command(root, name, purpose, examples);
+  noun->require_subcommand(1);
+  return noun;
+}
+
+std::unique_ptr<CLI::App> make_app(Session& session) {
+  auto app = std::make_unique<CLI::App>(
+      "clouddisk: virtual disks of known category and performance level, on this machine",
+      "clouddisk");
+  app->require_subcommand(1);
+  app->set_version_flag("--version", CLOUDDISK_VERSION);
+  app->add_option("--root", session.root,
+                  "Folder of the daemon (its sockets are in it); CLOUDDISK_ROOT stands in for it")
+      ->envname("CLOUDDISK_ROOT")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app->add_option(
+         "--api", session.api,
+         "The daemon's API when it is not unix:DIR/api.sock; CLOUDDISK_API stands in for it")
+      ->envname("CLOUDDISK_API")
+      ->type_name("ADDR");
+  static const std::map<std::string, Output> kOutputs{{"table", Output::kTable},
+                                                      {"json", Output::kJson}};
+  app->add_option_function<std::string>(
+         "--output", [&session](const std::string& text) { session.output = kOutputs.at(text); },
+         "table (default) or json: what the API answered")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->type_name("FORMAT");
+  app->footer(
+      "Examples:\n"
+      "  clouddisk disk create --size 40 --performance-level PL1 --name data\n"
+      "  clouddisk disk attach d-bp1example\n"
+      "  sudo clouddisk disk mount d-bp1example /mnt/data --mkfs ext4\n"
+      "  clouddisk disk list\n"
+      "  clouddisk replica status --output json\n"
+      "Each command shows more with --help.");
+  add_disk_commands(*app, session);
+  add_instance_commands(*app, session);
+  add_category_commands(*app, session);
+  add_replica_commands(*app, session);
+  add_api_command(*app, session);
+  add_completion_command(*app, session);
+  // After the commands, which would inherit it.
+  app->set_help_all_flag("--help-all", "The help of every command");
+  app->failure_message(usage_message);
+  return app;
+}
+
+int run_command_line(int argc, const char* const* argv) {
+  Session session;
+  auto app = make_app(session);
+  try {
+    app->parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int status = app->exit(error, std::cout, std::cerr);
+    return status == 0 ? kExitOk : kExitUsage;
+  }
+  const int status = session.command ? session.command() : kExitUsage;
+  if (std::fflush(stdout) != 0) return print_failure({"OutputFailed", "stdout can't be written"});
+  return status;
+}
+
+}  // namespace clouddisk::cli
