@@ -32,7 +32,8 @@ Verdict Control::Impl::find_instance(std::string_view id, const InstanceRecord*&
 // Storage for disks that the catalog has as Creating; on failure nothing of it is left.
 Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks) {
   for (const DiskRecord& disk : disks) {
-    auto made = co_await host.create_disk(settings_of(disk));
+    DiskSettings settings = settings_of(disk);
+    auto made = co_await host.create_disk(std::move(settings));
     if (made) continue;
     CatalogChange undo;
     bool clean = true;
@@ -93,7 +94,8 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
   if (instance_id) disk.attached = now();
   instance = instance_id ? catalog->find_instance(*instance_id) : nullptr;
   if (instance != nullptr && instance->status == InstanceStatus::kRunning) {
-    auto served = co_await host.serve_disk(settings_of(disk));
+    DiskSettings settings = settings_of(disk);
+    auto served = co_await host.serve_disk(std::move(settings));
     if (!served) {
       unsettled = true;  // Still Creating in the catalog: settle() removes it.
       co_return refusal_of(served.error());
@@ -151,7 +153,8 @@ Task<Outcome> Control::Impl::attach_disk(ControlRequest& request) {
   announced.put(disk);
   if (auto failed = co_await commit(std::move(announced))) co_return *failed;
   if (running) {
-    auto served = co_await host.serve_disk(settings_of(disk));
+    DiskSettings settings = settings_of(disk);
+    auto served = co_await host.serve_disk(std::move(settings));
     if (!served) {
       CatalogChange undo;
       undo.put(before);
@@ -246,7 +249,8 @@ Task<Outcome> Control::Impl::apply_or_restore(DiskRecord before, DiskRecord afte
   change.put(after);
   Outcome outcome = co_await commit_and_answer(std::move(change), request, std::move(answer));
   if (outcome.refusal) co_return outcome;
-  auto applied = co_await host.apply_settings(settings_of(after));
+  DiskSettings settings = settings_of(after);
+  auto applied = co_await host.apply_settings(std::move(settings));
   if (applied) co_return outcome;
   CatalogChange undo;
   undo.put(before);

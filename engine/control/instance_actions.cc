@@ -142,7 +142,8 @@ Task<Outcome> Control::Impl::build_instances(std::vector<NewInstance> plans,
   for (NewInstance& plan : plans) {
     for (DiskRecord& disk : plan.disks) {
       if (final_status == InstanceStatus::kRunning) {
-        auto served = co_await host.serve_disk(settings_of(disk));
+        DiskSettings settings = settings_of(disk);
+        auto served = co_await host.serve_disk(std::move(settings));
         if (!served) {
           unsettled = true;  // Pending and Creating in the catalog: settle() removes them all.
           co_return refusal_of(served.error());
@@ -224,7 +225,8 @@ Task<Verdict> Control::Impl::start(std::string id) {
   announced.put(instance);
   if (auto failed = co_await commit(std::move(announced))) co_return failed;
   for (const DiskRecord& disk : disks) {
-    auto served = co_await host.serve_disk(settings_of(disk));
+    DiskSettings settings = settings_of(disk);
+    auto served = co_await host.serve_disk(std::move(settings));
     if (served) continue;
     for (const DiskRecord& other : disks) {
       if (!co_await host.stop_disk(other.id)) unsettled = true;
@@ -247,7 +249,8 @@ Task<Verdict> Control::Impl::stop(std::string id) {
     auto stopped = co_await host.stop_disk(disk.id);
     if (stopped) continue;
     for (const DiskRecord& other : disks) {
-      auto served = co_await host.serve_disk(settings_of(other));
+      DiskSettings settings = settings_of(other);
+      auto served = co_await host.serve_disk(std::move(settings));
       if (!served) {
         log(LogLevel::kError, "control", "disk {} is not served: {}", other.id,
             served.error().message);

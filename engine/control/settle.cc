@@ -114,7 +114,8 @@ Task<void> Control::Impl::serve_all() {
   const auto disks = catalog->disks();
   for (const auto& [id, disk] : disks) {
     if (!is_served(disk)) continue;
-    auto served = co_await host.serve_disk(settings_of(disk));
+    DiskSettings settings = settings_of(disk);
+    auto served = co_await host.serve_disk(std::move(settings));
     if (!served) {
       log(LogLevel::kError, kComponent, "disk {} is not served: {}", id, served.error().message);
     }

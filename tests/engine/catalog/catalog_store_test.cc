@@ -1,0 +1,289 @@
+#include "engine/catalog/catalog_store.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/random.h"
+#include "engine/catalog/catalog.h"
+#include "tests/engine/catalog/catalog_fixture.h"
+#include "tests/support/seed.h"
+
+namespace clouddisk {
+namespace {
+
+namespace fs = std::filesystem;
+
+class CatalogStoreTest : public ::testing::Test {
+ protected:
+  Result<std::unique_ptr<CatalogStore>> try_open(Machine& machine) {
+    return machine.ring->block_on(CatalogStore::open(*machine.ring, *machine.replicas, {}));
+  }
+  std::unique_ptr<CatalogStore> open(Machine& machine) {
+    auto store = try_open(machine);
+    CHECK(store.has_value());
+    return std::move(*store);
+  }
+  Result<void> commit(Machine& machine, CatalogStore& store, CatalogStore::Change change) {
+    return machine.ring->block_on(store.commit(std::move(change)));
+  }
+  fs::path catalog_of(unsigned replica) const {
+    return Machine::folder(root_.path(), replica) / "catalog";
+  }
+  // Overwrites the whole file from its middle on; whatever it is, it is no longer that.
+  void corrupt(unsigned replica) {
+    for (const auto& entry : fs::directory_iterator(catalog_of(replica))) {
+      if (entry.path().filename() != "data.mdb") continue;
+      const auto size = fs::file_size(entry.path());
+      std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+      const std::string junk(size, '\x5a');
+      file.write(junk.data(), static_cast<std::streamsize>(size));
+    }
+  }
+
+  TempDirectory root_;
+};
+
+TEST_F(CatalogStoreTest, WhatWasCommittedIsThereAfterARestart) {
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    EXPECT_TRUE(store->records().empty());
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-1", "{\"a\":1}"}, {"disk/d-2", "{}"}}));
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-2", std::nullopt}, {"disk/d-3", "{\"b\":2}"}}));
+  }
+  Machine machine(root_.path());
+  auto store = open(machine);
+  const CatalogStore::Records expected = {{"disk/d-1", "{\"a\":1}"}, {"disk/d-3", "{\"b\":2}"}};
+  EXPECT_EQ(store->records(), expected);
+  EXPECT_EQ(store->commit_number(), 3U);
+}
+
+// I8: any one folder's copy may go.
+TEST_F(CatalogStoreTest, ALostCopyIsMadeAnewFromTheOthers) {
+  for (unsigned lost = 0; lost < kReplicaCount; ++lost) {
+    const std::string key = "disk/d-" + std::to_string(lost);
+    {
+      Machine machine(root_.path());
+      auto store = open(machine);
+      ASSERT_TRUE(commit(machine, *store, {{key, "{}"}}));
+    }
+    fs::remove_all(catalog_of(lost));
+    {
+      Machine machine(root_.path());
+      auto store = open(machine);
+      EXPECT_EQ(store->records().size(), lost + 1U);
+      EXPECT_TRUE(fs::exists(catalog_of(lost)));
+    }
+    // The new copy is as good as the others: it can be the only one left.
+    for (unsigned other = 0; other < kReplicaCount; ++other) {
+      if (other != lost) fs::remove_all(catalog_of(other));
+    }
+    Machine machine(root_.path());
+    EXPECT_EQ(open(machine)->records().size(), lost + 1U);
+  }
+}
+
+TEST_F(CatalogStoreTest, ACorruptCopyIsReplacedAndNothingIsLost) {
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-1", "{}"}}));
+  }
+  corrupt(1);
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    EXPECT_EQ(store->records().size(), 1U);
+  }
+  fs::remove_all(catalog_of(0));
+  fs::remove_all(catalog_of(2));
+  Machine machine(root_.path());
+  EXPECT_EQ(open(machine)->records().size(), 1U) << "the replaced copy is whole";
+}
+
+TEST_F(CatalogStoreTest, WithNoGoodCopyItRefusesRatherThanStartEmpty) {
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-1", "{}"}}));
+  }
+  fs::remove_all(catalog_of(0));
+  corrupt(1);
+  corrupt(2);
+  Machine machine(root_.path());
+  const auto store = try_open(machine);
+  ASSERT_FALSE(store);
+  EXPECT_NE(store.error().message.find("no copy"), std::string::npos) << store.error().message;
+}
+
+// A crash between two copies' transactions.
+TEST_F(CatalogStoreTest, TheNewestCopyWinsAndTheOthersFollow) {
+  const fs::path aside = root_.path() / "aside";
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-1", "{}"}}));
+  }
+  fs::copy(catalog_of(0), aside, fs::copy_options::recursive);
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-2", "{}"}}));
+  }
+  for (const unsigned stale : {0U, 2U}) {
+    fs::remove_all(catalog_of(stale));
+    fs::copy(aside, catalog_of(stale), fs::copy_options::recursive);
+  }
+  {
+    Machine machine(root_.path());
+    EXPECT_EQ(open(machine)->records().size(), 2U);
+  }
+  fs::remove_all(catalog_of(1));
+  Machine machine(root_.path());
+  EXPECT_EQ(open(machine)->records().size(), 2U);
+}
+
+TEST_F(CatalogStoreTest, ACopyOfAnotherSetIsNotBelieved) {
+  TempDirectory other_root;
+  {
+    Machine machine(other_root.path());
+    auto store = open(machine);
+    for (int i = 0; i < 5; ++i) {
+      ASSERT_TRUE(commit(machine, *store, {{"disk/d-x" + std::to_string(i), "{}"}}));
+    }
+  }
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-1", "{}"}}));
+  }
+  fs::remove_all(catalog_of(2));
+  fs::copy(Machine::folder(other_root.path(), 2) / "catalog", catalog_of(2),
+           fs::copy_options::recursive);
+  Machine machine(root_.path());
+  EXPECT_TRUE(open(machine)->records().contains("disk/d-1"));
+}
+
+// I6.
+TEST_F(CatalogStoreTest, WithOneReplicaInSyncItIsReadAndNotChanged) {
+  Machine machine(root_.path());
+  auto store = open(machine);
+  ASSERT_TRUE(commit(machine, *store, {{"disk/d-1", "{}"}}));
+  auto& ring = *machine.ring;
+  ASSERT_TRUE(ring.block_on(machine.replicas->drop(ring, 0, "test")));
+  ASSERT_TRUE(commit(machine, *store, {{"disk/d-2", "{}"}}));
+  static_cast<void>(ring.block_on(machine.replicas->drop(ring, 1, "test")));
+  const auto refused = commit(machine, *store, {{"disk/d-3", "{}"}});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kReplicasLost);
+  EXPECT_EQ(store->records().size(), 2U);
+}
+
+// I5: the replica that was away does not bring its old catalog back.
+TEST_F(CatalogStoreTest, AReplicaThatWasOutGetsAWholeCopyWhenItReturns) {
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    auto& ring = *machine.ring;
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-1", "{}"}}));
+    ASSERT_TRUE(ring.block_on(machine.replicas->drop(ring, 2, "test")));
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-2", "{}"}}));
+    ASSERT_TRUE(machine.replicas->begin_receiving(2));
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-3", "{}"}})) << "before the copy";
+    ASSERT_TRUE(ring.block_on(store->copy_to(2)));
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-4", "{}"}})) << "after the copy";
+    ASSERT_TRUE(ring.block_on(machine.replicas->admit(2)));
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-5", "{}"}}));
+  }
+  fs::remove_all(catalog_of(0));
+  fs::remove_all(catalog_of(1));
+  Machine machine(root_.path());
+  EXPECT_EQ(open(machine)->records().size(), 5U);
+}
+
+TEST_F(CatalogStoreTest, AMemberAdmittedWithoutACopyGetsOneWithTheNextChange) {
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    auto& ring = *machine.ring;
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-1", "{}"}}));
+    ASSERT_TRUE(ring.block_on(machine.replicas->drop(ring, 1, "test")));
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-2", "{}"}}));
+    ASSERT_TRUE(machine.replicas->begin_receiving(1));
+    ASSERT_TRUE(ring.block_on(machine.replicas->admit(1)));
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-3", "{}"}}));
+  }
+  fs::remove_all(catalog_of(0));
+  fs::remove_all(catalog_of(2));
+  Machine machine(root_.path());
+  EXPECT_EQ(open(machine)->records().size(), 3U);
+}
+
+TEST_F(CatalogStoreTest, RecordsOfAKindUnknownHereAreKept) {
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    ASSERT_TRUE(commit(machine, *store, {{"policy/sp-1", "{\"x\":1}"}}));
+  }
+  {
+    Machine machine(root_.path());
+    auto catalog = machine.ring->block_on(Catalog::open(*machine.ring, *machine.replicas, {}));
+    ASSERT_TRUE(catalog);
+    DiskRecord disk;
+    disk.id = "d-1";
+    CatalogChange change;
+    change.put(disk);
+    ASSERT_TRUE(machine.ring->block_on((*catalog)->commit(std::move(change))));
+  }
+  Machine machine(root_.path());
+  EXPECT_EQ(open(machine)->records().at("policy/sp-1"), "{\"x\":1}");
+}
+
+// Random changes, restarts, lost, stale and returning copies against a plain map.
+TEST_F(CatalogStoreTest, ModelOfChangesRestartsAndLosses) {
+  Random random(announce_seed());
+  CatalogStore::Records model;
+  for (int life = 0; life < 12; ++life) {
+    Machine machine(root_.path());
+    auto& ring = *machine.ring;
+    ReplicaSet& replicas = *machine.replicas;
+    auto store = open(machine);
+    ASSERT_EQ(store->records(), model) << "life " << life;
+    for (unsigned i = 0; i < kReplicaCount; ++i) {  // What the last life dropped is resynced.
+      if ((replicas.in_sync_mask() >> i & 1U) != 0) continue;
+      ASSERT_TRUE(replicas.begin_receiving(i));
+      ASSERT_TRUE(ring.block_on(store->copy_to(i)));
+      ASSERT_TRUE(ring.block_on(replicas.admit(i)));
+    }
+    for (std::uint64_t step = 0; step < random.between(1, 12); ++step) {
+      CatalogStore::Change change;
+      for (std::uint64_t n = random.between(1, 4); n > 0; --n) {
+        const std::string key = "disk/d-" + std::to_string(random.below(8));
+        change[key] =
+            random.one_in(3) ? std::nullopt : std::optional("{\"v\":" + std::to_string(step) + "}");
+      }
+      ASSERT_TRUE(commit(machine, *store, change));
+      for (const auto& [key, json] : change) {
+        if (json) {
+          model[key] = *json;
+        } else {
+          model.erase(key);
+        }
+      }
+      ASSERT_EQ(store->records(), model);
+      if (random.one_in(6) && __builtin_popcount(replicas.in_sync_mask()) == 3) {
+        const auto victim = static_cast<unsigned>(random.below(kReplicaCount));
+        ASSERT_TRUE(ring.block_on(replicas.drop(ring, victim, "test")));
+      }
+    }
+    const ReplicaMask members = replicas.in_sync_mask();
+    store.reset();
+    const auto victim = static_cast<unsigned>(random.below(kReplicaCount));
+    const bool spare = __builtin_popcount(members & ~(1U << victim)) >= 1;
+    if (spare && random.one_in(2)) fs::remove_all(catalog_of(victim));
+    if (spare && random.one_in(3) && fs::exists(catalog_of(victim))) corrupt(victim);
+  }
+}
+
+}  // namespace
+}  // namespace clouddisk

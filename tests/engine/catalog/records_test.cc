@@ -1,0 +1,180 @@
+#include "engine/catalog/records.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/checksum.h"
+#include "engine/catalog/ids.h"
+#include "engine/catalog/name_rules.h"
+
+namespace clouddisk {
+namespace {
+
+DiskRecord full_disk() {
+  DiskRecord disk;
+  disk.id = "d-bp131n0q38u3a4zi0001";
+  disk.region = "cn-hangzhou";
+  disk.zone = "cn-hangzhou-i";
+  disk.disk_name = "数据盘 \"1\"";
+  disk.description = "a+b=c&d\n";
+  disk.category = "cloud_essd";
+  disk.level = "PL2";
+  disk.size_gib = 500;
+  disk.visible_gib = 461;
+  disk.provisioned_iops = 7;
+  disk.system = true;
+  disk.status = DiskStatus::kReIniting;
+  disk.instance_id = "i-local";
+  disk.device = "/dev/xvdc";
+  disk.delete_with_instance = true;
+  disk.delete_auto_snapshot = false;
+  disk.enable_auto_snapshot = false;
+  disk.prepaid = true;
+  disk.resource_group = "rg-1";
+  disk.image_id = "m-1";
+  disk.created = WallTime(std::chrono::seconds(1'700'000'000));
+  disk.attached = WallTime(std::chrono::nanoseconds(1));
+  disk.detached = WallTime(std::chrono::nanoseconds(2));
+  disk.spec_changed = WallTime(std::chrono::nanoseconds(3));
+  disk.tags = {{"env", "test"}, {"empty", ""}};
+  return disk;
+}
+
+TEST(Records, EveryMemberSurvivesARoundTrip) {
+  const DiskRecord disk = full_disk();
+  const auto read = disk_from_json(to_json(disk));
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(*read, disk);
+
+  InstanceRecord instance;
+  instance.id = "i-bp1";
+  instance.region = "r";
+  instance.zone = "z";
+  instance.instance_name = "web";
+  instance.description = "d";
+  instance.host_name = "h";
+  instance.image_id = "m";
+  instance.type = "ecs.g7.large";
+  instance.status = InstanceStatus::kStopping;
+  instance.deletion_protection = true;
+  instance.prepaid = true;
+  instance.resource_group = "rg";
+  instance.created = WallTime(std::chrono::nanoseconds(5));
+  instance.started = WallTime(std::chrono::nanoseconds(6));
+  instance.tags = {{"a", "b"}};
+  const auto read_instance = instance_from_json(to_json(instance));
+  ASSERT_TRUE(read_instance) << read_instance.error().message;
+  EXPECT_EQ(*read_instance, instance);
+
+  const TokenRecord token{"CreateDisk", "t-1", 0xffff'ffff'ffff'ffff, "{}",
+                          WallTime(std::chrono::nanoseconds(9))};
+  const auto read_token = token_from_json(to_json(token));
+  ASSERT_TRUE(read_token) << read_token.error().message;
+  EXPECT_EQ(*read_token, token);
+}
+
+TEST(Records, MissingAndMalformedMembersAreNamed) {
+  const std::string good = to_json(full_disk());
+  const auto expect_problem = [](const std::string& json, const char* member) {
+    const auto read = disk_from_json(json);
+    ASSERT_FALSE(read) << json;
+    EXPECT_EQ(read.error().code, Errc::kCorrupt);
+    EXPECT_NE(read.error().message.find(member), std::string::npos) << read.error().message;
+  };
+  expect_problem("", "object");
+  expect_problem("[]", "object");
+  expect_problem("{}", "id");
+  std::string wrong = good;
+  wrong.replace(wrong.find("\"size_gib\":500"), 14, "\"size_gib\":\"x\"");
+  expect_problem(wrong, "size_gib");
+  wrong = good;
+  wrong.replace(wrong.find("ReIniting"), 9, "Vanishing");
+  expect_problem(wrong, "status");
+  wrong = good;
+  wrong.replace(wrong.find("[\"env\""), 6, "[7");
+  expect_problem(wrong, "tags");
+}
+
+TEST(RecordFrame, RoundTripAndTheKeyIsPartOfTheChecksum) {
+  const auto frame = encode_record("disk/d-1", "{\"a\":1}");
+  const auto read = decode_record("disk/d-1", frame);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(*read, "{\"a\":1}");
+  const auto moved = decode_record("disk/d-2", frame);
+  ASSERT_FALSE(moved);
+  EXPECT_EQ(moved.error().code, Errc::kCorrupt);
+}
+
+TEST(RecordFrame, EveryFlippedBitAndEveryCutIsNoticed) {
+  const auto good = encode_record("disk/d-1", "{\"a\":1}");
+  for (std::size_t at = 0; at < good.size(); ++at) {
+    for (unsigned bit = 0; bit < 8; ++bit) {
+      auto bad = good;
+      bad[at] ^= static_cast<std::byte>(1U << bit);
+      const auto read = decode_record("disk/d-1", bad);
+      ASSERT_FALSE(read) << at;
+      EXPECT_EQ(read.error().code, Errc::kCorrupt) << at;
+    }
+    const auto cut = decode_record("disk/d-1", std::span(good).first(at));
+    ASSERT_FALSE(cut) << at;
+    EXPECT_EQ(cut.error().code, Errc::kCorrupt) << at;
+  }
+}
+
+TEST(RecordFrame, ANewerFormatIsRefusedAndNotTakenForDamage) {
+  auto frame = encode_record("disk/d-1", "{}");
+  store_le(frame.data() + 4, kRecordVersion + 1);
+  const auto covered = std::span<const std::byte>(frame).first(frame.size() - 8);
+  store_le(frame.data() + frame.size() - 8, checksum64(covered, checksum64(as_bytes("disk/d-1"))));
+  const auto read = decode_record("disk/d-1", frame);
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code, Errc::kUnsupported);
+  EXPECT_NE(read.error().message.find("newer"), std::string::npos);
+}
+
+TEST(Ids, LookAsTheCloudsLook) {
+  Random random(7);
+  const std::string id = make_id("d", "cn-hangzhou", random);
+  EXPECT_EQ(id.substr(0, 4), "d-bp");
+  EXPECT_EQ(id.size(), 2 + kIdRunLength);
+  for (const char c : id.substr(2)) {
+    EXPECT_TRUE((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) << id;
+  }
+  EXPECT_NE(make_id("d", "cn-hangzhou", random), id);
+  EXPECT_EQ(make_id("ssg", "cn-local", random).substr(0, 6), "ssg-lo");
+  EXPECT_EQ(region_letters("x"), "xx");
+}
+
+TEST(NameRules, NamesOfDisks) {
+  struct Row {
+    const char* name;
+    std::string text;
+    bool fine;
+  };
+  std::string long_chinese;
+  for (int i = 0; i < 128; ++i) long_chinese += "数";
+  const Row rows[] = {
+      {"plain", "data", true},
+      {"with a space", "data disk-1", true},
+      {"letters of other scripts", "数据盘", true},
+      {"128 characters of three bytes", long_chinese, true},
+      {"129 characters", long_chinese + "x", false},
+      {"one character", "d", false},
+      {"a digit first", "1data", false},
+      {"a dash first", "-data", false},
+      {"a URL", "http://x", false},
+      {"a safe URL", "https://x", false},
+      {"a control character", "da\nta", false},
+      {"not UTF-8", "da\xffta", false},
+      {"cut UTF-8", "data\xe6\x95", false},
+      {"overlong UTF-8", "da\xc0\xaf", false},
+      {"a surrogate", "da\xed\xa0\x80", false},
+  };
+  for (const Row& row : rows) EXPECT_EQ(name_is_well_formed(row.text), row.fine) << row.name;
+  EXPECT_FALSE(description_is_well_formed("x"));
+  EXPECT_FALSE(description_is_well_formed(std::string(257, 'x')));
+  EXPECT_TRUE(description_is_well_formed(std::string(256, 'x')));
+}
+
+}  // namespace
+}  // namespace clouddisk
