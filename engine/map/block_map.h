@@ -28,7 +28,7 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "engine/base/result.h"
@@ -43,18 +43,11 @@
 
 namespace clouddisk {
 
-// What a checkpoint stores beside the pages, and open() gives back.
-struct Checkpoint {
-  LogPosition position;      // replay starts here
-  WriteSeq next_write;       // of the first write after it
-  Epoch epoch;               // the current one
-  std::vector<Epoch> views;  // frozen epochs that must stay readable, ascending
-};
-
 class BlockMap {
  public:
   struct Options {
     std::size_t memtable_bytes_max = 64_MiB;
+    std::size_t memtable_pages_max = 64 * 1024;  // a checkpoint rewrites 4 KiB for each
   };
 
   // Opens the index in `directory`. kNotFound: there is none (a new disk, or a lost index);
@@ -65,8 +58,6 @@ class BlockMap {
   static Task<Result<std::unique_ptr<BlockMap>>> create(Ring& ring, PageCache& cache,
                                                         std::string directory, Options options);
   ~BlockMap();  // no call may be under way
-
-  const Checkpoint& last_checkpoint() const;  // what is durable in the index
 
   // --- Changes. In the order in which they are in the log. ---
   void put(Lba first, std::span<const BlockEntry> entries);
@@ -89,7 +80,7 @@ class BlockMap {
   Task<Result<std::uint64_t>> next_mapped_page(std::uint64_t page);
 
   // --- Epochs ---
-  Epoch epoch() const;
+  Epoch epoch() const { return epoch_; }
   // Ends the current epoch, which becomes a view, and starts the next. Costs the same for any disk.
   Epoch freeze();
   // Lets go of a view. The space comes back with the next checkpoint.
@@ -99,22 +90,48 @@ class BlockMap {
   bool wants_checkpoint() const;  // half of the memory bound is used
   bool must_wait() const;         // the bound is reached: writers wait for a checkpoint
   // Writes everything up to now. `position` and `next_write` belong to exactly the changes that
-  // were put so far. One at a time (kBusy). When it returns the index is durable, and `freed` lists
-  // the segments to which nothing refers any more... see live_blocks().
-  Task<Result<void>> checkpoint(LogPosition position, WriteSeq next_write);
-  // Blocks of a segment that some version refers to, as of the last checkpoint: an upper bound
-  // until the next one, never too low for segments that were complete at that checkpoint.
+  // were put so far (taken before the first suspension). `log_durable` is awaited before the index
+  // refers to any of it: the index must never know more than what survives a power loss. One at a
+  // time (kBusy). On return nothing refers to the `from` of a relocation made before the call.
+  // After a failure everything is still in memory, and a later checkpoint takes it along.
+  Task<Result<void>> checkpoint(LogPosition position, WriteSeq next_write,
+                                Task<Result<void>> log_durable);
+  // What is durable in the index.
+  const Checkpoint& last_checkpoint() const { return checkpoint_; }
+  // Blocks that some version refers to, by segment, as of the last checkpoint. An upper bound for
+  // segments that were complete by then.
+  const LiveCounts& live_counts() const { return *live_; }
   std::uint64_t live_blocks(SegmentSeq segment) const;
-  // All counts, ascending by segment.
-  const std::map<SegmentSeq, std::uint64_t>& live_counts() const;
-  std::uint64_t mapped_blocks() const;  // stored blocks of the current view, as of that checkpoint
-  std::uint64_t index_bytes() const;
+  std::uint64_t index_bytes() const { return store_->size_bytes(); }
   std::size_t memory_bytes() const;  // of the MemTables
+  std::uint64_t checkpoints() const { return checkpoint_count_; }
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
-  explicit BlockMap(std::unique_ptr<Impl> impl);
+  struct Loading;
+  BlockMap(Ring& ring, PageCache& cache, std::shared_ptr<PageStore> store, Options options);
+  bool resolve(Epoch view, Lba first, std::span<BlockEntry> out, const PageRef* page);
+  Task<Result<PageRef>> load(std::uint64_t page, Epoch view);
+  Task<Result<void>> lookup_in(Epoch view, Lba first, std::span<BlockEntry> out);
+  void update_cache(const MergeInput& input);
+
+  Ring& ring_;
+  PageCache& cache_;
+  std::shared_ptr<PageStore> store_;  // shared with workers
+  Options options_;
+  std::uint32_t id_;  // in the cache
+  Epoch epoch_;
+  std::vector<Epoch> views_;          // ascending
+  std::vector<Epoch> dropped_views_;  // since the last checkpoint
+  std::shared_ptr<MemTable> active_;
+  std::vector<EpochTable> frozen_;            // oldest first
+  std::shared_ptr<Relocations> relocations_;  // since the last cut
+  std::vector<std::shared_ptr<const Relocations>> frozen_relocations_;
+  Checkpoint checkpoint_;
+  std::shared_ptr<const LiveCounts> live_;
+  std::uint64_t generation_ = 0;  // grows with each checkpoint: a page read before it is stale
+  std::uint64_t checkpoint_count_ = 0;
+  bool merging_ = false;
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::shared_ptr<Loading>> loading_;
 };
 
 }  // namespace clouddisk

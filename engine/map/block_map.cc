@@ -1,0 +1,327 @@
+#include "engine/map/block_map.h"
+
+#include <algorithm>
+#include <array>
+
+namespace clouddisk {
+namespace {
+
+Result<std::shared_ptr<PageStore>> open_store(Ring& ring, const std::string& directory,
+                                              bool create) {
+  KvOptions options;
+  options.create = create;
+  auto kv = ring.open_kv(directory, options);
+  if (!kv) return fail(kv.error(), "index {}", directory);
+  return std::make_shared<PageStore>(std::move(*kv));
+}
+
+std::shared_ptr<const Relocations> combine(
+    const std::vector<std::shared_ptr<const Relocations>>& parts) {
+  if (parts.size() == 1) return parts.front();
+  auto all = std::make_shared<Relocations>();
+  for (const auto& part : parts) {
+    for (const auto& [page, list] : *part) {
+      auto& into = (*all)[page];
+      into.insert(into.end(), list.begin(), list.end());
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
+struct BlockMap::Loading {
+  explicit Loading(Ring& ring) : ended(ring) {}
+  Signal ended;
+  bool done = false;
+  Result<PageRef> result = PageRef();
+};
+
+BlockMap::BlockMap(Ring& ring, PageCache& cache, std::shared_ptr<PageStore> store, Options options)
+    : ring_(ring),
+      cache_(cache),
+      store_(std::move(store)),
+      options_(options),
+      id_(cache.new_map()),
+      active_(std::make_shared<MemTable>()),
+      relocations_(std::make_shared<Relocations>()),
+      live_(std::make_shared<const LiveCounts>()) {}
+
+BlockMap::~BlockMap() {
+  cache_.erase_map(id_);
+}
+
+Task<Result<std::unique_ptr<BlockMap>>> BlockMap::open(Ring& ring, PageCache& cache,
+                                                       std::string directory, Options options) {
+  struct Opened {
+    std::shared_ptr<PageStore> store;
+    Checkpoint checkpoint;
+    std::shared_ptr<const LiveCounts> live;
+  };
+  auto opened = co_await ring.blocking([&ring, &directory]() -> Result<Opened> {
+    auto store = open_store(ring, directory, false);
+    if (!store) return store.error();
+    auto checkpoint = (*store)->load_checkpoint();
+    if (!checkpoint) return checkpoint.error();
+    auto live = (*store)->load_live();
+    if (!live) return live.error();
+    return Opened{*store, *checkpoint, *live};
+  });
+  if (!opened) co_return opened.error();
+  std::unique_ptr<BlockMap> map(new BlockMap(ring, cache, opened->store, options));
+  map->checkpoint_ = opened->checkpoint;
+  map->live_ = opened->live;
+  map->epoch_ = opened->checkpoint.epoch;
+  map->views_ = opened->checkpoint.views;
+  co_return map;
+}
+
+Task<Result<std::unique_ptr<BlockMap>>> BlockMap::create(Ring& ring, PageCache& cache,
+                                                         std::string directory, Options options) {
+  if (auto removed = co_await ring.remove_tree(directory); !removed) co_return removed.error();
+  Checkpoint checkpoint;
+  checkpoint.epoch = Epoch(1);
+  checkpoint.next_write = WriteSeq(1);
+  auto made = co_await ring.blocking([&]() -> Result<void> {
+    auto store = open_store(ring, directory, true);
+    if (!store) return store.error();
+    return (*store)->finish_build(checkpoint, {});
+  });
+  if (!made) co_return made.error();
+  co_return co_await open(ring, cache, std::move(directory), options);
+}
+
+// --- Changes ---
+
+void BlockMap::put(Lba first, std::span<const BlockEntry> entries) {
+  active_->put(first, entries);
+}
+
+void BlockMap::put_range(Lba first, std::uint64_t count, BlockLocation zero_or_trimmed) {
+  active_->put_range(first, count, zero_or_trimmed);
+}
+
+void BlockMap::relocate(Lba lba, BlockLocation from, BlockLocation to) {
+  (*relocations_)[page_of(lba)].push_back({from, to});
+}
+
+// --- Lookups ---
+
+// Fills `out`, which lies in one page, from memory; with `page` given, that is the index's part.
+bool BlockMap::resolve(Epoch view, Lba first, std::span<BlockEntry> out, const PageRef* page) {
+  const std::uint64_t number = page_of(first);
+  const std::size_t index = index_in_page(first);
+  std::array<bool, kPageBlocks> known_blocks{};
+  const std::span<bool> known = std::span(known_blocks).first(out.size());
+  const bool current = view == PageKey::kCurrent;
+  if (current && active_->fill(number, index, out, known) == 0) return true;
+  for (auto it = frozen_.rbegin(); it != frozen_.rend(); ++it) {
+    if (!current && it->epoch > view) continue;
+    if (it->table->fill(number, index, out, known) == 0) return true;
+  }
+  if (page == nullptr) page = cache_.find({id_, view, number});
+  if (page == nullptr) return false;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (!known[i]) out[i] = *page ? (*page)->entries[index + i] : BlockEntry{};
+  }
+  return true;
+}
+
+bool BlockMap::try_lookup(Lba first, std::span<BlockEntry> out) {
+  std::size_t done = 0;
+  while (done < out.size()) {
+    const Lba lba(first.value + done);
+    const std::size_t count =
+        std::min<std::size_t>(kPageBlocks - index_in_page(lba), out.size() - done);
+    if (!resolve(PageKey::kCurrent, lba, out.subspan(done, count), nullptr)) return false;
+    done += count;
+  }
+  return true;
+}
+
+Task<Result<void>> BlockMap::lookup(Lba first, std::span<BlockEntry> out) {
+  return lookup_in(PageKey::kCurrent, first, out);
+}
+
+Task<Result<void>> BlockMap::lookup_view(Epoch view, Lba first, std::span<BlockEntry> out) {
+  return lookup_in(view, first, out);
+}
+
+Task<Result<void>> BlockMap::lookup_in(Epoch view, Lba first, std::span<BlockEntry> out) {
+  std::size_t done = 0;
+  while (done < out.size()) {
+    const Lba lba(first.value + done);
+    const std::size_t count =
+        std::min<std::size_t>(kPageBlocks - index_in_page(lba), out.size() - done);
+    const std::span<BlockEntry> part = out.subspan(done, count);
+    while (!resolve(view, lba, part, nullptr)) {
+      const std::uint64_t generation = generation_;
+      auto page = co_await load(page_of(lba), view);
+      if (!page) co_return page.error();
+      // A checkpoint may have moved entries from memory to the index meanwhile: then look again.
+      if (generation == generation_ && resolve(view, lba, part, &*page)) break;
+    }
+    done += count;
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<PageRef>> BlockMap::load(std::uint64_t page, Epoch view) {
+  const auto key = std::make_pair(page, view.value);
+  if (const auto it = loading_.find(key); it != loading_.end()) {
+    const auto other = it->second;
+    while (!other->done) co_await other->ended.wait();
+    co_return other->result;
+  }
+  auto loading = std::make_shared<Loading>(ring_);
+  loading_[key] = loading;
+  const std::uint64_t generation = generation_;
+  const auto store = store_;
+  loading->result =
+      co_await ring_.blocking([store, page, view] { return store->load_page(page, view); });
+  loading->done = true;
+  loading_.erase(key);
+  if (loading->result && generation == generation_) {
+    cache_.put({id_, view, page}, *loading->result);
+  }
+  loading->ended.wake_all();
+  co_return loading->result;
+}
+
+Task<Result<std::uint64_t>> BlockMap::next_mapped_page(std::uint64_t page) {
+  const auto store = store_;
+  auto stored = co_await ring_.blocking([store, page] { return store->next_page(page); });
+  if (!stored) co_return stored.error();
+  std::uint64_t found = stored->value_or(kNoPage);
+  if (const auto next = active_->next_page(page)) found = std::min(found, *next);
+  for (const EpochTable& layer : frozen_) {
+    if (const auto next = layer.table->next_page(page)) found = std::min(found, *next);
+  }
+  co_return found;
+}
+
+// --- Epochs ---
+
+Epoch BlockMap::freeze() {
+  const Epoch frozen = epoch_;
+  if (!active_->empty()) {
+    frozen_.push_back({epoch_, active_});
+    active_ = std::make_shared<MemTable>();
+  }
+  views_.push_back(frozen);
+  epoch_ = epoch_.next();
+  return frozen;
+}
+
+void BlockMap::drop_view(Epoch view) {
+  const auto it = std::find(views_.begin(), views_.end(), view);
+  if (it == views_.end()) return;
+  views_.erase(it);
+  dropped_views_.push_back(view);
+}
+
+// --- Checkpoints ---
+
+std::size_t BlockMap::memory_bytes() const {
+  std::size_t bytes = active_->memory_bytes();
+  for (const EpochTable& layer : frozen_) bytes += layer.table->memory_bytes();
+  return bytes;
+}
+
+bool BlockMap::wants_checkpoint() const {
+  return active_->memory_bytes() * 2 >= options_.memtable_bytes_max ||
+         active_->page_count() * 2 >= options_.memtable_pages_max;
+}
+
+bool BlockMap::must_wait() const {
+  std::size_t pages = active_->page_count();
+  for (const EpochTable& layer : frozen_) pages += layer.table->page_count();
+  return memory_bytes() >= options_.memtable_bytes_max || pages >= options_.memtable_pages_max;
+}
+
+std::uint64_t BlockMap::live_blocks(SegmentSeq segment) const {
+  const auto it = live_->find(segment);
+  return it == live_->end() ? 0 : it->second;
+}
+
+Task<Result<void>> BlockMap::checkpoint(LogPosition position, WriteSeq next_write,
+                                        Task<Result<void>> log_durable) {
+  if (merging_) co_return fail(Errc::kBusy, "a checkpoint is under way");
+  merging_ = true;
+  if (!active_->empty()) {
+    frozen_.push_back({epoch_, active_});
+    active_ = std::make_shared<MemTable>();
+  }
+  if (!relocations_->empty() || frozen_relocations_.empty()) {
+    frozen_relocations_.push_back(std::move(relocations_));
+    relocations_ = std::make_shared<Relocations>();
+  }
+  MergeInput input;
+  input.tables = frozen_;
+  input.relocations = combine(frozen_relocations_);
+  input.dropped_views = std::exchange(dropped_views_, {});
+  input.checkpoint = checkpoint_;
+  input.checkpoint.position = position;
+  input.checkpoint.next_write = next_write;
+  input.checkpoint.epoch = epoch_;
+  input.checkpoint.views = views_;
+  input.live = live_;
+  const std::size_t relocation_parts = frozen_relocations_.size();
+
+  Result<void> result = co_await std::move(log_durable);
+  if (result) {
+    const auto store = store_;
+    auto merged = co_await ring_.blocking([store, &input] { return store->merge(input); });
+    if (merged) {
+      checkpoint_ = merged->checkpoint;
+      live_ = merged->live;
+      ++generation_;
+      ++checkpoint_count_;
+      update_cache(input);
+      frozen_.erase(frozen_.begin(),
+                    frozen_.begin() + static_cast<std::ptrdiff_t>(input.tables.size()));
+      frozen_relocations_.erase(
+          frozen_relocations_.begin(),
+          frozen_relocations_.begin() + static_cast<std::ptrdiff_t>(relocation_parts));
+    } else {
+      result = merged.error();
+    }
+  }
+  if (!result) {
+    dropped_views_.insert(dropped_views_.begin(), input.dropped_views.begin(),
+                          input.dropped_views.end());
+  }
+  merging_ = false;
+  co_return result;
+}
+
+// What the merge did to the pages, done to those in the cache; the rest is read when it is needed.
+void BlockMap::update_cache(const MergeInput& input) {
+  const auto renew = [this, &input](std::uint64_t number) {
+    const PageKey key{id_, PageKey::kCurrent, number};
+    const PageRef* cached = cache_.find(key);
+    if (cached == nullptr) return;
+    auto page = std::make_shared<Page>(*cached ? **cached : Page{});
+    for (const EpochTable& layer : input.tables) layer.table->apply_to(number, *page);
+    if (const auto moved = input.relocations->find(number); moved != input.relocations->end()) {
+      for (BlockEntry& entry : page->entries) {
+        for (const Relocation& one : moved->second) {
+          if (entry.location == one.from) entry.location = one.to;
+        }
+      }
+    }
+    cache_.put(key, std::move(page));
+  };
+  for (const EpochTable& layer : input.tables) {
+    for (const std::uint64_t number : layer.table->touched()) renew(number);
+    if (!layer.table->cleared().empty()) {
+      cache_.erase_map(id_);  // Long ranges: cheaper to read anew than to walk.
+      return;
+    }
+  }
+  for (const auto& [number, list] : *input.relocations) renew(number);
+  // Frozen views are read rarely; their pages may have moved, been replaced or have gone.
+  if (!views_.empty()) cache_.erase_map(id_);
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,178 @@
+#include "engine/map/index_builder.h"
+
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+
+namespace clouddisk {
+namespace {
+
+struct Candidate {
+  WriteSeq write;
+  BlockEntry entry;
+};
+using CandidatePage = std::array<Candidate, kPageBlocks>;
+
+// A trim or zero run, kept until the window's data is known: it only matters where there is some.
+struct RangeRun {
+  Lba first;
+  std::uint64_t count = 0;
+  WriteSeq write;
+  Epoch epoch;
+  BlockLocation location;
+};
+
+// One window of the disk, as every view sees it.
+class Window {
+ public:
+  Window(Lba first, Lba last, const std::vector<Epoch>& views)
+      : first_(first), last_(last), views_(views), pages_(views.size()) {}
+
+  void add(const LoggedRun& run);
+  void finish();
+  std::vector<PageStore::BuiltPage> take(LiveCounts& live, std::uint64_t& mapped);
+
+ private:
+  void offer(std::size_t view, Lba lba, const Candidate& candidate, bool make_page);
+
+  Lba first_;
+  Lba last_;
+  const std::vector<Epoch>& views_;  // ascending; the last one is the present
+  std::vector<std::unordered_map<std::uint64_t, CandidatePage>> pages_;  // by view
+  std::vector<RangeRun> ranges_;
+};
+
+void Window::offer(std::size_t view, Lba lba, const Candidate& candidate, bool make_page) {
+  auto& pages = pages_[view];
+  auto it = pages.find(page_of(lba));
+  if (it == pages.end()) {
+    if (!make_page) return;
+    it = pages.try_emplace(page_of(lba)).first;
+  }
+  Candidate& best = it->second[index_in_page(lba)];
+  const bool newer = candidate.write > best.write ||
+                     (candidate.write == best.write &&
+                      candidate.entry.location.bits() > best.entry.location.bits());
+  if (newer) best = candidate;
+}
+
+void Window::add(const LoggedRun& run) {
+  const Lba from = std::max(run.first, first_);
+  const Lba to = std::min(Lba(run.first.value + run.count), last_);
+  if (from >= to) return;
+  if (!run.location.is_stored()) {
+    ranges_.push_back({from, to.value - from.value, run.write, run.epoch, run.location});
+    return;
+  }
+  for (std::uint64_t lba = from.value; lba < to.value; ++lba) {
+    const std::uint64_t at = lba - run.first.value;
+    Candidate candidate;
+    candidate.write = run.write;
+    candidate.entry.location = BlockLocation::stored(
+        run.location.segment(), run.location.block() + static_cast<std::uint32_t>(at));
+    candidate.entry.checksum = run.checksums[at];
+    for (std::size_t view = 0; view < views_.size(); ++view) {
+      if (run.epoch <= views_[view]) offer(view, Lba(lba), candidate, true);
+    }
+  }
+}
+
+void Window::finish() {
+  for (const RangeRun& range : ranges_) {
+    const bool zero = range.location.kind() == BlockKind::kZero;
+    Candidate candidate;
+    candidate.write = range.write;
+    candidate.entry.location = range.location;
+    const std::uint64_t last = range.first.value + range.count;
+    for (std::size_t view = 0; view < views_.size(); ++view) {
+      if (range.epoch > views_[view]) continue;
+      if (zero) {
+        for (std::uint64_t lba = range.first.value; lba < last; ++lba) {
+          offer(view, Lba(lba), candidate, true);
+        }
+        continue;
+      }
+      for (auto& [number, page] : pages_[view]) {
+        const std::uint64_t begin = std::max(range.first.value, number * kPageBlocks);
+        const std::uint64_t end = std::min(last, (number + 1) * kPageBlocks);
+        for (std::uint64_t lba = begin; lba < end; ++lba) offer(view, Lba(lba), candidate, false);
+      }
+    }
+  }
+}
+
+std::vector<PageStore::BuiltPage> Window::take(LiveCounts& live, std::uint64_t& mapped) {
+  std::vector<PageStore::BuiltPage> built;
+  std::vector<std::uint64_t> numbers;
+  for (const auto& pages : pages_) {
+    for (const auto& [number, page] : pages) numbers.push_back(number);
+  }
+  std::sort(numbers.begin(), numbers.end());
+  numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+  for (const std::uint64_t number : numbers) {
+    Page below;
+    bool any_below = false;
+    for (std::size_t view = 0; view < views_.size(); ++view) {
+      Page content;
+      if (const auto it = pages_[view].find(number); it != pages_[view].end()) {
+        for (std::size_t i = 0; i < kPageBlocks; ++i) content.entries[i] = it->second[i].entry;
+      }
+      for (std::size_t i = 0; i < kPageBlocks; ++i) {
+        const BlockLocation location = content.entries[i].location;
+        if (!location.is_stored()) continue;
+        if (view + 1 == views_.size()) ++mapped;
+        if (!any_below || below.entries[i].location != location) ++live[location.segment()];
+      }
+      const bool holes_only =
+          std::none_of(content.entries.begin(), content.entries.end(), [](const BlockEntry& entry) {
+            return entry.location.is_stored() || entry.location.kind() == BlockKind::kZero;
+          });
+      if (any_below ? content == below : holes_only) continue;
+      built.push_back({number, views_[view], content, any_below});
+      below = content;
+      any_below = true;
+    }
+  }
+  return built;
+}
+
+}  // namespace
+
+Task<Result<std::unique_ptr<BlockMap>>> build_index(Ring& ring, PageCache& cache,
+                                                    std::string directory,
+                                                    BlockMap::Options options, IndexBuild build,
+                                                    RunSource source) {
+  if (auto removed = co_await ring.remove_tree(directory); !removed) co_return removed.error();
+  auto opened = co_await ring.blocking([&]() -> Result<std::shared_ptr<PageStore>> {
+    auto kv = ring.open_kv(directory, KvOptions{});
+    if (!kv) return kv.error();
+    return std::make_shared<PageStore>(std::move(*kv));
+  });
+  if (!opened) co_return fail(opened.error(), "build index {}", directory);
+  std::shared_ptr<PageStore> store = *opened;
+  std::vector<Epoch> views = build.checkpoint.views;
+  views.push_back(build.checkpoint.epoch);
+  LiveCounts live;
+  std::uint64_t mapped = 0;
+  for (std::uint64_t at = 0; at < build.disk_blocks; at += build.window_blocks) {
+    const Lba first(at);
+    const Lba last(std::min(at + build.window_blocks, build.disk_blocks));
+    Window window(first, last, views);
+    const RunVisitor visit = [&window](const LoggedRun& run) { window.add(run); };
+    auto visited = co_await source(first, last, visit);
+    if (!visited) co_return visited.error();
+    window.finish();
+    const auto pages = window.take(live, mapped);
+    auto added = co_await ring.blocking([&store, &pages] { return store->add_built(pages); });
+    if (!added) co_return fail(added.error(), "build index {}", directory);
+  }
+  build.checkpoint.mapped_blocks = mapped;
+  auto finished =
+      co_await ring.blocking([&] { return store->finish_build(build.checkpoint, live); });
+  if (!finished) co_return fail(finished.error(), "build index {}", directory);
+  // One environment is opened once: let go before it is opened as a map.
+  co_await ring.blocking([store = std::move(store)]() mutable { store.reset(); });
+  co_return co_await BlockMap::open(ring, cache, std::move(directory), options);
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,114 @@
+#include "engine/map/page.h"
+
+#include <algorithm>
+
+#include "engine/base/bytes.h"
+#include "engine/base/checksum.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kSparse = 1;   // a bitmap of the mapped blocks, then their entries
+constexpr std::uint8_t kUniform = 2;  // one location for all 256 blocks, none of them stored
+constexpr std::size_t kChecksumSize = 8;
+constexpr std::size_t kHeaderSize = kChecksumSize + 4;
+constexpr std::size_t kBitmapSize = kPageBlocks / 8;
+constexpr std::size_t kEntrySize = 6 + 8;
+static_assert(kHeaderSize + kBitmapSize + kPageBlocks * kEntrySize <= 4080,
+              "a full page fits in one overflow page of LMDB");
+
+std::uint64_t value_checksum(std::span<const std::byte> value, std::span<const std::byte> key) {
+  return checksum64(value.subspan(kChecksumSize), checksum64(key));
+}
+
+void put_location(ByteWriter& out, BlockLocation location) {
+  out.le(static_cast<std::uint32_t>(location.bits()));
+  out.le(static_cast<std::uint16_t>(location.bits() >> 32));
+}
+
+BlockLocation get_location(ByteReader& in) {
+  const std::uint64_t low = in.le<std::uint32_t>();
+  const std::uint64_t high = in.le<std::uint16_t>();
+  return BlockLocation::from_bits(high << 32 | low);
+}
+
+}  // namespace
+
+bool Page::empty() const {
+  return std::all_of(entries.begin(), entries.end(), [](const BlockEntry& entry) {
+    return entry.location.kind() == BlockKind::kUnmapped;
+  });
+}
+
+std::vector<std::byte> encode_page(const Page& page, std::span<const std::byte> key) {
+  const BlockLocation first = page.entries[0].location;
+  const bool uniform =
+      !first.is_stored() && std::all_of(page.entries.begin(), page.entries.end(),
+                                        [first](const auto& e) { return e.location == first; });
+  std::size_t mapped = 0;
+  for (const BlockEntry& entry : page.entries) {
+    if (entry.location.kind() != BlockKind::kUnmapped) ++mapped;
+  }
+  std::vector<std::byte> value(kHeaderSize + (uniform ? 6 : kBitmapSize + mapped * kEntrySize));
+  ByteWriter out(value);
+  out.le(std::uint64_t{0});  // checksum, set below
+  out.le(kVersion);
+  out.le(uniform ? kUniform : kSparse);
+  out.le(static_cast<std::uint16_t>(mapped));
+  if (uniform) {
+    put_location(out, first);
+  } else {
+    std::array<std::byte, kBitmapSize> bitmap{};
+    for (std::size_t i = 0; i < kPageBlocks; ++i) {
+      if (page.entries[i].location.kind() != BlockKind::kUnmapped) {
+        bitmap[i / 8] |= static_cast<std::byte>(1U << (i % 8));
+      }
+    }
+    out.bytes(bitmap);
+    for (const BlockEntry& entry : page.entries) {
+      if (entry.location.kind() == BlockKind::kUnmapped) continue;
+      put_location(out, entry.location);
+      out.le(entry.checksum);
+    }
+  }
+  store_le(value.data(), value_checksum(value, key));
+  return value;
+}
+
+Result<Page> decode_page(std::span<const std::byte> value, std::span<const std::byte> key) {
+  if (value.size() < kHeaderSize) return fail(Errc::kCorrupt, "map page of {} bytes", value.size());
+  ByteReader in(value);
+  if (in.le<std::uint64_t>() != value_checksum(value, key)) {
+    return fail(Errc::kCorrupt, "map page: checksum mismatch");
+  }
+  const auto version = in.le<std::uint8_t>();
+  const auto kind = in.le<std::uint8_t>();
+  const std::size_t mapped = in.le<std::uint16_t>();
+  if (version > kVersion) {
+    return fail(Errc::kUnsupported, "map page of format {}, newer than this clouddisk knows ({})",
+                version, kVersion);
+  }
+  Page page;
+  if (kind == kUniform) {
+    page.entries.fill(BlockEntry{get_location(in), 0});
+    if (!in.ok() || in.remaining() != 0)
+      return fail(Errc::kCorrupt, "map page: uniform, wrong size");
+    return page;
+  }
+  if (kind != kSparse || value.size() != kHeaderSize + kBitmapSize + mapped * kEntrySize) {
+    return fail(Errc::kCorrupt, "map page: kind {}, {} blocks, {} bytes", kind, mapped,
+                value.size());
+  }
+  const auto bitmap = in.bytes(kBitmapSize);
+  for (std::size_t i = 0; i < kPageBlocks; ++i) {
+    if ((std::to_integer<unsigned>(bitmap[i / 8]) >> (i % 8) & 1U) == 0) continue;
+    page.entries[i].location = get_location(in);
+    page.entries[i].checksum = in.le<std::uint64_t>();
+  }
+  if (!in.ok() || in.remaining() != 0)
+    return fail(Errc::kCorrupt, "map page: bitmap and size differ");
+  return page;
+}
+
+}  // namespace clouddisk
