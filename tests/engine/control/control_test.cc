@@ -1,0 +1,200 @@
+// The interface as a whole: names, errors, regions, our own actions, restarts.
+#include "engine/control/control.h"
+
+#include "engine/control/action_names.h"
+#include "engine/control/params.h"
+#include "tests/engine/control/control_fixture.h"
+
+namespace clouddisk {
+namespace {
+
+TEST_F(ControlTest, ActionsAreKnownUnknownOrNotHere) {
+  Daemon daemon(root_.path());
+  EXPECT_REFUSED(daemon.ask(Params{}), 400, "MissingParameter");
+  EXPECT_REFUSED(daemon.ask("Conquer"), 404, "InvalidAction.NotFound");
+  EXPECT_REFUSED(daemon.ask("LockSnapshot"), 400, "UnsupportedOperation");
+  EXPECT_TRUE(cloud_has_action("AddTags"));
+  EXPECT_TRUE(cloud_has_action("UntagResources"));
+  EXPECT_FALSE(cloud_has_action("DescribeReplicas")) << "ours, not the cloud's";
+}
+
+TEST_F(ControlTest, ErrorsAndSuccessesHaveTheirForm) {
+  Daemon daemon(root_.path());
+  const Answer refused = daemon.ask("DeleteDisk", {{"DiskId", "d-x"}});
+  EXPECT_EQ(refused.body.size(), 4U);
+  for (const char* member : {"RequestId", "HostId", "Code", "Message"}) {
+    EXPECT_TRUE(refused.body[member].is_string()) << member;
+  }
+  const std::string id = refused.body["RequestId"];
+  ASSERT_EQ(id.size(), 36U);
+  for (std::size_t i = 0; i < id.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    EXPECT_TRUE(dash ? id[i] == '-' : std::isdigit(id[i]) || (id[i] >= 'A' && id[i] <= 'F')) << id;
+  }
+  EXPECT_NE(daemon.ask("DeleteDisk", {{"DiskId", "d-x"}}).body["RequestId"], id);
+  const Json empty = daemon.must("DescribeDisks");
+  EXPECT_TRUE(empty["Disks"]["Disk"].is_array()) << "the wrapper and the list, even empty";
+  EXPECT_EQ(empty["NextToken"], "");
+}
+
+TEST_F(ControlTest, RegionsAndZones) {
+  Daemon daemon(root_.path());
+  const Json regions = daemon.must("DescribeRegions");
+  EXPECT_EQ(regions["Regions"]["Region"][0]["RegionId"], "cn-local");
+  const Json zones = daemon.must("DescribeZones", {{"RegionId", "cn-local"}});
+  const Json& zone = zones["Zones"]["Zone"][0];
+  EXPECT_EQ(zone["ZoneId"], "cn-local-a");
+  EXPECT_EQ(zone["AvailableDiskCategories"]["DiskCategories"].size(), 5U);
+  EXPECT_TRUE(zone["AvailableResources"]["ResourcesInfo"][0]["IoOptimized"]);
+  EXPECT_REFUSED(daemon.ask("DescribeZones", {{"RegionId", "mars"}}), 404,
+                 "InvalidRegionId.NotFound");
+}
+
+TEST_F(ControlTest, CategoriesWithTheirLimits) {
+  Daemon daemon(root_.path());
+  const Json body = daemon.must("DescribeCategories", {{"Size", "2000"}});
+  EXPECT_EQ(body["Profile"], "2021");
+  bool seen_pl3 = false;
+  bool seen_local = false;
+  for (const Json& row : body["Categories"]["Category"]) {
+    if (row["PerformanceLevel"] == "PL3") {
+      seen_pl3 = true;
+      EXPECT_EQ(row["IOPS"], 101'800);
+      EXPECT_EQ(row["Throughput"], 1'120);
+      EXPECT_EQ(row["IopsFormula"], "min(1,800 + 50 C, 1,000,000)");
+      EXPECT_EQ(row["SystemDisk"], false);
+    }
+    if (row["Category"] == "local_ssd_pro") {
+      seen_local = true;
+      EXPECT_EQ(row["Available"], false);
+      EXPECT_FALSE(row["Reason"].get<std::string>().empty());
+    }
+  }
+  EXPECT_TRUE(seen_pl3);
+  EXPECT_TRUE(seen_local);
+  EXPECT_EQ(daemon.must("DescribeCategories", {{"Profile", "2024"}})["Profile"], "2024");
+  EXPECT_REFUSED(daemon.ask("DescribeCategories", {{"Profile", "1999"}}), 400,
+                 "InvalidProfile.NotFound");
+}
+
+TEST_F(ControlTest, ReplicasExportsAndStats) {
+  Daemon daemon(root_.path());
+  const Json replicas = daemon.must("DescribeReplicas");
+  ASSERT_EQ(replicas["Replicas"]["Replica"].size(), 3U);
+  EXPECT_EQ(replicas["Replicas"]["Replica"][0]["Replica"], 1);
+  EXPECT_EQ(replicas["Replicas"]["Replica"][0]["State"], "in-sync");
+  daemon.must("ResyncReplica", {{"Replica", "2"}});
+  EXPECT_EQ(daemon.host.resynced(), std::set<unsigned>{1});
+  EXPECT_REFUSED(daemon.ask("ResyncReplica", {{"Replica", "4"}}), 404, "InvalidReplica.NotFound");
+  EXPECT_REFUSED(daemon.ask("ResyncReplica", {{"Replica", "0"}}), 404, "InvalidReplica.NotFound");
+  daemon.host.fail_next("resync", Errc::kExists);
+  EXPECT_REFUSED(daemon.ask("ResyncReplica", {{"Replica", "1"}}), 403, "IncorrectReplicaStatus");
+
+  const std::string id = daemon.create_disk();
+  EXPECT_REFUSED(daemon.ask("DescribeDiskStats", {{"DiskId", id}}), 403, "IncorrectDiskStatus");
+  EXPECT_REFUSED(daemon.ask("DescribeDiskExport", {{"DiskId", id}}), 403, "IncorrectDiskStatus");
+  daemon.attach(id);
+  EXPECT_EQ(daemon.must("DescribeDiskStats", {{"DiskId", id}})["Reads"], 7);
+  const Json exports = daemon.must("DescribeDiskExport", {{"DiskId", id}});
+  const Json& list = exports["Exports"]["Export"];
+  EXPECT_EQ(list[0]["Uri"], "nbd+unix:///" + id + "?socket=/run/a%20b/nbd.sock");
+  EXPECT_EQ(list[1]["Uri"], "nbd://127.0.0.1:10809/" + id);
+}
+
+TEST_F(ControlTest, ARestartServesWhatWasServed) {
+  std::string id;
+  {
+    Daemon daemon(root_.path());
+    id = daemon.create_disk();
+    daemon.attach(id);
+    daemon.create_disk();
+  }
+  Daemon daemon(root_.path(), {.seed = 43});
+  EXPECT_EQ(daemon.host.served().size(), 1U);
+  EXPECT_TRUE(daemon.host.served().contains(id));
+  EXPECT_EQ(daemon.must("DescribeDisks")["TotalCount"], 2);
+}
+
+TEST_F(ControlTest, ADiskOfAnotherProfileKeepsItsLimits) {
+  std::string id;
+  {
+    Daemon daemon(root_.path());
+    id = daemon.create_disk({{"Size", "40"}});  // Basic: not in profile 2024.
+    daemon.attach(id);
+  }
+  Control::Options options;
+  options.profile = "2024";
+  Daemon daemon(root_.path(), options);
+  EXPECT_EQ(daemon.disk(id)["IOPS"], 400);
+  EXPECT_EQ(daemon.disk(daemon.create_disk({{"Size", "40"}}))["Category"], "cloud_essd");
+}
+
+TEST_F(ControlTest, WithoutAQuorumNothingChangesAndReadingGoesOn) {
+  Daemon daemon(root_.path());
+  const std::string id = daemon.create_disk();
+  auto& ring = *daemon.machine.ring;
+  for (unsigned replica : {0U, 2U}) {
+    static_cast<void>(ring.block_on(daemon.machine.replicas->drop(ring, replica, "test")));
+  }
+  EXPECT_REFUSED(daemon.ask("CreateDisk", {{"Size", "40"}}), 503, "ServiceUnavailable");
+  EXPECT_EQ(daemon.disk(id)["Status"], "Available");
+  EXPECT_EQ(daemon.host.stored().size(), 1U);
+}
+
+TEST_F(ControlTest, AResyncedReplicaGetsTheCatalog) {
+  Daemon daemon(root_.path());
+  auto& ring = *daemon.machine.ring;
+  ReplicaSet& replicas = *daemon.machine.replicas;
+  ASSERT_TRUE(ring.block_on(replicas.drop(ring, 1, "test")));
+  daemon.create_disk();
+  EXPECT_FALSE(ring.block_on(daemon.control->copy_catalog_to(1)))
+      << "neither in sync nor receiving";
+  ASSERT_TRUE(replicas.begin_receiving(1));
+  ASSERT_TRUE(ring.block_on(daemon.control->copy_catalog_to(1)));
+  ASSERT_TRUE(ring.block_on(replicas.admit(1)));
+}
+
+TEST_F(ControlTest, AClosedControlSaysSo) {
+  Daemon daemon(root_.path());
+  daemon.machine.ring->block_on(daemon.control->close());
+  EXPECT_REFUSED(daemon.ask("DescribeDisks"), 503, "ServiceUnavailable");
+}
+
+TEST_F(ControlTest, ActionsAtOnceAreDoneOneAfterTheOther) {
+  Daemon daemon(root_.path());
+  auto& ring = *daemon.machine.ring;
+  constexpr int kRequests = 20;
+  int finished = 0;
+  const auto one = [](Control& control, int& count) -> Task<void> {
+    Params params = {{"Action", "CreateDisk"}, {"Size", "40"}, {"ClientToken", "same"}};
+    const Reply reply = co_await control.perform(std::move(params));
+    EXPECT_EQ(reply.http_status, 200) << reply.body;
+    ++count;
+  };
+  for (int i = 0; i < kRequests; ++i) spawn(one(*daemon.control, finished));
+  ring.run_until([&finished] { return finished == kRequests; });
+  EXPECT_EQ(daemon.must("DescribeDisks")["TotalCount"], 1) << "one token, one disk";
+}
+
+TEST(Params, AreReadWithTheirTypes) {
+  const Params params = {{"name", "x"},        {"Empty", ""},          {"Number", "12"},
+                         {"Flag", "TRUE"},     {"Bad", "1x"},          {"List.1", "a"},
+                         {"list.2", "b"},      {"List.4", "d"},        {"Tag.1.Key", "k"},
+                         {"tag.1.value", "v"}, {"Tag.3.Key", "never"}, {"Ids", "[\"a\",\"b\"]"}};
+  ParamReader reader(params);
+  EXPECT_EQ(reader.text("NAME"), "x");
+  EXPECT_FALSE(reader.has("Empty")) << "an empty value is none";
+  EXPECT_EQ(reader.number("number", 0), 12U);
+  EXPECT_TRUE(reader.boolean("flag", false));
+  EXPECT_EQ(reader.list("List"), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(reader.tags(), (std::vector<Tag>{{"k", "v"}}));
+  EXPECT_EQ(reader.json_list("Ids", 2, 400, "X")->size(), 2U);
+  EXPECT_FALSE(reader.problem());
+  EXPECT_FALSE(reader.json_list("Ids", 1, 403, "TooMany"));
+  EXPECT_EQ(reader.problem()->code, "TooMany");
+  EXPECT_EQ(reader.number("Bad", 5), 5U);
+  EXPECT_EQ(reader.problem()->code, "TooMany") << "the first problem is kept";
+}
+
+}  // namespace
+}  // namespace clouddisk
