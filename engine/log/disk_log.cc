@@ -42,17 +42,10 @@ Task<Result<std::unique_ptr<DiskLog>>> DiskLog::start(SegmentStore& store, Buffe
                      segment.value);
     }
   }
-  log->next_ = log->acked_ = log->durable_ = recovered.tail;
+  log->next_ = log->acked_ = recovered.tail;
+  log->durable_ = recovered.durable;
   if (log->next_.next_batch.value == 0) {
     log->next_.next_batch = log->acked_.next_batch = log->durable_.next_batch = BatchSeq(1);
-  }
-  // What survived the process need not survive the machine yet; nothing is built on it before it
-  // does.
-  for (const SegmentSeq segment : recovered.reached) store.adopt(segment);
-  if (!recovered.reached.empty()) {
-    auto flushed = co_await store.flush();
-    if (!flushed && flushed.error().code != Errc::kReplicasLost) co_return flushed.error();
-    if (!flushed) log->durable_ = recovered.durable;  // Readable; a flush will fail or mend it.
   }
   log->next_write_ = log->acked_next_write_ = next_write;
   log->epoch_ = epoch;

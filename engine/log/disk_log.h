@@ -82,6 +82,8 @@ class DiskLog {
   std::uint64_t acked_bytes() const { return acked_bytes_; }
   // Segments older than this one are complete; it and later ones are in use by the log itself.
   SegmentSeq active_segment() const { return active_.segment; }
+  // What was acknowledged of it so far.
+  const Footer& active_contents() const { return active_.contents; }
   std::uint64_t batches() const { return batch_count_; }
   DiskTag disk() const { return disk_; }
 

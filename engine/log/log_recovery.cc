@@ -238,6 +238,22 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
                    tail_.next_batch.value);
   }
 
+  // What survived the process need not survive the machine yet; nothing is built on it before it
+  // does.
+  result_.durable = durable_.before(*from) ? *from : durable_;
+  bool any = false;
+  for (const SegmentSeq segment : reached_) {
+    if (segment < result_.durable.segment || segment > tail_.segment) continue;
+    store_.adopt(segment);
+    any = true;
+  }
+  auto flushed = any ? co_await store_.flush() : Result<void>{};
+  if (flushed) {
+    result_.durable = tail_;
+  } else if (flushed.error().code != Errc::kReplicasLost) {
+    co_return flushed.error();  // With too few copies the disk still reads.
+  }
+
   result_.tail = tail_;
   result_.replayed_from = *from;
   result_.next_write = WriteSeq(1);
@@ -265,12 +281,6 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
     ++result_.replayed_batches;
     auto paused = co_await replay.after_batch(batch.end(), result_.next_write);
     if (!paused) co_return paused.error();
-  }
-  result_.durable = durable_.before(*from) ? *from : durable_;
-  for (const SegmentSeq segment : reached_) {
-    if (segment >= result_.durable.segment && segment <= tail_.segment) {
-      result_.reached.push_back(segment);
-    }
   }
   for (const auto& [segment, header] : headers_) {
     const bool before_start = segment < start.segment;

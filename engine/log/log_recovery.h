@@ -29,14 +29,14 @@ class LogReplay {
 };
 
 struct RecoveredLog {
-  LogPosition tail;                     // where the next batch goes; segment 0: the log is empty
-  LogPosition replayed_from;            // everything from here on was replayed
-  SegmentSeq newest;                    // the highest segment number ever seen
-  WriteSeq next_write;                  // 1 more than the highest replayed
-  Epoch epoch;                          // of the last replayed batch
-  Footer contents;                      // of the tail's segment, up to the tail
-  LogPosition durable;                  // before it everything was durable already
-  std::vector<SegmentSeq> reached;      // segments from there to the tail
+  LogPosition tail;           // where the next batch goes; segment 0: the log is empty
+  LogPosition replayed_from;  // everything from here on was replayed
+  SegmentSeq newest;          // the highest segment number ever seen
+  WriteSeq next_write;        // 1 more than the highest replayed
+  Epoch epoch;                // of the last replayed batch
+  Footer contents;            // of the tail's segment, up to the tail
+  LogPosition durable;  // before it everything is durable: the tail, unless too few copies are left
+                        // to flush
   std::vector<SegmentSeq> unreachable;  // begun after the tail, never durable: to be removed
   std::uint64_t replayed_batches = 0;
   std::uint64_t repaired_batches = 0;

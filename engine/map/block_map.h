@@ -81,6 +81,7 @@ class BlockMap {
 
   // --- Epochs ---
   Epoch epoch() const { return epoch_; }
+  const std::vector<Epoch>& views() const { return views_; }
   // Ends the current epoch, which becomes a view, and starts the next. Costs the same for any disk.
   Epoch freeze();
   // Lets go of a view. The space comes back with the next checkpoint.

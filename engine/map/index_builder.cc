@@ -149,7 +149,7 @@ Task<Result<std::unique_ptr<BlockMap>>> build_index(Ring& ring, PageCache& cache
     return std::make_shared<PageStore>(std::move(*kv));
   });
   if (!opened) co_return fail(opened.error(), "build index {}", directory);
-  std::shared_ptr<PageStore> store = *opened;
+  std::shared_ptr<PageStore> store = std::move(opened).value();
   std::vector<Epoch> views = build.checkpoint.views;
   views.push_back(build.checkpoint.epoch);
   LiveCounts live;

@@ -7,7 +7,7 @@ namespace clouddisk {
 namespace {
 
 constexpr std::size_t kClassBytes = 64;
-constexpr std::size_t kClassCount = 64;  // frames of up to 4 KiB are recycled
+constexpr std::size_t kClassCount = 128;  // frames of up to 8 KiB are recycled
 
 struct FreeFrame {
   FreeFrame* next;

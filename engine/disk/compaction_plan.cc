@@ -1,0 +1,51 @@
+#include "engine/disk/compaction_plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/log/segment_format.h"
+
+namespace clouddisk {
+namespace {
+
+// Below it, moving what is left costs more writing than the space is worth.
+constexpr double kUtilisationMax = 0.9;
+
+}  // namespace
+
+bool compaction_due(const SpaceUse& use) {
+  return use.garbage() > use.live_bytes / 4 + 512_MiB;
+}
+
+double write_pressure(const SpaceUse& use) {
+  const std::uint64_t slow = use.live_bytes / 8 * 3 + 768_MiB;
+  const std::uint64_t stop = use.live_bytes / 2 + 1_GiB;
+  if (use.garbage() <= slow) return 0;
+  if (use.garbage() >= stop) return 1;
+  return static_cast<double>(use.garbage() - slow) / static_cast<double>(stop - slow);
+}
+
+std::vector<SegmentSeq> choose_victims(const std::set<SegmentSeq>& segments, const LiveCounts& live,
+                                       SegmentSeq complete_before, std::size_t count_max) {
+  std::vector<std::pair<double, SegmentSeq>> scored;
+  for (const SegmentSeq segment : segments) {
+    if (segment >= complete_before) break;
+    const auto it = live.find(segment);
+    const double used = it == live.end() ? 0 : static_cast<double>(it->second) / kSegmentBlocks;
+    if (used > kUtilisationMax) continue;
+    const double age = static_cast<double>(complete_before.value - segment.value);
+    // Benefit over cost (Rosenblum and Ousterhout, 1992): space won times age, over read and write.
+    scored.emplace_back((1 - used) * age / (1 + used), segment);
+  }
+  std::sort(scored.begin(), scored.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first > b.first : a.second < b.second;
+  });
+  std::vector<SegmentSeq> victims;
+  for (const auto& [score, segment] : scored) {
+    if (victims.size() == count_max) break;
+    victims.push_back(segment);
+  }
+  return victims;
+}
+
+}  // namespace clouddisk

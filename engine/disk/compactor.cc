@@ -1,0 +1,278 @@
+#include "engine/disk/compactor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/base/log.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr std::size_t kVictimsMax = 8;
+constexpr std::uint32_t kMoveBlocksMax =
+    64;  // 256 KiB a relocated batch: foreground writes fit between
+constexpr Duration kDelayMax = std::chrono::milliseconds(20);
+
+}  // namespace
+
+SpaceUse Compactor::use() const {
+  SpaceUse use;
+  use.stored_bytes = disk_.segments_.size() * kSegmentSize;
+  std::uint64_t live = 0;
+  for (const auto& [segment, count] : disk_.map_->live_counts()) live += count;
+  // What was written since the counts were made is taken as live.
+  use.live_bytes = live * kBlockSize + (disk_.log_->acked_bytes() - disk_.checkpoint_at_bytes_);
+  return use;
+}
+
+Task<Result<void>> Compactor::admit() {
+  const double pressure = write_pressure(use());
+  if (pressure <= 0) co_return Result<void>{};
+  disk_.maintain_if_due();
+  if (pressure < 1) {
+    const auto delay = std::chrono::duration_cast<Duration>(kDelayMax * pressure * pressure);
+    co_await disk_.ring().sleep_for(delay);
+    co_return Result<void>{};
+  }
+  while (!disk_.closed_ && write_pressure(use()) >= 1) {
+    disk_.maintain_if_due();
+    if (!disk_.maintaining_) {
+      // It could not be started, or it ended without winning anything.
+      if (!disk_.checkpoint_result_) co_return disk_.checkpoint_result_;
+      if (disk_.segment_holds_ > 0 || !due()) break;
+    }
+    const bool woken = co_await disk_.maintained_.wait_until(disk_.ring().now() + kDelayMax);
+    if (!woken && !disk_.maintaining_) break;
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Compactor::run() {
+  while (!disk_.closed_ && due() && disk_.segment_holds_ == 0) {
+    const std::size_t before = disk_.segments_.size();
+    if (auto done = co_await round(); !done) co_return done;
+    disk_.maintained_.wake_all();
+    if (disk_.segments_.size() >= before + kVictimsMax) break;
+    if (disk_.segments_.size() == before) break;  // Nothing left that is worth it.
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Compactor::round() {
+  const SegmentSeq complete_before =
+      std::min(disk_.log_->active_segment(), disk_.map_->last_checkpoint().position.segment);
+  std::set<SegmentSeq> candidates = disk_.segments_;
+  for (const SegmentSeq segment : stuck_) candidates.erase(segment);
+  const auto victims =
+      choose_victims(candidates, disk_.map_->live_counts(), complete_before, kVictimsMax);
+  std::vector<SegmentSeq> cleaned;
+  std::vector<Tombstone> tombstones;
+  for (const SegmentSeq victim : victims) {
+    if (disk_.closed_) break;
+    auto clean_enough = co_await clean(victim, tombstones);
+    if (!clean_enough) co_return clean_enough.error();
+    if (*clean_enough) {
+      cleaned.push_back(victim);
+    } else {
+      stuck_.insert(victim);
+    }
+  }
+  if (cleaned.empty()) co_return Result<void>{};
+  if (auto moved = co_await move_tombstones(std::move(tombstones), cleaned); !moved)
+    co_return moved;
+  if (auto durable = co_await disk_.checkpoint(); !durable) co_return durable;
+  co_await disk_.gate_.drain();
+  for (const SegmentSeq segment : cleaned) {
+    if (disk_.segment_holds_ > 0) break;  // Cleaned again later: cheap, nothing in it is live.
+    CHECK(disk_.map_->live_blocks(segment) == 0);
+    if (auto removed = co_await disk_.store_->remove(segment); !removed) co_return removed;
+    disk_.segments_.erase(segment);
+    oldest_.erase(segment);
+  }
+  co_return Result<void>{};
+}
+
+// Which blocks of an entry some view still reads from the victim.
+Task<Result<std::vector<bool>>> Compactor::find_live(const LogEntry& entry, SegmentSeq victim,
+                                                     std::span<const std::uint64_t> checksums) {
+  std::vector<bool> live(entry.count, false);
+  std::vector<BlockEntry> found(entry.count);
+  const auto mark = [&] {
+    for (std::uint32_t i = 0; i < entry.count; ++i) {
+      const BlockLocation here = BlockLocation::stored(victim, entry.block + i);
+      if (found[i].location == here && found[i].checksum == checksums[i]) live[i] = true;
+    }
+  };
+  if (auto looked = co_await disk_.map_->lookup(entry.lba, found); !looked)
+    co_return looked.error();
+  mark();
+  const std::vector<Epoch> views = disk_.map_->views();
+  for (const Epoch view : views) {
+    if (view < entry.epoch) continue;
+    auto looked = co_await disk_.map_->lookup_view(view, entry.lba, found);
+    if (!looked) co_return looked.error();
+    mark();
+  }
+  co_return live;
+}
+
+// Moves what is live. False: some of it can't be read on any copy, so the segment has to stay.
+Task<Result<bool>> Compactor::clean(SegmentSeq victim, std::vector<Tombstone>& tombstones) {
+  const auto next = disk_.segments_.upper_bound(victim);
+  std::optional<BatchSeq> cut;
+  if (next != disk_.segments_.end()) {
+    SegmentReader reader(*disk_.store_, disk_.environment_.log_buffers, disk_.log_->disk(), *next);
+    if (auto header = co_await reader.header(); header) cut = header->start.next_batch;
+  }
+  auto contents = co_await read_contents(*disk_.store_, disk_.environment_.log_buffers,
+                                         disk_.log_->disk(), victim, cut);
+  if (!contents) {
+    if (contents.error().code != Errc::kCorrupt) co_return contents.error();
+    log(LogLevel::kError, "compaction", "disk={} segment {} kept: {}", disk_.id(), victim.value,
+        contents.error().message);
+    co_return false;
+  }
+  std::vector<LogEntry> moves;
+  std::vector<BlockEntry> blocks;
+  std::size_t checksum_at = 0;
+  for (const LogEntry& entry : contents->entries) {
+    if (!has_payload(entry.kind)) {
+      Tombstone tombstone{entry.lba.value, entry.lba.value + entry.count, entry};
+      if (!is_relocated(entry.kind)) {
+        tombstone.entry.kind =
+            entry.kind == EntryKind::kZero ? EntryKind::kRelocatedZero : EntryKind::kRelocatedTrim;
+      }
+      tombstones.push_back(tombstone);
+      continue;
+    }
+    const auto checksums = std::span(contents->checksums).subspan(checksum_at, entry.count);
+    checksum_at += entry.count;
+    auto live = co_await find_live(entry, victim, checksums);
+    if (!live) co_return live.error();
+    for (std::uint32_t i = 0; i < entry.count; ++i) {
+      if (!(*live)[i]) continue;
+      const bool joins = !moves.empty() && i > 0 && (*live)[i - 1] && blocks.size() > 0 &&
+                         moves.back().write == entry.write &&
+                         moves.back().lba.value + moves.back().count == entry.lba.value + i;
+      if (blocks.size() == kMoveBlocksMax) {
+        auto moved = co_await move(moves, blocks);
+        if (!moved && moved.error().code == Errc::kIo) co_return false;
+        if (!moved) co_return moved.error();
+        moves.clear();
+        blocks.clear();
+      }
+      if (joins && !moves.empty()) {
+        ++moves.back().count;
+      } else {
+        LogEntry one = entry;
+        one.kind = EntryKind::kRelocatedWrite;
+        one.lba = Lba(entry.lba.value + i);
+        one.count = 1;
+        one.from = BlockLocation::stored(victim, entry.block + i);
+        moves.push_back(one);
+      }
+      blocks.push_back({BlockLocation::stored(victim, entry.block + i), checksums[i]});
+    }
+  }
+  if (!blocks.empty()) {
+    auto moved = co_await move(moves, blocks);
+    if (!moved && moved.error().code == Errc::kIo) co_return false;
+    if (!moved) co_return moved.error();
+  }
+  co_return true;
+}
+
+Task<Result<void>> Compactor::move(const std::vector<LogEntry>& moves,
+                                   const std::vector<BlockEntry>& blocks) {
+  Buffer data = co_await disk_.environment_.work_buffers.allocate(blocks.size() * kBlockSize);
+  auto read = co_await disk_.read_blocks(moves.front().lba, blocks, data);
+  if (!read) co_return read.error();
+  std::vector<LogEntry> entries = moves;
+  SegmentSeq segment;
+  auto appended = co_await disk_.log_->append_relocated(entries, segment, std::move(*read));
+  if (appended) moved_bytes_ += blocks.size() * kBlockSize;
+  co_return appended;
+}
+
+// The oldest write whose data stands in any segment that stays: trims older than it have nothing
+// left to hide.
+Task<Result<WriteSeq>> Compactor::oldest_write_beside(const std::vector<SegmentSeq>& victims) {
+  WriteSeq oldest(~std::uint64_t{0});
+  const std::set<SegmentSeq> gone(victims.begin(), victims.end());
+  const std::vector<SegmentSeq> segments(disk_.segments_.begin(), disk_.segments_.end());
+  for (const SegmentSeq segment : segments) {
+    if (gone.count(segment) != 0) continue;
+    if (segment >= disk_.log_->active_segment()) break;
+    auto known = oldest_.find(segment);
+    if (known == oldest_.end()) {
+      Buffer block = co_await disk_.environment_.log_buffers.allocate(kBlockSize);
+      std::optional<WriteSeq> found;
+      for (unsigned copy = 0; copy < kReplicaCount && !found; ++copy) {
+        if ((disk_.store_->readable() >> copy & 1U) == 0) continue;
+        auto read = co_await disk_.store_->read(copy, segment, kTrailerBlock, block);
+        if (!read) continue;
+        auto trailer = decode_trailer(block.span(), disk_.log_->disk(), segment);
+        if (trailer) found = trailer->oldest_write;
+      }
+      if (!found) co_return WriteSeq(0);  // Not sealed: it may hold anything.
+      if (found->value == 0) found = WriteSeq(~std::uint64_t{0});
+      known = oldest_.emplace(segment, *found).first;
+    }
+    oldest = std::min(oldest, known->second);
+  }
+  // The segment being written holds relocated blocks of any age.
+  const WriteSeq in_head = oldest_write(disk_.log_->active_contents());
+  co_return in_head.value == 0 ? oldest : std::min(oldest, in_head);
+}
+
+// Newest first, each keeps what no newer one covers: many trims of one place become one.
+Task<Result<void>> Compactor::move_tombstones(std::vector<Tombstone> tombstones,
+                                              const std::vector<SegmentSeq>& victims) {
+  if (tombstones.empty()) co_return Result<void>{};
+  auto oldest = co_await oldest_write_beside(victims);
+  if (!oldest) co_return oldest.error();
+  std::sort(tombstones.begin(), tombstones.end(),
+            [](const auto& a, const auto& b) { return a.entry.write > b.entry.write; });
+  std::map<std::uint64_t, std::uint64_t> covered;  // disjoint intervals, first to last
+  std::vector<LogEntry> kept;
+  for (const Tombstone& tombstone : tombstones) {
+    if (tombstone.entry.write < *oldest) break;
+    std::uint64_t at = tombstone.first;
+    auto it = covered.upper_bound(at);
+    if (it != covered.begin() && std::prev(it)->second > at) at = std::prev(it)->second;
+    const std::uint64_t merged_first =
+        it != covered.begin() && std::prev(it)->second >= tombstone.first ? std::prev(it)->first
+                                                                          : tombstone.first;
+    while (at < tombstone.last) {
+      const std::uint64_t gap_end =
+          it == covered.end() ? tombstone.last : std::min(tombstone.last, it->first);
+      if (at < gap_end) {
+        LogEntry part = tombstone.entry;
+        part.lba = Lba(at);
+        part.count = gap_end - at;
+        kept.push_back(part);
+      }
+      if (it == covered.end() || it->first >= tombstone.last) break;
+      at = std::max(at, it->second);
+      ++it;
+    }
+    std::uint64_t merged_last = tombstone.last;
+    for (auto old = covered.lower_bound(merged_first);
+         old != covered.end() && old->first <= merged_last;) {
+      merged_last = std::max(merged_last, old->second);
+      old = covered.erase(old);
+    }
+    covered[merged_first] = merged_last;
+  }
+  for (std::size_t at = 0; at < kept.size(); at += kBatchEntriesMax) {
+    const std::size_t count = std::min<std::size_t>(kBatchEntriesMax, kept.size() - at);
+    std::vector<LogEntry> part(kept.begin() + static_cast<std::ptrdiff_t>(at),
+                               kept.begin() + static_cast<std::ptrdiff_t>(at + count));
+    SegmentSeq segment;
+    auto appended = co_await disk_.log_->append_relocated(part, segment, Buffer());
+    if (!appended) co_return appended;
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace clouddisk

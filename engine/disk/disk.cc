@@ -1,0 +1,336 @@
+#include "engine/disk/disk.h"
+
+#include <algorithm>
+
+#include "engine/base/log.h"
+#include "engine/disk/compactor.h"
+#include "engine/map/index_builder.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr Duration kRetryAfter = std::chrono::seconds(1);
+
+// Feeds recovered batches to the map, with a checkpoint when the map has had enough.
+class Replay final : public LogReplay {
+ public:
+  Replay(std::function<void(const Batch&)> apply,
+         std::function<Task<Result<void>>(LogPosition, WriteSeq)> pause)
+      : apply_(std::move(apply)), pause_(std::move(pause)) {}
+  void apply(const Batch& batch) override { apply_(batch); }
+  Task<Result<void>> after_batch(LogPosition position, WriteSeq next_write) override {
+    return pause_(position, next_write);
+  }
+
+ private:
+  std::function<void(const Batch&)> apply_;
+  std::function<Task<Result<void>>(LogPosition, WriteSeq)> pause_;
+};
+
+Task<Result<void>> nothing_to_do() {
+  co_return Result<void>{};
+}
+
+}  // namespace
+
+Disk::Disk(DiskEnvironment& environment, Identity identity, Options options)
+    : environment_(environment),
+      identity_(std::move(identity)),
+      options_(options),
+      size_bytes_(identity_.size_bytes),
+      store_(std::make_shared<LocalSegmentStore>(environment.ring, environment.replicas,
+                                                 environment.files, identity_.id, options.store)),
+      reader_(*store_, environment.work_buffers, identity_.id),
+      ranges_(environment.ring),
+      gate_(environment.ring),
+      checkpointing_(environment.ring),
+      maintained_(environment.ring),
+      background_(environment.ring) {}
+
+Disk::~Disk() {
+  CHECK(background_.count() == 0);
+}
+
+Task<Result<void>> Disk::create(DiskEnvironment& environment, Identity identity, Options options) {
+  const auto store = std::make_shared<LocalSegmentStore>(
+      environment.ring, environment.replicas, environment.files, identity.id, options.store);
+  if (auto opened = co_await store->open(); !opened) co_return opened;
+  auto segments = co_await store->list();
+  if (!segments) co_return segments.error();
+  if (!segments->empty()) co_return fail(Errc::kExists, "disk {} has storage already", identity.id);
+  auto map = co_await BlockMap::create(environment.ring, environment.pages,
+                                       identity.index_directory, options.map);
+  if (!map) co_return map.error();
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Disk::remove(DiskEnvironment& environment, Identity identity) {
+  auto removed =
+      co_await LocalSegmentStore::remove_disk(environment.ring, environment.replicas, identity.id);
+  if (!removed) co_return removed;
+  co_return co_await environment.ring.remove_tree(identity.index_directory);
+}
+
+Task<Result<std::shared_ptr<Disk>>> Disk::open(DiskEnvironment& environment, Identity identity,
+                                               Options options) {
+  CHECK(identity.size_bytes > 0 && identity.size_bytes % 512 == 0);
+  std::shared_ptr<Disk> disk(new Disk(environment, std::move(identity), options));
+  if (auto recovered = co_await disk->recover(); !recovered) {
+    disk->store_->close();
+    co_return fail(recovered.error(), "disk {}", disk->id());
+  }
+  co_return disk;
+}
+
+Task<Result<void>> Disk::recover() {
+  if (auto opened = co_await store_->open(); !opened) co_return opened;
+  auto map =
+      co_await BlockMap::open(ring(), environment_.pages, identity_.index_directory, options_.map);
+  std::optional<RecoveredLog> recovered;
+  if (map) {
+    map_ = std::move(*map);
+    Replay replay([this](const Batch& batch) { apply(batch); },
+                  [this](LogPosition position, WriteSeq next_write) {
+                    return checkpoint_in_replay(position, next_write);
+                  });
+    auto log = co_await recover_log(*store_, environment_.log_buffers, disk_tag(id()),
+                                    map_->last_checkpoint().position, replay);
+    if (log) {
+      recovered = std::move(*log);
+    } else if (log.error().code != Errc::kCorrupt) {
+      co_return log.error();
+    } else {
+      clouddisk::log(LogLevel::kWarning, "disk", "disk={} index and log disagree, rebuilding: {}",
+                     id(), log.error().message);
+      map_.reset();
+    }
+  } else if (map.error().code != Errc::kNotFound && map.error().code != Errc::kCorrupt) {
+    co_return map.error();
+  } else {
+    clouddisk::log(LogLevel::kWarning, "disk", "disk={} rebuilding the index from the log: {}",
+                   id(), map.error().message);
+  }
+  if (!recovered) {
+    Replay replay([](const Batch&) {}, [](LogPosition, WriteSeq) { return nothing_to_do(); });
+    auto log = co_await recover_log(*store_, environment_.log_buffers, disk_tag(id()), std::nullopt,
+                                    replay);
+    if (!log) co_return log.error();
+    recovered = std::move(*log);
+    for (const SegmentSeq segment : recovered->unreachable) {
+      if (auto removed = co_await store_->remove(segment); !removed) co_return removed;
+    }
+    recovered->unreachable.clear();
+    auto rebuilt = co_await rebuild_index_from(*recovered);
+    if (!rebuilt) co_return rebuilt;
+  }
+  const Checkpoint& checkpoint = map_->last_checkpoint();
+  const WriteSeq next_write = std::max(recovered->next_write, checkpoint.next_write);
+  auto started = co_await DiskLog::start(
+      *store_, environment_.log_buffers, disk_tag(id()), std::move(*recovered), next_write,
+      map_->epoch(), options_.log, [this](const Batch& batch) { apply(batch); });
+  if (!started) co_return started.error();
+  log_ = std::move(*started);
+  auto segments = co_await store_->list();
+  if (!segments) co_return segments.error();
+  segments_.insert(segments->begin(), segments->end());
+  if (options_.compaction) compactor_ = std::make_unique<Compactor>(*this);
+  co_return Result<void>{};
+}
+
+// Recovery made everything durable that it replays, or there are too few copies to write at all.
+Task<Result<void>> Disk::checkpoint_in_replay(LogPosition position, WriteSeq next_write) {
+  if (!map_->wants_checkpoint() || !environment_.replicas.can_write()) co_return Result<void>{};
+  co_return co_await map_->checkpoint(position, next_write, nothing_to_do());
+}
+
+// Every index file may be lost (I8): the segments' footers say all that it said.
+Task<Result<void>> Disk::rebuild_index_from(const RecoveredLog& recovered) {
+  auto segments = co_await store_->list();
+  if (!segments) co_return segments.error();
+  IndexBuild build;
+  build.disk_blocks = block_count();
+  build.checkpoint.position = recovered.tail;
+  build.checkpoint.next_write = recovered.next_write;
+  build.checkpoint.epoch = recovered.epoch;
+
+  // Where a segment that was never sealed ends: at the first batch of the next one.
+  std::map<SegmentSeq, BatchSeq> cuts;
+  for (std::size_t i = 0; i + 1 < segments->size(); ++i) {
+    SegmentReader next(*store_, environment_.log_buffers, disk_tag(id()), (*segments)[i + 1]);
+    auto header = co_await next.header();
+    if (!header) co_return header.error();
+    cuts[(*segments)[i]] = header->start.next_batch;
+  }
+  const RunSource source = [&](Lba first, Lba last, const RunVisitor& visit) -> Task<Result<void>> {
+    for (const SegmentSeq segment : *segments) {
+      Footer contents = recovered.contents;
+      if (segment != recovered.tail.segment) {
+        std::optional<BatchSeq> cut;
+        if (const auto it = cuts.find(segment); it != cuts.end()) cut = it->second;
+        auto read =
+            co_await read_contents(*store_, environment_.log_buffers, disk_tag(id()), segment, cut);
+        if (!read) co_return read.error();
+        contents = std::move(*read);
+      }
+      contents.for_each([&](const LogEntry& entry, std::span<const std::uint64_t> checksums) {
+        if (!is_relocated(entry.kind)) {
+          build.checkpoint.next_write = std::max(build.checkpoint.next_write, entry.write.next());
+        }
+        build.checkpoint.epoch = std::max(build.checkpoint.epoch, entry.epoch);
+        if (entry.lba.value >= last.value || entry.lba.value + entry.count <= first.value) return;
+        LoggedRun run;
+        run.first = entry.lba;
+        run.count = entry.count;
+        run.write = entry.write;
+        run.epoch = entry.epoch;
+        run.checksums = checksums;
+        if (has_payload(entry.kind)) {
+          run.location = BlockLocation::stored(segment, entry.block);
+        } else if (entry.kind == EntryKind::kZero || entry.kind == EntryKind::kRelocatedZero) {
+          run.location = BlockLocation::zero();
+        } else {
+          run.location = BlockLocation::trimmed();
+        }
+        visit(run);
+      });
+    }
+    co_return Result<void>{};
+  };
+  // Once over everything before the first window, for the highest epoch and sequence.
+  const RunVisitor ignore = [](const LoggedRun&) {};
+  if (auto seen = co_await source(Lba(0), Lba(0), ignore); !seen) co_return seen;
+  auto map = co_await build_index(ring(), environment_.pages, identity_.index_directory,
+                                  options_.map, build, source);
+  if (!map) co_return map.error();
+  map_ = std::move(*map);
+  clouddisk::log(LogLevel::kInfo, "disk", "disk={} index rebuilt from {} segments", id(),
+                 segments->size());
+  co_return Result<void>{};
+}
+
+// In the order of the log: as batches are acknowledged, and again in replay.
+void Disk::apply(const Batch& batch) {
+  std::array<BlockEntry, kBatchPayloadBlocksMax> storage;
+  for (const LogEntry& entry : batch.entries) {
+    switch (entry.kind) {
+      case EntryKind::kWrite: {
+        const auto checksums = batch.checksums_of(entry);
+        const auto entries = std::span(storage).first(entry.count);
+        for (std::uint32_t i = 0; i < entry.count; ++i) {
+          entries[i] = {BlockLocation::stored(batch.segment, entry.block + i), checksums[i]};
+        }
+        map_->put(entry.lba, entries);
+        break;
+      }
+      case EntryKind::kZero:
+        map_->put_range(entry.lba, entry.count, BlockLocation::zero());
+        break;
+      case EntryKind::kTrim:
+        map_->put_range(entry.lba, entry.count, BlockLocation::trimmed());
+        break;
+      case EntryKind::kRelocatedWrite:
+        for (std::uint32_t i = 0; i < entry.count; ++i) {
+          map_->relocate(Lba(entry.lba.value + i),
+                         BlockLocation::stored(entry.from.segment(), entry.from.block() + i),
+                         BlockLocation::stored(batch.segment, entry.block + i));
+        }
+        break;
+      case EntryKind::kRelocatedZero:
+      case EntryKind::kRelocatedTrim:
+        break;  // The map knows; they are for rebuilding it.
+    }
+  }
+}
+
+Result<void> Disk::grow(std::uint64_t size_bytes) {
+  if (size_bytes < size_bytes_) {
+    return fail(Errc::kInvalid, "a disk never shrinks: {} is less than {}", size_bytes,
+                size_bytes_);
+  }
+  size_bytes_ = size_bytes;
+  return {};
+}
+
+// --- Maintenance ---
+
+Task<Result<void>> Disk::checkpoint() {
+  auto guard = co_await checkpointing_.lock();
+  // Position, sequence and map belong together: no suspension between them and the map's cut.
+  const std::uint64_t bytes = log_->acked_bytes();
+  auto result = co_await map_->checkpoint(log_->acked(), log_->acked_next_write(), log_->flush());
+  if (result) {
+    checkpoint_at_bytes_ = bytes;
+    note_segments();
+  } else {
+    clouddisk::log(LogLevel::kWarning, "disk", "disk={} checkpoint failed: {}", id(),
+                   result.error().message);
+  }
+  co_return result;
+}
+
+void Disk::note_segments() {
+  const SegmentSeq active = log_->active_segment();
+  if (active.value == 0) return;
+  SegmentSeq known = segments_.empty() ? SegmentSeq(0) : *segments_.rbegin();
+  while (known < active) {
+    known = known.next();
+    segments_.insert(known);
+  }
+}
+
+void Disk::maintain_if_due() {
+  if (maintaining_ || closed_ || ring().now() < retry_after_) return;
+  const bool checkpoint_due =
+      map_->wants_checkpoint() ||
+      log_->acked_bytes() - checkpoint_at_bytes_ >= options_.checkpoint_bytes;
+  if (!checkpoint_due && !(compactor_ && compactor_->due())) return;
+  maintaining_ = true;
+  background_.add();
+  spawn(maintain());
+}
+
+Task<void> Disk::maintain() {
+  checkpoint_result_ = co_await checkpoint();
+  maintained_.wake_all();
+  if (checkpoint_result_ && compactor_ && !closed_) {
+    auto compacted = co_await compactor_->run();
+    if (!compacted) checkpoint_result_ = compacted;
+  }
+  // After trouble (a full filesystem, replicas gone) not at once again.
+  if (!checkpoint_result_) retry_after_ = ring().now() + kRetryAfter;
+  maintaining_ = false;
+  maintained_.wake_all();
+  background_.done();
+}
+
+Task<Result<void>> Disk::close() {
+  closed_ = true;
+  maintained_.wake_all();
+  co_await background_.wait();
+  co_await log_->quiesce();
+  Result<void> result = co_await checkpoint();
+  if (!result && result.error().code == Errc::kNoSpace) {
+    // The log has everything; replay is longer next time, and nothing is lost.
+    result = co_await log_->flush();
+  }
+  co_await log_->close();
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if ((environment_.replicas.in_sync_mask() >> copy & 1U) != 0) co_await store_->settle(copy);
+  }
+  store_->close();
+  co_return result;
+}
+
+Disk::Usage Disk::usage() const {
+  Usage usage;
+  usage.mapped_bytes = map_->last_checkpoint().mapped_blocks * kBlockSize;
+  usage.stored_bytes = segments_.size() * kSegmentSize + store_->spare_bytes();
+  usage.index_bytes = map_->index_bytes();
+  usage.checkpoints = map_->checkpoints();
+  usage.log_batches = log_->batches();
+  usage.reads = reader_.counters();
+  if (compactor_) usage.compacted_bytes = compactor_->moved_bytes();
+  return usage;
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,144 @@
+// disk.h: one virtual disk: its log, its map, and the maintenance that keeps both bounded.
+//
+//   write   range lock -> (read-modify-write) -> log append on every in-sync replica -> map ->
+//   answer read    read gate -> map -> verified read from one replica -> answer beside  checkpoints
+//   (map to index), compaction (log space), repair of bad copies
+//
+// Thread: the ring of its environment makes every call.
+// Ownership: borrows the environment, which outlives it; owns log, map and store.
+// Errors: as block_device.h says. A disk that failed a write goes on: the next one may succeed.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "engine/disk/block_device.h"
+#include "engine/disk/block_reader.h"
+#include "engine/disk/disk_environment.h"
+#include "engine/disk/range_lock.h"
+#include "engine/disk/read_gate.h"
+#include "engine/log/disk_log.h"
+#include "engine/log/local_segment_store.h"
+#include "engine/map/block_map.h"
+
+namespace clouddisk {
+
+class Compactor;
+
+class Disk final : public BlockDevice {
+ public:
+  struct Options {
+    BlockMap::Options map;
+    DiskLog::Options log;
+    LocalSegmentStore::Options store;
+    std::uint64_t checkpoint_bytes = 1_GiB;  // of log, between checkpoints
+    bool compaction = true;
+  };
+  struct Identity {
+    std::string id;
+    std::uint64_t size_bytes = 0;  // a multiple of 512
+    std::string index_directory;
+  };
+  struct Usage {
+    std::uint64_t mapped_bytes = 0;
+    std::uint64_t stored_bytes = 0;  // segments on one replica, spares included
+    std::uint64_t index_bytes = 0;
+    std::uint64_t compacted_bytes = 0;
+    std::uint64_t checkpoints = 0;
+    std::uint64_t log_batches = 0;
+    ReadCounters reads;
+  };
+
+  // Makes the storage of a new, empty disk.
+  static Task<Result<void>> create(DiskEnvironment& environment, Identity identity,
+                                   Options options);
+  // Opens it, replays what the last checkpoint lacks, and rebuilds the index if need be (I8).
+  static Task<Result<std::shared_ptr<Disk>>> open(DiskEnvironment& environment, Identity identity,
+                                                  Options options);
+  // Removes the storage of a disk that is not open.
+  static Task<Result<void>> remove(DiskEnvironment& environment, Identity identity);
+
+  ~Disk() override;
+
+  Ring& ring() override { return environment_.ring; }
+  BufferPool& buffers() override { return environment_.client_buffers; }
+  std::uint64_t size_bytes() const override { return size_bytes_; }
+  bool read_only() const override { return false; }
+  Task<Result<Buffer>> read(std::uint64_t offset, std::uint32_t length) override;
+  Task<Result<void>> write(std::uint64_t offset, Buffer data, bool fua) override;
+  Task<Result<void>> flush() override;
+  Task<Result<void>> trim(std::uint64_t offset, std::uint64_t length, bool fua) override;
+  Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t length,
+                                  ZeroOptions options) override;
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length,
+                                            std::uint32_t extents_max) override;
+  Task<Result<void>> prefetch(std::uint64_t offset, std::uint64_t length) override;
+
+  const std::string& id() const { return identity_.id; }
+  // Larger only. In effect for the next request.
+  Result<void> grow(std::uint64_t size_bytes);
+  // Writes the map's changes to its index; replay starts here from now on.
+  Task<Result<void>> checkpoint();
+  // Resync: what is written from now on goes to a new segment on every copy that takes writes.
+  Task<Result<void>> roll() { return log_->roll(); }
+  // No segment is removed while a hold exists: resync copies them.
+  void hold_segments() { ++segment_holds_; }
+  void release_segments() { --segment_holds_; }
+  LocalSegmentStore& store() { return *store_; }
+  SegmentSeq active_segment() const { return log_->active_segment(); }
+
+  // Ends maintenance, makes everything durable, checkpoints. No request may be under way. The
+  // object is of no use afterwards. An error tells what could not be made durable.
+  Task<Result<void>> close();
+
+  Usage usage() const;
+
+ private:
+  friend class Compactor;
+
+  Disk(DiskEnvironment& environment, Identity identity, Options options);
+  Task<Result<void>> recover();
+  Task<Result<void>> checkpoint_in_replay(LogPosition position, WriteSeq next_write);
+  Task<Result<void>> rebuild_index_from(const RecoveredLog& recovered);
+  void apply(const Batch& batch);
+  void note_segments();
+  std::uint64_t block_count() const { return blocks_for(size_bytes_); }
+
+  Task<Result<void>> admit_write();
+  Task<Result<void>> write_aligned(Lba first, Buffer data);
+  Task<Result<void>> write_partial(std::uint64_t offset, Buffer data);
+  Task<Result<void>> clear(std::uint64_t offset, std::uint64_t length, EntryKind kind, bool fua);
+  Task<Result<void>> clear_partial(std::uint64_t offset, std::uint64_t length);
+  // Reads whole blocks; the caller holds a ReadGate::Pass since before the lookup.
+  Task<Result<Buffer>> read_blocks(Lba first, std::span<const BlockEntry> entries, Buffer into);
+  struct RunRead;
+  Task<void> read_run(std::shared_ptr<RunRead> shared, std::size_t first, std::size_t count);
+
+  void maintain_if_due();
+  Task<void> maintain();
+
+  DiskEnvironment& environment_;
+  Identity identity_;
+  Options options_;
+  std::uint64_t size_bytes_;
+  std::shared_ptr<LocalSegmentStore> store_;
+  std::unique_ptr<BlockMap> map_;
+  std::unique_ptr<DiskLog> log_;
+  std::unique_ptr<Compactor> compactor_;
+  BlockReader reader_;
+  RangeLock ranges_;
+  ReadGate gate_;
+  AsyncMutex checkpointing_;
+  Signal maintained_;
+  WaitGroup background_;
+  std::set<SegmentSeq> segments_;          // that exist
+  std::uint64_t checkpoint_at_bytes_ = 0;  // of the log, at the last checkpoint
+  Result<void> checkpoint_result_;
+  TimePoint retry_after_{};
+  unsigned segment_holds_ = 0;
+  bool maintaining_ = false;
+  bool closed_ = false;
+};
+
+}  // namespace clouddisk

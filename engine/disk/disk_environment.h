@@ -1,0 +1,24 @@
+// disk_environment.h: what the disks of one ring share.
+#pragma once
+
+#include "engine/log/file_cache.h"
+#include "engine/log/replica_set.h"
+#include "engine/map/page_cache.h"
+#include "engine/ring/buffer_pool.h"
+#include "engine/ring/ring.h"
+
+namespace clouddisk {
+
+// Three pools in a line: who holds client memory may wait for work memory, who holds work memory
+// for log memory, and log memory is given back by the device alone. So no two wait for each other.
+struct DiskEnvironment {
+  Ring& ring;
+  ReplicaSet& replicas;
+  FileCache& files;
+  PageCache& pages;
+  BufferPool& client_buffers;  // requests' payloads and answers
+  BufferPool& work_buffers;    // read-modify-write, repair, compaction
+  BufferPool& log_buffers;     // batches, headers, footers
+};
+
+}  // namespace clouddisk

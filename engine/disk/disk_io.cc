@@ -1,0 +1,303 @@
+// disk_io.cc: the requests of a Disk: reads, writes, trims, zeroes, extents.
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "engine/disk/compactor.h"
+#include "engine/disk/disk.h"
+
+namespace clouddisk {
+namespace {
+
+// A partial write is done in pieces of at most so much, each one batch; up to it, it is atomic
+// (I3).
+constexpr std::uint64_t kPartialMax = 128_KiB;
+static_assert(kPartialMax >= 64_KiB);
+
+bool aligned(std::uint64_t value) {
+  return value % kBlockSize == 0;
+}
+
+bool memory_aligned(const Buffer& buffer) {
+  return aligned(reinterpret_cast<std::uintptr_t>(buffer.data()));
+}
+
+}  // namespace
+
+// --- Reading ---
+
+Task<Result<Buffer>> Disk::read(std::uint64_t offset, std::uint32_t length) {
+  CHECK(length > 0 && length <= kTransferMax);
+  if (offset > size_bytes_ || length > size_bytes_ - offset) {
+    co_return fail(Errc::kInvalid, "read of {} bytes at {} past the end ({})", length, offset,
+                   size_bytes_);
+  }
+  const Lba first(offset / kBlockSize);
+  const std::uint64_t count = blocks_for(offset + length) - first.value;
+  std::array<BlockEntry, kTransferMax / kBlockSize + 1> storage;
+  const auto entries = std::span(storage).first(count);
+  Buffer into = co_await environment_.client_buffers.allocate(count * kBlockSize);
+  const ReadGate::Pass pass(gate_);
+  if (!map_->try_lookup(first, entries)) {
+    if (auto found = co_await map_->lookup(first, entries); !found) {
+      co_return fail(Errc::kIo, "map: {}", found.error().message);
+    }
+  }
+  auto blocks = co_await read_blocks(first, entries, std::move(into));
+  if (!blocks) co_return blocks.error();
+  co_return blocks->slice(offset - first.value * kBlockSize, length);
+}
+
+// Several runs of one read. Shared, since each run is a coroutine of its own.
+struct Disk::RunRead {
+  RunRead(Ring& ring, std::span<const BlockEntry> all, Buffer target)
+      : entries(all), into(std::move(target)), group(ring) {}
+  std::span<const BlockEntry> entries;
+  Buffer into;
+  WaitGroup group;
+  std::optional<Error> error;
+};
+
+Task<void> Disk::read_run(std::shared_ptr<RunRead> shared, std::size_t first, std::size_t count) {
+  const Buffer part = shared->into.slice(first * kBlockSize, count * kBlockSize);
+  auto read = co_await reader_.read(shared->entries.subspan(first, count), part);
+  if (!read) {
+    shared->error = read.error();
+  } else if (read->data() != part.data()) {
+    std::memcpy(part.data(), read->data(), part.size());
+  }
+  shared->group.done();
+}
+
+Task<Result<Buffer>> Disk::read_blocks(Lba, std::span<const BlockEntry> entries, Buffer into) {
+  const auto run_length = [entries](std::size_t at) {
+    const BlockLocation start = entries[at].location;
+    std::size_t count = 1;
+    while (at + count < entries.size()) {
+      const BlockLocation next = entries[at + count].location;
+      const bool follows = start.is_stored()
+                               ? next.is_stored() && next.segment() == start.segment() &&
+                                     next.block() == start.block() + count
+                               : !next.is_stored();
+      if (!follows) break;
+      ++count;
+    }
+    return count;
+  };
+  if (run_length(0) == entries.size() && entries[0].location.is_stored()) {
+    co_return co_await reader_.read(entries, std::move(into));
+  }
+  auto shared = std::make_shared<RunRead>(ring(), entries, into);
+  for (std::size_t at = 0; at < entries.size();) {
+    const std::size_t count = run_length(at);
+    if (entries[at].location.is_stored()) {
+      shared->group.add();
+      spawn(read_run(shared, at, count));
+    } else {
+      std::memset(into.data() + at * kBlockSize, 0, count * kBlockSize);
+    }
+    at += count;
+  }
+  co_await shared->group.wait();
+  if (shared->error) co_return *shared->error;
+  co_return into;
+}
+
+// --- Writing ---
+
+// Holds writers back while memory or space has to be won first: slower before an error (I9).
+Task<Result<void>> Disk::admit_write() {
+  maintain_if_due();
+  while (!closed_ && map_->must_wait()) {
+    if (!checkpoint_result_ && checkpoint_result_.error().code == Errc::kNoSpace) {
+      co_return checkpoint_result_.error();
+    }
+    co_await maintained_.wait();
+  }
+  if (compactor_) {
+    auto admitted = co_await compactor_->admit();
+    if (!admitted) co_return admitted;
+  }
+  if (closed_) co_return fail(Errc::kShutdown, "disk {} is closed", id());
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Disk::write(std::uint64_t offset, Buffer data, bool fua) {
+  CHECK(data.size() > 0 && data.size() <= kTransferMax);
+  if (offset > size_bytes_ || data.size() > size_bytes_ - offset) {
+    co_return fail(Errc::kInvalid, "write of {} bytes at {} past the end ({})", data.size(), offset,
+                   size_bytes_);
+  }
+  const bool whole = aligned(offset) && aligned(data.size());
+  RangeLock::Hold hold(ranges_, Lba(offset / kBlockSize),
+                       blocks_for(offset + data.size()) - offset / kBlockSize, !whole);
+  if (!hold.ready()) co_await hold.acquire();
+  if (auto admitted = co_await admit_write(); !admitted) co_return admitted;
+  Result<void> result;
+  if (whole) {
+    result = co_await write_aligned(Lba(offset / kBlockSize), std::move(data));
+  } else {
+    result = co_await write_partial(offset, std::move(data));
+  }
+  if (result && fua) result = co_await log_->flush();
+  co_return result;
+}
+
+Task<Result<void>> Disk::write_aligned(Lba first, Buffer data) {
+  if (data.size() > DiskLog::kCopyMax && !memory_aligned(data)) {
+    Buffer copy = co_await environment_.work_buffers.allocate(data.size());
+    std::memcpy(copy.data(), data.data(), data.size());
+    data = std::move(copy);
+  }
+  co_return co_await log_->append_write(first, std::move(data));
+}
+
+// Reads what the first and the last block keep, puts the new bytes over it, writes whole blocks.
+// The caller holds the range exclusively.
+Task<Result<void>> Disk::write_partial(std::uint64_t offset, Buffer data) {
+  std::uint64_t done = 0;
+  while (done < data.size()) {
+    const std::uint64_t begin = offset + done;
+    const std::uint64_t end =
+        std::min(offset + data.size(), align_down(begin, kBlockSize) + kPartialMax);
+    const Lba first(begin / kBlockSize);
+    const std::uint64_t count = blocks_for(end) - first.value;
+    Buffer cover = co_await environment_.work_buffers.allocate(count * kBlockSize);
+    const auto fill_edge = [this](Lba lba, Buffer into) -> Task<Result<void>> {
+      const ReadGate::Pass pass(gate_);
+      BlockEntry entry;
+      if (auto found = co_await map_->lookup(lba, std::span(&entry, 1)); !found) {
+        co_return fail(Errc::kIo, "map: {}", found.error().message);
+      }
+      auto read = co_await read_blocks(lba, std::span(&entry, 1), into);
+      if (!read) co_return read.error();
+      if (read->data() != into.data()) std::memcpy(into.data(), read->data(), kBlockSize);
+      co_return Result<void>{};
+    };
+    if (!aligned(begin)) {
+      auto filled = co_await fill_edge(first, cover.slice(0, kBlockSize));
+      if (!filled) co_return filled;
+    }
+    if (!aligned(end) && (count > 1 || aligned(begin))) {
+      const std::uint64_t at = (count - 1) * kBlockSize;
+      auto filled = co_await fill_edge(Lba(first.value + count - 1), cover.slice(at, kBlockSize));
+      if (!filled) co_return filled;
+    }
+    std::memcpy(cover.data() + (begin - first.value * kBlockSize), data.data() + done, end - begin);
+    auto appended = co_await log_->append_write(first, std::move(cover));
+    if (!appended) co_return appended;
+    done = end - offset;
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Disk::flush() {
+  return log_->flush();
+}
+
+// --- Trimming and zeroing ---
+
+Task<Result<void>> Disk::trim(std::uint64_t offset, std::uint64_t length, bool fua) {
+  return clear(offset, length, EntryKind::kTrim, fua);
+}
+
+Task<Result<void>> Disk::write_zeroes(std::uint64_t offset, std::uint64_t length,
+                                      ZeroOptions options) {
+  return clear(offset, length, options.no_hole ? EntryKind::kZero : EntryKind::kTrim, options.fua);
+}
+
+Task<Result<void>> Disk::clear(std::uint64_t offset, std::uint64_t length, EntryKind kind,
+                               bool fua) {
+  if (offset > size_bytes_ || length > size_bytes_ - offset) {
+    co_return fail(Errc::kInvalid, "{} bytes at {} past the end ({})", length, offset, size_bytes_);
+  }
+  const std::uint64_t end = offset + length;
+  // The last block of a disk whose size is no multiple of 4 KiB ends with the disk.
+  const std::uint64_t whole_end =
+      end == size_bytes_ ? align_up(end, kBlockSize) : align_down(end, kBlockSize);
+  const std::uint64_t whole_begin = align_up(offset, kBlockSize);
+  if (length > 0) {
+    const bool whole = whole_begin == offset && whole_end >= end;
+    RangeLock::Hold hold(ranges_, Lba(offset / kBlockSize), blocks_for(end) - offset / kBlockSize,
+                         !whole);
+    if (!hold.ready()) co_await hold.acquire();
+    if (auto admitted = co_await admit_write(); !admitted) co_return admitted;
+    if (whole_begin < whole_end) {
+      if (offset < whole_begin) {
+        auto edge = co_await clear_partial(offset, whole_begin - offset);
+        if (!edge) co_return edge;
+      }
+      auto appended = co_await log_->append_range(kind, Lba(whole_begin / kBlockSize),
+                                                  (whole_end - whole_begin) / kBlockSize);
+      if (!appended) co_return appended;
+      if (whole_end < end) {
+        auto edge = co_await clear_partial(whole_end, end - whole_end);
+        if (!edge) co_return edge;
+      }
+    } else {
+      auto edge = co_await clear_partial(offset, length);
+      if (!edge) co_return edge;
+    }
+  }
+  if (fua) co_return co_await log_->flush();
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Disk::clear_partial(std::uint64_t offset, std::uint64_t length) {
+  Buffer zeros = co_await environment_.work_buffers.allocate(length);
+  std::memset(zeros.data(), 0, zeros.size());
+  co_return co_await write_partial(offset, std::move(zeros));
+}
+
+// --- States ---
+
+Task<Result<std::vector<Extent>>> Disk::extents(std::uint64_t offset, std::uint64_t length,
+                                                std::uint32_t extents_max) {
+  std::vector<Extent> extents;
+  const std::uint64_t end = std::min(offset + length, size_bytes_);
+  const auto add = [&extents, extents_max](std::uint64_t bytes, ExtentState state) {
+    if (!extents.empty() && extents.back().state == state) {
+      extents.back().length += bytes;
+    } else if (extents.size() < extents_max) {
+      extents.push_back({bytes, state});
+    } else {
+      return false;
+    }
+    return true;
+  };
+  std::array<BlockEntry, kPageBlocks> storage;
+  std::uint64_t at = offset;
+  while (at < end) {
+    const std::uint64_t page = page_of(Lba(at / kBlockSize));
+    auto next = co_await map_->next_mapped_page(page);
+    if (!next) co_return fail(Errc::kIo, "map: {}", next.error().message);
+    if (*next > page) {
+      const std::uint64_t hole_end =
+          *next > end / (kPageBlocks * kBlockSize) ? end : *next * kPageBlocks * kBlockSize;
+      if (!add(std::min(hole_end, end) - at, ExtentState::kHole)) co_return extents;
+      at = std::min(hole_end, end);
+      continue;
+    }
+    const std::uint64_t page_end = std::min(end, (page + 1) * kPageBlocks * kBlockSize);
+    const Lba first(at / kBlockSize);
+    const auto entries = std::span(storage).first(blocks_for(page_end) - first.value);
+    if (auto found = co_await map_->lookup(first, entries); !found) {
+      co_return fail(Errc::kIo, "map: {}", found.error().message);
+    }
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const std::uint64_t block_end = std::min(page_end, (first.value + i + 1) * kBlockSize);
+      ExtentState state = ExtentState::kHole;
+      if (entries[i].location.is_stored()) state = ExtentState::kData;
+      if (entries[i].location.kind() == BlockKind::kZero) state = ExtentState::kZero;
+      if (!add(block_end - at, state)) co_return extents;
+      at = block_end;
+    }
+  }
+  co_return extents;
+}
+
+Task<Result<void>> Disk::prefetch(std::uint64_t, std::uint64_t) {
+  co_return Result<void>{};  // Nothing is borrowed: every block is here.
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,365 @@
+#include "engine/ring/lmdb_kv.h"
+
+#include <lmdb.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <mutex>
+#include <shared_mutex>
+#include <vector>
+
+#include "engine/base/units.h"
+
+namespace clouddisk {
+namespace {
+
+// The map is grown when less than this, or a quarter of what is used, is left. It is address space,
+// not memory: small enough that hundreds of environments fit, large enough that growing is rare.
+constexpr std::size_t kHeadroom = 64_MiB;
+
+MDB_val to_val(KvBytes bytes) {
+  return MDB_val{bytes.size(), const_cast<std::byte*>(bytes.data())};
+}
+KvBytes to_bytes(const MDB_val& value) {
+  return {static_cast<const std::byte*>(value.mv_data), value.mv_size};
+}
+
+Error fail_lmdb(int rc, const char* what) {
+  Errc code = Errc::kIo;
+  if (rc == ENOSPC || rc == EDQUOT) code = Errc::kNoSpace;
+  if (rc == ENOENT) code = Errc::kNotFound;
+  if (rc == EACCES || rc == EPERM) code = Errc::kPermission;
+  if (rc == ENOMEM || rc == EMFILE) code = Errc::kLimit;
+  if (rc == MDB_CORRUPTED || rc == MDB_PAGE_NOTFOUND || rc == MDB_INVALID || rc == MDB_PANIC ||
+      rc == MDB_BAD_TXN) {
+    code = Errc::kCorrupt;
+  }
+  if (rc == MDB_VERSION_MISMATCH) code = Errc::kUnsupported;
+  return fail(code, "lmdb: {}: {}", what, mdb_strerror(rc));
+}
+
+class Environment {
+ public:
+  ~Environment() {
+    if (env_ != nullptr) mdb_env_close(env_);
+  }
+
+  Result<void> open(const std::string& directory, const KvOptions& options) {
+    std::error_code error;
+    const bool there = std::filesystem::exists(directory + "/data.mdb", error);
+    if (!there && !options.create) return fail(Errc::kNotFound, "no environment in {}", directory);
+    if (!there) std::filesystem::create_directories(directory, error);
+    if (error) return fail_errno(error.value(), "make folder {}", directory);
+    if (const int rc = mdb_env_create(&env_); rc != 0) return fail_lmdb(rc, "create");
+    std::uint64_t size = there ? std::filesystem::file_size(directory + "/data.mdb", error) : 0;
+    if (error) size = 0;
+    mdb_env_set_mapsize(env_, align_up(size + size / 4 + kHeadroom, 1_MiB));
+    const unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (options.lazy_sync ? MDB_NOSYNC : 0U);
+    if (const int rc = mdb_env_open(env_, directory.c_str(), flags, 0640); rc != 0) {
+      return fail(fail_lmdb(rc, "open"), "{}", directory);
+    }
+    MDB_txn* txn = nullptr;
+    if (const int rc = mdb_txn_begin(env_, nullptr, there ? MDB_RDONLY : 0U, &txn); rc != 0) {
+      return fail(fail_lmdb(rc, "begin"), "{}", directory);
+    }
+    int rc = mdb_dbi_open(txn, nullptr, 0, &dbi_);
+    if (rc == 0) rc = mdb_txn_commit(txn);
+    if (rc != 0) return fail(fail_lmdb(rc, "open database"), "{}", directory);
+    return {};
+  }
+
+  std::size_t used_bytes() const {
+    MDB_envinfo info{};
+    MDB_stat stat{};
+    mdb_env_info(env_, &info);
+    mdb_env_stat(env_, &stat);
+    return (info.me_last_pgno + 1) * stat.ms_psize;
+  }
+  std::size_t map_bytes() const {
+    MDB_envinfo info{};
+    mdb_env_info(env_, &info);
+    return info.me_mapsize;
+  }
+  // The caller holds `growing` alone: no transaction is open.
+  Result<void> grow_to(std::size_t bytes) {
+    const int rc = mdb_env_set_mapsize(env_, align_up(bytes, 1_MiB));
+    if (rc != 0) return fail_lmdb(rc, "grow map");
+    return {};
+  }
+
+  MDB_env* env() const { return env_; }
+  MDB_dbi dbi() const { return dbi_; }
+  std::shared_mutex growing;  // shared by every transaction, alone to move the map
+  std::mutex writing;         // one writer, taken before `growing`
+
+ private:
+  MDB_env* env_ = nullptr;
+  MDB_dbi dbi_ = 0;
+};
+
+// Cursor work that reader and writer have in common.
+struct Lookup {
+  MDB_txn* txn;
+  MDB_dbi dbi;
+
+  Result<std::optional<KvBytes>> get(KvBytes key) const {
+    MDB_val k = to_val(key);
+    MDB_val v{};
+    const int rc = mdb_get(txn, dbi, &k, &v);
+    if (rc == MDB_NOTFOUND) return std::optional<KvBytes>();
+    if (rc != 0) return fail_lmdb(rc, "get");
+    return std::optional<KvBytes>(to_bytes(v));
+  }
+
+  template <class Body>
+  Result<void> with_cursor(Body body) const {
+    MDB_cursor* cursor = nullptr;
+    if (const int rc = mdb_cursor_open(txn, dbi, &cursor); rc != 0) return fail_lmdb(rc, "cursor");
+    const int rc = body(cursor);
+    mdb_cursor_close(cursor);
+    if (rc != 0 && rc != MDB_NOTFOUND) return fail_lmdb(rc, "seek");
+    return {};
+  }
+
+  Result<std::optional<KvReader::Entry>> lower_bound(KvBytes key) const {
+    std::optional<KvReader::Entry> found;
+    auto sought = with_cursor([&](MDB_cursor* cursor) {
+      MDB_val k = to_val(key);
+      MDB_val v{};
+      const int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+      if (rc == 0) found = KvReader::Entry{to_bytes(k), to_bytes(v)};
+      return rc;
+    });
+    if (!sought) return sought.error();
+    return found;
+  }
+
+  Result<std::optional<KvReader::Entry>> floor(KvBytes key) const {
+    std::optional<KvReader::Entry> found;
+    auto sought = with_cursor([&](MDB_cursor* cursor) {
+      MDB_val k = to_val(key);
+      MDB_val v{};
+      int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+      if (rc == 0 && !std::ranges::equal(to_bytes(k), key)) {
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_PREV);
+      } else if (rc == MDB_NOTFOUND) {
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_LAST);
+      }
+      if (rc == 0) found = KvReader::Entry{to_bytes(k), to_bytes(v)};
+      return rc;
+    });
+    if (!sought) return sought.error();
+    return found;
+  }
+
+  Result<void> scan(KvBytes first, KvBytes last,
+                    const std::function<bool(KvBytes, KvBytes)>& visit) const {
+    return with_cursor([&](MDB_cursor* cursor) {
+      MDB_val k = to_val(first);
+      MDB_val v{};
+      int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+      while (rc == 0 && std::ranges::lexicographical_compare(to_bytes(k), last) &&
+             visit(to_bytes(k), to_bytes(v))) {
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+      }
+      return rc;
+    });
+  }
+};
+
+class LmdbReader final : public KvReader {
+ public:
+  static Result<std::unique_ptr<KvReader>> begin(std::shared_ptr<Environment> environment) {
+    std::unique_ptr<LmdbReader> reader(new LmdbReader(std::move(environment)));
+    const int rc = mdb_txn_begin(reader->environment_->env(), nullptr, MDB_RDONLY, &reader->txn_);
+    if (rc != 0) return fail_lmdb(rc, "begin read");
+    return std::unique_ptr<KvReader>(std::move(reader));
+  }
+  ~LmdbReader() override {
+    if (txn_ != nullptr) mdb_txn_abort(txn_);
+  }
+  Result<std::optional<KvBytes>> get(KvBytes key) override { return lookup().get(key); }
+  Result<std::optional<Entry>> lower_bound(KvBytes key) override {
+    return lookup().lower_bound(key);
+  }
+  Result<std::optional<Entry>> floor(KvBytes key) override { return lookup().floor(key); }
+  Result<void> scan(KvBytes first, KvBytes last,
+                    const std::function<bool(KvBytes, KvBytes)>& visit) override {
+    return lookup().scan(first, last, visit);
+  }
+
+ private:
+  explicit LmdbReader(std::shared_ptr<Environment> environment)
+      : environment_(std::move(environment)), lock_(environment_->growing) {}
+  Lookup lookup() const { return {txn_, environment_->dbi()}; }
+
+  std::shared_ptr<Environment> environment_;
+  std::shared_lock<std::shared_mutex> lock_;
+  MDB_txn* txn_ = nullptr;
+};
+
+class LmdbWriter final : public KvWriter {
+ public:
+  static Result<std::unique_ptr<KvWriter>> begin(std::shared_ptr<Environment> environment) {
+    std::unique_ptr<LmdbWriter> writer(new LmdbWriter(std::move(environment)));
+    if (auto begun = writer->start(0); !begun) return begun.error();
+    return std::unique_ptr<KvWriter>(std::move(writer));
+  }
+  ~LmdbWriter() override { abort(); }
+
+  Result<std::optional<KvBytes>> get(KvBytes key) override { return lookup().get(key); }
+  Result<std::optional<Entry>> lower_bound(KvBytes key) override {
+    return lookup().lower_bound(key);
+  }
+  Result<std::optional<Entry>> floor(KvBytes key) override { return lookup().floor(key); }
+  Result<void> scan(KvBytes first, KvBytes last,
+                    const std::function<bool(KvBytes, KvBytes)>& visit) override {
+    return lookup().scan(first, last, visit);
+  }
+
+  Result<void> put(KvBytes key, KvBytes value) override {
+    return record({Change::kPut, copy(key), copy(value)});
+  }
+  Result<void> erase(KvBytes key) override { return record({Change::kErase, copy(key), {}}); }
+  Result<void> erase_range(KvBytes first, KvBytes last) override {
+    return record({Change::kEraseRange, copy(first), copy(last)});
+  }
+
+  Result<void> commit() override {
+    while (true) {
+      if (txn_ == nullptr) return fail(Errc::kInvalid, "lmdb: the transaction has failed or ended");
+      const int rc = mdb_txn_commit(std::exchange(txn_, nullptr));
+      if (rc == 0) {
+        release();
+        return {};
+      }
+      if (rc != MDB_MAP_FULL) {
+        release();
+        return fail_lmdb(rc, "commit");
+      }
+      if (auto replayed = replay(); !replayed) return replayed;
+    }
+  }
+
+ private:
+  struct Change {
+    enum Kind { kPut, kErase, kEraseRange } kind;
+    std::vector<std::byte> key;
+    std::vector<std::byte> value;
+  };
+
+  explicit LmdbWriter(std::shared_ptr<Environment> environment)
+      : environment_(std::move(environment)), writing_(environment_->writing) {}
+
+  static std::vector<std::byte> copy(KvBytes bytes) { return {bytes.begin(), bytes.end()}; }
+  Lookup lookup() const { return {txn_, environment_->dbi()}; }
+
+  // At least `room` beyond what is used, so that a full map is rare.
+  Result<void> start(std::size_t room) {
+    {
+      const std::unique_lock alone(environment_->growing);
+      const std::size_t used = environment_->used_bytes();
+      const std::size_t wanted = used + std::max({kHeadroom, used / 4, room});
+      if (environment_->map_bytes() < wanted) {
+        if (auto grown = environment_->grow_to(wanted + wanted / 4); !grown) return grown;
+      }
+    }
+    lock_ = std::shared_lock(environment_->growing);
+    const int rc = mdb_txn_begin(environment_->env(), nullptr, 0, &txn_);
+    if (rc != 0) return fail_lmdb(rc, "begin write");
+    return {};
+  }
+  void release() {
+    if (lock_.owns_lock()) lock_.unlock();
+  }
+  void abort() {
+    if (txn_ != nullptr) mdb_txn_abort(std::exchange(txn_, nullptr));
+    release();
+  }
+
+  Result<void> record(Change change) {
+    if (txn_ == nullptr) return fail(Errc::kInvalid, "lmdb: the transaction has failed or ended");
+    changes_.push_back(std::move(change));
+    bytes_ += changes_.back().key.size() + changes_.back().value.size() + 64;
+    const int rc = apply(changes_.back());
+    if (rc == 0) return {};
+    if (rc == MDB_MAP_FULL) return replay();
+    abort();
+    return fail_lmdb(rc, "write");
+  }
+
+  int apply(const Change& change) {
+    MDB_val key = to_val(change.key);
+    MDB_val value = to_val(change.value);
+    const MDB_dbi dbi = environment_->dbi();
+    if (change.kind == Change::kPut) return mdb_put(txn_, dbi, &key, &value, 0);
+    if (change.kind == Change::kErase) {
+      const int rc = mdb_del(txn_, dbi, &key, nullptr);
+      return rc == MDB_NOTFOUND ? 0 : rc;
+    }
+    MDB_cursor* cursor = nullptr;
+    int rc = mdb_cursor_open(txn_, dbi, &cursor);
+    if (rc != 0) return rc;
+    MDB_val found{};
+    rc = mdb_cursor_get(cursor, &key, &found, MDB_SET_RANGE);
+    while (rc == 0 && std::ranges::lexicographical_compare(to_bytes(key), KvBytes(change.value))) {
+      rc = mdb_cursor_del(cursor, 0);
+      // After a deletion the cursor stands on the next entry, and MDB_NEXT gives that one.
+      if (rc == 0) rc = mdb_cursor_get(cursor, &key, &found, MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+  }
+
+  // The map was full: again from the start, in a larger one.
+  Result<void> replay() {
+    abort();
+    attempts_ += 1;
+    if (auto begun = start((bytes_ * 4 + kHeadroom) << attempts_); !begun) return begun;
+    for (const Change& change : changes_) {
+      const int rc = apply(change);
+      if (rc == MDB_MAP_FULL && attempts_ < 16) return replay();
+      if (rc != 0) {
+        abort();
+        return fail_lmdb(rc, "write");
+      }
+    }
+    return {};
+  }
+
+  std::shared_ptr<Environment> environment_;
+  std::unique_lock<std::mutex> writing_;
+  std::shared_lock<std::shared_mutex> lock_;
+  MDB_txn* txn_ = nullptr;
+  std::vector<Change> changes_;
+  std::size_t bytes_ = 0;
+  unsigned attempts_ = 0;
+};
+
+class LmdbKv final : public Kv {
+ public:
+  explicit LmdbKv(std::shared_ptr<Environment> environment)
+      : environment_(std::move(environment)) {}
+  Result<std::unique_ptr<KvReader>> read() override { return LmdbReader::begin(environment_); }
+  Result<std::unique_ptr<KvWriter>> write() override { return LmdbWriter::begin(environment_); }
+  Result<void> sync() override {
+    const std::shared_lock lock(environment_->growing);
+    if (const int rc = mdb_env_sync(environment_->env(), 1); rc != 0) return fail_lmdb(rc, "sync");
+    return {};
+  }
+  std::uint64_t size_bytes() const override { return environment_->used_bytes(); }
+
+ private:
+  std::shared_ptr<Environment> environment_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Kv>> open_lmdb(const std::string& directory, const KvOptions& options) {
+  auto environment = std::make_shared<Environment>();
+  if (auto opened = environment->open(directory, options); !opened) return opened.error();
+  return std::unique_ptr<Kv>(std::make_unique<LmdbKv>(std::move(environment)));
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,206 @@
+#include "engine/ring/sim_file.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/base/check.h"
+
+namespace clouddisk {
+
+std::uint64_t SimFile::missing_bytes(std::uint64_t offset, std::uint64_t length) const {
+  if (length == 0) return 0;
+  const std::uint64_t begin = align_down(offset, kBlockSize);
+  const std::uint64_t end = align_up(offset + length, kBlockSize);
+  std::uint64_t there = 0;
+  auto it = reserved_.upper_bound(begin);
+  if (it != reserved_.begin()) --it;
+  for (; it != reserved_.end() && it->first < end; ++it) {
+    const std::uint64_t from = std::max(begin, it->first);
+    const std::uint64_t to = std::min(end, it->second);
+    if (from < to) there += to - from;
+  }
+  return end - begin - there;
+}
+
+void SimFile::reserve(std::uint64_t offset, std::uint64_t length) {
+  const std::uint64_t missing = missing_bytes(offset, length);
+  if (missing == 0) return;
+  allocated_ += missing;
+  std::uint64_t begin = align_down(offset, kBlockSize);
+  std::uint64_t end = align_up(offset + length, kBlockSize);
+  auto it = reserved_.upper_bound(begin);
+  if (it != reserved_.begin() && std::prev(it)->second >= begin) --it;
+  while (it != reserved_.end() && it->first <= end) {
+    begin = std::min(begin, it->first);
+    end = std::max(end, it->second);
+    it = reserved_.erase(it);
+  }
+  reserved_[begin] = end;
+}
+
+void SimFile::grow(std::uint64_t size) {
+  size_ = std::max(size_, size);
+}
+
+std::size_t SimFile::read(std::uint64_t offset, std::span<std::byte> into) const {
+  if (offset >= size_) return 0;
+  into = into.first(std::min<std::uint64_t>(into.size(), size_ - offset));
+  for (std::size_t done = 0; done < into.size();) {
+    const std::uint64_t at = offset + done;
+    const std::size_t length = std::min<std::size_t>(kChunk - at % kChunk, into.size() - done);
+    const auto chunk = chunks_.find(at / kChunk);
+    if (chunk == chunks_.end()) {
+      std::memset(into.data() + done, 0, length);
+    } else {
+      std::memcpy(into.data() + done, chunk->second.data.get() + at % kChunk, length);
+    }
+    done += length;
+  }
+  return into.size();
+}
+
+void SimFile::write(std::uint64_t offset, std::span<const std::byte> data, Random& random) {
+  write_piece(offset, data, random);
+  grow(offset + data.size());
+}
+
+void SimFile::write_some(std::uint64_t offset, std::span<const std::byte> data, Random& random) {
+  // Mostly a prefix, as a device that loses power mid-transfer leaves; else anything.
+  const bool prefix = random.below(4) != 0;
+  const std::uint64_t cut = random.below(data.size() / kSector + 1);
+  std::uint64_t sector = 0;
+  for (std::size_t done = 0; done < data.size(); ++sector) {
+    const std::size_t length =
+        std::min<std::size_t>(kSector - (offset + done) % kSector, data.size() - done);
+    if (prefix ? sector < cut : random.one_in(2)) {
+      write_piece(offset + done, data.subspan(done, length), random);
+      grow(offset + done + length);
+    }
+    done += length;
+  }
+}
+
+void SimFile::write_piece(std::uint64_t offset, std::span<const std::byte> data, Random& random) {
+  while (!data.empty()) {
+    const std::uint64_t index = offset / kChunk;
+    const std::size_t within = offset % kChunk;
+    const std::size_t length = std::min<std::size_t>(kChunk - within, data.size());
+    Chunk& chunk = chunks_[index];
+    for (std::size_t s = within / kSector; s <= (within + length - 1) / kSector; ++s) {
+      make_dirty(index, chunk, s, random);
+    }
+    std::memcpy(chunk.data.get() + within, data.data(), length);
+    offset += length;
+    data = data.subspan(length);
+  }
+}
+
+void SimFile::make_dirty(std::uint64_t index, Chunk& chunk, std::size_t sector, Random& random) {
+  if (chunk.shadow == nullptr) {
+    chunk.shadow = std::make_unique<Shadow>();
+    dirty_chunks_.insert(index);
+  }
+  Shadow& shadow = *chunk.shadow;
+  // The cache may write a sector back whenever it likes, so that any version since the last sync
+  // can be the surviving one. A sync under way owes the version that it found.
+  const bool clean = !shadow.dirty[sector] && !shadow.stale[sector];
+  const bool written_back = shadow.dirty[sector] && (syncs_ > 0 || random.one_in(2));
+  if (clean || written_back) {
+    std::memcpy(shadow.medium.get() + sector * kSector, chunk.data.get() + sector * kSector,
+                kSector);
+  }
+  shadow.dirty[sector] = true;
+  shadow.stale[sector] = false;
+  shadow.stamps[sector] = stamp_;
+}
+
+SimFile::Sync SimFile::begin_sync() {
+  ++syncs_;
+  return Sync{stamp_++, size_};
+}
+
+void SimFile::finish_sync(const Sync& sync) {
+  --syncs_;
+  durable_size_ = std::max(durable_size_, sync.size);
+  const std::vector<std::uint64_t> indexes(dirty_chunks_.begin(), dirty_chunks_.end());
+  for (const std::uint64_t index : indexes) {
+    Chunk& chunk = chunks_.at(index);
+    Shadow& shadow = *chunk.shadow;
+    for (std::size_t s = 0; s < kSectors; ++s) {
+      if (shadow.dirty[s] && shadow.stamps[s] <= sync.stamp) shadow.dirty[s] = false;
+    }
+    drop_shadow_if_clean(index, chunk);
+  }
+}
+
+void SimFile::fail_sync(const Sync& sync, Random& random) {
+  --syncs_;
+  const std::vector<std::uint64_t> indexes(dirty_chunks_.begin(), dirty_chunks_.end());
+  for (const std::uint64_t index : indexes) {
+    Chunk& chunk = chunks_.at(index);
+    Shadow& shadow = *chunk.shadow;
+    for (std::size_t s = 0; s < kSectors; ++s) {
+      if (!shadow.dirty[s] || shadow.stamps[s] > sync.stamp) continue;
+      shadow.dirty[s] = false;
+      shadow.stale[s] = random.one_in(2);
+    }
+    drop_shadow_if_clean(index, chunk);
+  }
+}
+
+void SimFile::drop_shadow_if_clean(std::uint64_t index, Chunk& chunk) {
+  if (chunk.shadow->dirty.any() || chunk.shadow->stale.any()) return;
+  chunk.shadow.reset();
+  dirty_chunks_.erase(index);
+}
+
+void SimFile::power_loss(Random& random, std::uint64_t percent) {
+  CHECK(syncs_ == 0);
+  for (const std::uint64_t index : dirty_chunks_) {
+    Chunk& chunk = chunks_.at(index);
+    for (std::size_t s = 0; s < kSectors; ++s) {
+      const bool unsynced = chunk.shadow->dirty[s];
+      if (!unsynced && !chunk.shadow->stale[s]) continue;
+      if (unsynced && random.below(100) < percent) continue;
+      std::memcpy(chunk.data.get() + s * kSector, chunk.shadow->medium.get() + s * kSector,
+                  kSector);
+    }
+    chunk.shadow.reset();
+  }
+  dirty_chunks_.clear();
+  if (size_ > durable_size_ && random.below(100) >= percent) {
+    const std::uint64_t sectors = (size_ - durable_size_) / kSector;
+    truncate_to(durable_size_ + random.below(sectors + 1) * kSector);
+  }
+  durable_size_ = size_;
+}
+
+void SimFile::truncate_to(std::uint64_t size) {
+  size_ = size;
+  chunks_.erase(chunks_.lower_bound(align_up(size, kChunk) / kChunk), chunks_.end());
+  if (const auto last = chunks_.find(size / kChunk); last != chunks_.end()) {
+    std::memset(last->second.data.get() + size % kChunk, 0, kChunk - size % kChunk);
+  }
+  const std::uint64_t end = align_up(size, kBlockSize);
+  for (auto it = reserved_.begin(); it != reserved_.end();) {
+    if (it->second > end) {
+      const std::uint64_t kept = std::max(it->first, end);
+      allocated_ -= it->second - kept;
+      it->second = kept;
+    }
+    it = it->first >= it->second ? reserved_.erase(it) : std::next(it);
+  }
+}
+
+void SimFile::flip_bit(std::uint64_t offset, unsigned bit) {
+  if (offset >= size_) return;
+  Chunk& chunk = chunks_[offset / kChunk];
+  const auto mask = static_cast<std::byte>(1U << (bit % 8));
+  chunk.data[offset % kChunk] ^= mask;
+  const std::size_t sector = offset % kChunk / kSector;
+  if (chunk.shadow != nullptr && (chunk.shadow->dirty[sector] || chunk.shadow->stale[sector])) {
+    chunk.shadow->medium[offset % kChunk] ^= mask;
+  }
+}
+
+}  // namespace clouddisk
