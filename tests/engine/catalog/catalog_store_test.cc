@@ -101,6 +101,34 @@ TEST_F(CatalogStoreTest, ACorruptCopyIsReplacedAndNothingIsLost) {
   EXPECT_EQ(open(machine)->records().size(), 1U) << "the replaced copy is whole";
 }
 
+// Whatever bytes rot in one copy, the others answer for it.
+TEST_F(CatalogStoreTest, FlippedBytesAnywhereInOneCopyLoseNothing) {
+  Random random(announce_seed());
+  CatalogStore::Records expected;
+  for (int round = 0; round < 40; ++round) {
+    {
+      Machine machine(root_.path());
+      auto store = open(machine);
+      ASSERT_EQ(store->records(), expected) << "round " << round;
+      const std::string key = "disk/d-" + std::to_string(random.below(30));
+      const std::string json = "{\"x\":\"" + std::string(random.below(3'000), 'y') + "\"}";
+      ASSERT_TRUE(commit(machine, *store, {{key, json}}));
+      expected[key] = json;
+    }
+    const auto victim = static_cast<unsigned>(random.below(kReplicaCount));
+    const fs::path path = catalog_of(victim) / "data.mdb";
+    const auto size = fs::file_size(path);
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    for (std::uint64_t n = random.between(1, 30); n > 0; --n) {
+      const auto at = static_cast<std::streamoff>(random.below(size));
+      file.seekg(at);
+      const char byte = static_cast<char>(file.get() ^ static_cast<int>(1U << random.below(8)));
+      file.seekp(at);
+      file.put(byte);
+    }
+  }
+}
+
 TEST_F(CatalogStoreTest, WithNoGoodCopyItRefusesRatherThanStartEmpty) {
   {
     Machine machine(root_.path());
