@@ -247,7 +247,8 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
     store_.adopt(segment);
     any = true;
   }
-  auto flushed = any ? co_await store_.flush() : Result<void>{};
+  Result<void> flushed;
+  if (any) flushed = co_await store_.flush();
   if (flushed) {
     result_.durable = tail_;
   } else if (flushed.error().code != Errc::kReplicasLost) {

@@ -178,7 +178,7 @@ Task<Result<PageRef>> BlockMap::load(std::uint64_t page, Epoch view) {
   const std::uint64_t generation = generation_;
   const auto store = store_;
   loading->result =
-      co_await ring_.blocking([store, page, view] { return store->load_page(page, view); });
+      co_await ring_.blocking([&store, page, view] { return store->load_page(page, view); });
   loading->done = true;
   loading_.erase(key);
   if (loading->result && generation == generation_) {
@@ -190,7 +190,7 @@ Task<Result<PageRef>> BlockMap::load(std::uint64_t page, Epoch view) {
 
 Task<Result<std::uint64_t>> BlockMap::next_mapped_page(std::uint64_t page) {
   const auto store = store_;
-  auto stored = co_await ring_.blocking([store, page] { return store->next_page(page); });
+  auto stored = co_await ring_.blocking([&store, page] { return store->next_page(page); });
   if (!stored) co_return stored.error();
   std::uint64_t found = stored->value_or(kNoPage);
   if (const auto next = active_->next_page(page)) found = std::min(found, *next);
@@ -271,7 +271,7 @@ Task<Result<void>> BlockMap::checkpoint(LogPosition position, WriteSeq next_writ
   Result<void> result = co_await std::move(log_durable);
   if (result) {
     const auto store = store_;
-    auto merged = co_await ring_.blocking([store, &input] { return store->merge(input); });
+    auto merged = co_await ring_.blocking([&store, &input] { return store->merge(input); });
     if (merged) {
       checkpoint_ = merged->checkpoint;
       live_ = merged->live;

@@ -171,7 +171,7 @@ Task<Result<std::unique_ptr<BlockMap>>> build_index(Ring& ring, PageCache& cache
       co_await ring.blocking([&] { return store->finish_build(build.checkpoint, live); });
   if (!finished) co_return fail(finished.error(), "build index {}", directory);
   // One environment is opened once: let go before it is opened as a map.
-  co_await ring.blocking([store = std::move(store)]() mutable { store.reset(); });
+  co_await ring.blocking([&store] { store.reset(); });
   co_return co_await BlockMap::open(ring, cache, std::move(directory), options);
 }
 

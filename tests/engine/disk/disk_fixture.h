@@ -1,0 +1,72 @@
+// disk_fixture.h: a replica set and the pools of one ring, on real files in a temporary folder.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "engine/disk/disk.h"
+#include "engine/ring/uring_ring.h"
+
+namespace clouddisk {
+
+// A temporary folder that goes with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "clouddisk-test-XXXXXX").string();
+    CHECK(mkdtemp(pattern.data()) != nullptr);
+    path_ = pattern;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+// What a daemon has beside its disks. Destroyed and made again, it is a restart.
+struct Machine {
+  Machine(Ring& ring, const std::string& root, std::optional<unsigned> trusted = std::nullopt)
+      : files(ring, 256),
+        pages(16_MiB),
+        client_buffers(ring, 64_MiB),
+        work_buffers(ring, 32_MiB),
+        log_buffers(ring, 32_MiB) {
+    ReplicaSet::Options options;
+    for (unsigned i = 0; i < kReplicaCount; ++i) {
+      options.folders[i] = root + "/replica-" + std::to_string(i + 1);
+    }
+    options.trusted_single = trusted;
+    auto opened = ring.block_on(ReplicaSet::open(ring, options));
+    if (opened) {
+      replicas = std::move(*opened);
+      environment.emplace(DiskEnvironment{ring, *replicas, files, pages, client_buffers,
+                                          work_buffers, log_buffers});
+    } else {
+      error = opened.error();
+    }
+  }
+
+  std::optional<Error> error;
+  std::unique_ptr<ReplicaSet> replicas;
+  FileCache files;
+  PageCache pages;
+  BufferPool client_buffers;
+  BufferPool work_buffers;
+  BufferPool log_buffers;
+  std::optional<DiskEnvironment> environment;
+};
+
+inline Disk::Identity identity_in(const std::string& root, std::uint64_t size_bytes) {
+  return Disk::Identity{"d-test0000000000000001", size_bytes, root + "/index/d-test"};
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,266 @@
+#include "engine/disk/disk.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+#include <vector>
+
+#include "engine/base/random.h"
+#include "tests/engine/disk/disk_fixture.h"
+#include "tests/support/seed.h"
+
+namespace clouddisk {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A disk over real files, with restarts.
+class DiskTest : public testing::Test {
+ protected:
+  static constexpr std::uint64_t kSize = 64_MiB;
+
+  void SetUp() override {
+    auto ring = UringRing::create({});
+    if (!ring) GTEST_SKIP() << ring.error().message;
+    ring_ = std::move(*ring);
+    start();
+    ASSERT_FALSE(machine_->error) << machine_->error->message;
+    auto made = ring_->block_on(Disk::create(*machine_->environment, identity(), options_));
+    ASSERT_TRUE(made) << made.error().message;
+    open();
+  }
+  void TearDown() override {
+    if (disk_) stop();
+  }
+
+  Disk::Identity identity() const { return identity_in(root_.path(), size_); }
+  void start() { machine_ = std::make_unique<Machine>(*ring_, root_.path()); }
+  void open() {
+    auto opened = ring_->block_on(Disk::open(*machine_->environment, identity(), options_));
+    ASSERT_TRUE(opened) << opened.error().message;
+    disk_ = *opened;
+  }
+  void stop() {
+    auto closed = ring_->block_on(disk_->close());
+    EXPECT_TRUE(closed) << closed.error().message;
+    disk_.reset();
+    machine_.reset();
+  }
+  void restart() {
+    stop();
+    start();
+    ASSERT_FALSE(machine_->error) << machine_->error->message;
+    open();
+  }
+
+  Result<void> write(std::uint64_t offset, const std::vector<std::byte>& data, bool fua = false) {
+    Buffer buffer = ring_->block_on(machine_->client_buffers.allocate(data.size()));
+    std::memcpy(buffer.data(), data.data(), data.size());
+    return ring_->block_on(disk_->write(offset, std::move(buffer), fua));
+  }
+  std::vector<std::byte> read(std::uint64_t offset, std::uint32_t length) {
+    auto data = ring_->block_on(disk_->read(offset, length));
+    EXPECT_TRUE(data) << data.error().message;
+    if (!data) return {};
+    return {data->span().begin(), data->span().end()};
+  }
+  static std::vector<std::byte> pattern(std::size_t size, std::uint64_t seed) {
+    Random random(seed);
+    std::vector<std::byte> data(size);
+    for (auto& byte : data) byte = static_cast<std::byte>(random.next());
+    return data;
+  }
+  fs::path replica(unsigned number) const {
+    return fs::path(root_.path()) / ("replica-" + std::to_string(number));
+  }
+
+  TemporaryFolder root_;
+  std::uint64_t size_ = kSize;
+  Disk::Options options_;
+  std::unique_ptr<UringRing> ring_;
+  std::unique_ptr<Machine> machine_;
+  std::shared_ptr<Disk> disk_;
+};
+
+TEST_F(DiskTest, NewDiskReadsAsZeros) {
+  EXPECT_EQ(read(0, 64_KiB), std::vector<std::byte>(64_KiB));
+  EXPECT_EQ(read(kSize - 512, 512), std::vector<std::byte>(512));
+}
+
+TEST_F(DiskTest, WritesOfAnyAlignmentReadBack) {
+  struct Case {
+    const char* name;
+    std::uint64_t offset;
+    std::size_t length;
+  };
+  for (const Case& c : {Case{"a block", 4096, 4096},
+                        {"a sector", 512, 512},
+                        {"across a block edge", 4000, 200},
+                        {"ragged both ends", 12345, 70001},
+                        {"a megabyte", 1_MiB, 1_MiB},
+                        {"unaligned megabyte", 3_MiB + 512, 1_MiB},
+                        {"one byte", 5_MiB + 7, 1},
+                        {"the last byte", kSize - 1, 1}}) {
+    const auto data = pattern(c.length, c.offset + c.length);
+    ASSERT_TRUE(write(c.offset, data)) << c.name;
+    EXPECT_EQ(read(c.offset, static_cast<std::uint32_t>(c.length)), data) << c.name;
+  }
+}
+
+TEST_F(DiskTest, PartialWriteKeepsTheRestOfItsBlock) {
+  const auto block = pattern(4096, 1);
+  ASSERT_TRUE(write(8192, block));
+  ASSERT_TRUE(write(8192 + 100, pattern(50, 2)));
+  auto expected = block;
+  const auto part = pattern(50, 2);
+  std::copy(part.begin(), part.end(), expected.begin() + 100);
+  EXPECT_EQ(read(8192, 4096), expected);
+}
+
+TEST_F(DiskTest, ContentSurvivesARestartAndTheLossOfTheIndex) {
+  const auto data = pattern(300'000, 3);
+  ASSERT_TRUE(write(1000, data));
+  restart();
+  EXPECT_EQ(read(1000, 300'000), data);
+  stop();
+  fs::remove_all(fs::path(root_.path()) / "index");
+  start();
+  open();
+  EXPECT_EQ(read(1000, 300'000), data);
+}
+
+TEST_F(DiskTest, TrimAndZeroReadAsZerosAndShowInTheExtents) {
+  ASSERT_TRUE(write(0, pattern(1_MiB, 4)));
+  ASSERT_TRUE(ring_->block_on(disk_->trim(64_KiB, 64_KiB, false)));
+  ZeroOptions keep;
+  keep.no_hole = true;
+  ASSERT_TRUE(ring_->block_on(disk_->write_zeroes(256_KiB, 64_KiB, keep)));
+  EXPECT_EQ(read(64_KiB, 64_KiB), std::vector<std::byte>(64_KiB));
+  EXPECT_EQ(read(256_KiB, 64_KiB), std::vector<std::byte>(64_KiB));
+  auto extents = ring_->block_on(disk_->extents(0, kSize, 100));
+  ASSERT_TRUE(extents);
+  const std::vector<std::pair<std::uint64_t, ExtentState>> expected = {
+      {64_KiB, ExtentState::kData},  {64_KiB, ExtentState::kHole},
+      {128_KiB, ExtentState::kData}, {64_KiB, ExtentState::kZero},
+      {704_KiB, ExtentState::kData}, {kSize - 1_MiB, ExtentState::kHole}};
+  ASSERT_EQ(extents->size(), expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ((*extents)[i].length, expected[i].first) << i;
+    EXPECT_EQ((*extents)[i].state, expected[i].second) << i;
+  }
+}
+
+TEST_F(DiskTest, FlippedBytesOnOneOrTwoCopiesAreReadFromTheThirdAndRepaired) {
+  const auto data = pattern(256_KiB, 5);
+  ASSERT_TRUE(write(0, data, true));
+  for (const unsigned number : {1U, 2U}) {
+    for (const auto& entry : fs::recursive_directory_iterator(replica(number) / "disks")) {
+      if (!entry.is_regular_file()) continue;
+      std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+      for (std::uint64_t at = 8192; at < 8192 + 256_KiB; at += 1000) {
+        file.seekp(static_cast<std::streamoff>(at));
+        file.put('\x5a');
+      }
+    }
+  }
+  EXPECT_EQ(read(0, 256_KiB), data);
+  EXPECT_GT(disk_->usage().reads.checksum_errors, 0U);
+  // Each copy is whole again: every block now reads without an error, whichever copy is asked.
+  const auto errors = disk_->usage().reads.checksum_errors;
+  EXPECT_EQ(read(0, 256_KiB), data);
+  EXPECT_EQ(disk_->usage().reads.checksum_errors, errors);
+}
+
+TEST_F(DiskTest, AllCopiesDamagedIsAnErrorForThoseBlocksAlone) {
+  ASSERT_TRUE(write(0, pattern(64_KiB, 6), true));
+  for (const unsigned number : {1U, 2U, 3U}) {
+    for (const auto& entry : fs::recursive_directory_iterator(replica(number) / "disks")) {
+      if (!entry.is_regular_file()) continue;
+      std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(8192 + 100);
+      file.put('\x5a');
+    }
+  }
+  auto lost = ring_->block_on(disk_->read(0, 4096));
+  ASSERT_FALSE(lost);
+  EXPECT_EQ(lost.error().code, Errc::kIo);
+  const auto expected = pattern(64_KiB, 6);
+  EXPECT_EQ(read(4096, 60 * 1024), std::vector<std::byte>(expected.begin() + 4096, expected.end()));
+}
+
+TEST_F(DiskTest, WritesGoOnWithoutALostFolderAndItIsLeftOutAtTheNextStart) {
+  ASSERT_TRUE(write(0, pattern(4096, 7)));
+  fs::remove_all(replica(2));
+  ring_->block_on(machine_->replicas->check_folders());
+  EXPECT_EQ(machine_->replicas->in_sync_mask(), 0b101U);
+  const auto data = pattern(1_MiB, 8);
+  ASSERT_TRUE(write(1_MiB, data, true));
+  restart();
+  EXPECT_EQ(machine_->replicas->in_sync_mask(), 0b101U);
+  EXPECT_EQ(machine_->replicas->to_rebuild(), 0b010U);
+  EXPECT_EQ(read(1_MiB, 1_MiB), data);
+}
+
+TEST_F(DiskTest, WithOneReplicaLeftItReadsAndRefusesToWrite) {
+  const auto data = pattern(4096, 9);
+  ASSERT_TRUE(write(0, data, true));
+  fs::remove_all(replica(1));
+  fs::remove_all(replica(3));
+  ring_->block_on(machine_->replicas->check_folders());
+  EXPECT_EQ(read(0, 4096), data);
+  auto refused = write(4096, data);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kReplicasLost);
+  EXPECT_EQ(read(0, 4096), data);
+  static_cast<void>(ring_->block_on(disk_->close()));
+  disk_.reset();
+}
+
+// Random requests against an array, with restarts and lost indexes in between.
+TEST_F(DiskTest, BehavesLikeAnArray) {
+  const std::uint64_t seed = announce_seed();
+  Random random(seed);
+  std::vector<std::byte> model(kSize);
+  for (int step = 0; step < 1500; ++step) {
+    const std::uint64_t kind = random.below(100);
+    const bool aligned = random.one_in(2);
+    const std::uint64_t unit = aligned ? 4096 : 1;
+    std::uint64_t length = random.one_in(10) ? random.between(1, 1_MiB) : random.between(1, 64_KiB);
+    length = std::max(unit, length / unit * unit);
+    const std::uint64_t offset = random.below((kSize - length) / unit + 1) * unit;
+    if (kind < 55) {
+      const auto data = pattern(length, random.next());
+      ASSERT_TRUE(write(offset, data, random.one_in(20)));
+      std::copy(data.begin(), data.end(), model.begin() + static_cast<std::ptrdiff_t>(offset));
+    } else if (kind < 85) {
+      const auto data = read(offset, static_cast<std::uint32_t>(length));
+      ASSERT_TRUE(
+          std::equal(data.begin(), data.end(), model.begin() + static_cast<std::ptrdiff_t>(offset)))
+          << "step " << step << " offset " << offset << " length " << length;
+    } else if (kind < 95) {
+      const std::uint64_t wide = std::min(kSize - offset, length * (random.one_in(3) ? 20 : 1));
+      ASSERT_TRUE(random.one_in(2) ? ring_->block_on(disk_->trim(offset, wide, false))
+                                   : ring_->block_on(disk_->write_zeroes(offset, wide, {})));
+      std::fill_n(model.begin() + static_cast<std::ptrdiff_t>(offset), wide, std::byte{0});
+    } else if (kind < 97) {
+      ASSERT_TRUE(ring_->block_on(disk_->checkpoint()));
+    } else if (kind < 99) {
+      restart();
+    } else {
+      stop();
+      fs::remove_all(fs::path(root_.path()) / "index");
+      start();
+      open();
+    }
+  }
+  for (std::uint64_t at = 0; at < kSize; at += 1_MiB) {
+    const auto data = read(at, static_cast<std::uint32_t>(1_MiB));
+    ASSERT_TRUE(
+        std::equal(data.begin(), data.end(), model.begin() + static_cast<std::ptrdiff_t>(at)))
+        << at;
+  }
+}
+
+}  // namespace
+}  // namespace clouddisk
