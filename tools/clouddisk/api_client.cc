@@ -83,7 +83,8 @@ std::string text_of(const Json& object, const std::string& member) {
 std::uint64_t number_of(const Json& object, const std::string& member) {
   if (!object.is_object()) return 0;
   const auto at = object.find(member);
-  return at != object.end() && at->is_number_unsigned() ? at->get<std::uint64_t>() : 0;
+  if (at == object.end() || !at->is_number() || at->get<double>() < 0) return 0;
+  return at->get<std::uint64_t>();
 }
 
 Outcome<Json> ApiClient::call(const std::string& action, Params params) const {

@@ -9,6 +9,8 @@ namespace clouddisk::cli {
 namespace {
 
 constexpr unsigned kCountMax = 100;
+// Keeps "-5" from becoming a huge number; what a disk may have is the API's to say.
+constexpr std::uint64_t kSizeGibMax = 1'000'000'000;
 
 template <class T>
 void set_if(Params& params, const std::string& name, const std::optional<T>& value) {
@@ -80,6 +82,7 @@ void add_create(CLI::App& disk, Session& session) {
                   "  clouddisk disk create --size 20 --tag env=test --tag team=storage");
   auto arguments = std::make_shared<CreateArguments>();
   command->add_option("--size", arguments->size_gib, "Capacity in GiB")
+      ->check(CLI::Range(std::uint64_t{0}, kSizeGibMax))
       ->required()
       ->type_name("GIB");
   command
@@ -311,6 +314,7 @@ void add_resize(CLI::App& disk, Session& session) {
   auto arguments = std::make_shared<Arguments>();
   add_disk_id(command, arguments->id);
   command->add_option("--size", arguments->size_gib, "New capacity in GiB")
+      ->check(CLI::Range(std::uint64_t{0}, kSizeGibMax))
       ->required()
       ->type_name("GIB");
   command

@@ -1,0 +1,196 @@
+// The command tree itself: usage, help, completion and documentation.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <functional>
+#include <sstream>
+
+#include "tools/clouddisk/process.h"
+#include "tools/clouddisk/session.h"
+#include "tools/clouddiskd/options.h"
+
+namespace clouddisk::cli {
+namespace {
+
+struct Printed {
+  int status = 0;
+  std::string out;
+  std::string err;
+};
+
+Printed run(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "clouddisk");
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Printed result;
+  result.status = run_command_line(static_cast<int>(arguments.size()), arguments.data());
+  result.out = testing::internal::GetCapturedStdout();
+  result.err = testing::internal::GetCapturedStderr();
+  return result;
+}
+
+void for_each_command(const CLI::App& app, const std::function<void(const CLI::App&)>& visit) {
+  visit(app);
+  for (const CLI::App* child : app.get_subcommands([](const CLI::App*) { return true; })) {
+    for_each_command(*child, visit);
+  }
+}
+
+std::string documentation() {
+  std::ifstream file(std::string(CLOUDDISK_SOURCE_DIR) + "/docs/cli.md");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+TEST(CommandLine, WrongUsageIsStatus2AndNamesTheHelp) {
+  const std::vector<std::vector<const char*>> cases = {
+      {},
+      {"disk"},
+      {"nonsense"},
+      {"disk", "nonsense"},
+      {"disk", "create"},
+      {"disk", "create", "--size", "x"},
+      {"disk", "create", "--size", "-5"},
+      {"disk", "create", "--size", "40", "--count", "0"},
+      {"disk", "create", "--size", "40", "extra"},
+      {"disk", "show"},
+      {"disk", "list", "--unknown"},
+      {"--output", "xml", "disk", "list"},
+      {"replica", "resync"},
+      {"replica", "resync", "two"},
+      {"disk", "mount", "d-1", "/mnt", "--mkfs", "fat"},
+      {"completion", "tcsh"},
+      {"category", "list", "--size", "0"},
+  };
+  for (const auto& arguments : cases) {
+    const Printed result = run(arguments);
+    const std::string name = arguments.empty() ? "(nothing)" : arguments.back();
+    EXPECT_EQ(result.status, 2) << name;
+    EXPECT_EQ(result.out, "") << name;
+    EXPECT_TRUE(result.err.starts_with("error: WrongUsage: ")) << name << ": " << result.err;
+    EXPECT_NE(result.err.find("--help"), std::string::npos) << name;
+  }
+}
+
+TEST(CommandLine, ADaemonThatDoesNotRunIsStatus1AndSaysHowToStartIt) {
+  const std::vector<std::vector<const char*>> cases = {
+      {"disk", "list"},          {"disk", "create", "--size", "40"},
+      {"disk", "attach", "d-1"}, {"replica", "status"},
+      {"instance", "list"},      {"category", "list"},
+      {"api", "DescribeRegions"}};
+  for (auto arguments : cases) {
+    arguments.insert(arguments.begin(), {"--root", "/tmp/clouddisk-nobody-here"});
+    const Printed result = run(arguments);
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(result.out, "");
+    EXPECT_TRUE(result.err.starts_with("error: DaemonNotRunning: ")) << result.err;
+    EXPECT_NE(result.err.find("clouddiskd --root /tmp/clouddisk-nobody-here"), std::string::npos);
+  }
+}
+
+TEST(CommandLine, GlobalOptionsMayFollowTheCommandAndComeFromTheEnvironment) {
+  const Printed after = run({"disk", "list", "--root", "/tmp/clouddisk-nobody-here"});
+  EXPECT_NE(after.err.find("/tmp/clouddisk-nobody-here"), std::string::npos);
+  ::setenv("CLOUDDISK_ROOT", "/tmp/clouddisk-from-environment", 1);
+  const Printed environment = run({"disk", "list"});
+  ::unsetenv("CLOUDDISK_ROOT");
+  EXPECT_NE(environment.err.find("/tmp/clouddisk-from-environment"), std::string::npos);
+  const Printed bad = run({"--api", "nonsense", "disk", "list"});
+  EXPECT_EQ(bad.status, 1);
+  EXPECT_TRUE(bad.err.starts_with("error: InvalidParameter: ")) << bad.err;
+}
+
+TEST(CommandLine, EveryCommandHasAPurposeAndExamples) {
+  Session session;
+  const auto app = make_app(session);
+  int commands = 0;
+  for_each_command(*app, [&](const CLI::App& command) {
+    ++commands;
+    EXPECT_FALSE(command.get_description().empty()) << command.get_name();
+    EXPECT_TRUE(command.get_footer().starts_with("Examples:\n  ")) << command.get_name();
+    for (const CLI::Option* option : command.get_options()) {
+      EXPECT_FALSE(option->get_description().empty())
+          << command.get_name() << " " << option->get_name();
+    }
+  });
+  EXPECT_GT(commands, 20);
+}
+
+TEST(CommandLine, EveryCommandAndFlagIsDocumented) {
+  const std::string text = documentation();
+  ASSERT_FALSE(text.empty()) << "docs/cli.md";
+  Session session;
+  const auto app = make_app(session);
+  for_each_command(*app, [&](const CLI::App& command) {
+    std::string path = command.get_name();
+    for (const CLI::App* parent = command.get_parent(); parent != nullptr;
+         parent = parent->get_parent()) {
+      path = parent->get_name() + " " + path;
+    }
+    const std::size_t section = text.find("# `" + path + "`\n");
+    ASSERT_NE(section, std::string::npos) << "no section about " << path;
+    const std::size_t next = text.find("\n##", section);
+    const std::string about = text.substr(section, next - section);
+    for (const CLI::Option* option : command.get_options()) {
+      for (const std::string& name : option->get_lnames()) {
+        if (name == "help") continue;
+        EXPECT_NE(about.find("`--" + name), std::string::npos) << path << " --" << name;
+      }
+    }
+  });
+}
+
+TEST(CommandLine, EveryFlagOfTheDaemonIsDocumented) {
+  const std::string text = documentation();
+  testing::internal::CaptureStdout();
+  const char* const arguments[] = {"clouddiskd", "--help"};
+  auto parsed = parse_daemon_options(2, arguments);
+  const std::string help = testing::internal::GetCapturedStdout();
+  ASSERT_EQ(parsed.index(), 1U);
+  EXPECT_EQ(std::get<1>(parsed), 0);
+  int flags = 0;
+  for (std::size_t at = help.find("\n  "); at != std::string::npos;
+       at = help.find("\n  ", at + 1)) {
+    const std::size_t dashes = help.find("--", at);
+    if (dashes == std::string::npos) break;
+    if (dashes > at + 7) continue;  // "  --x" or "  -h,--x"
+    const std::string flag = help.substr(dashes, help.find_first_of(" ,\n", dashes) - dashes);
+    EXPECT_NE(text.find("`" + flag), std::string::npos) << flag;
+    ++flags;
+  }
+  EXPECT_GE(flags, 15);
+}
+
+TEST(Completion, TheBashScriptParsesAndOffersWhatFits) {
+  if (find_program("bash").empty()) GTEST_SKIP() << "bash is not installed";
+  const Printed script = run({"completion", "bash"});
+  ASSERT_EQ(script.status, 0);
+  const auto complete = [&](const std::string& words) {
+    auto result = run_program(
+        {"bash", "-c",
+         script.out + "\nCOMP_WORDS=(" + words +
+             " '')\nCOMP_CWORD=$((${#COMP_WORDS[@]}-1))\n_clouddisk\necho \"${COMPREPLY[@]}\""});
+    EXPECT_TRUE(result);
+    EXPECT_EQ(result->errors, "");
+    return result->output;
+  };
+  EXPECT_NE(complete("clouddisk").find("disk instance category"), std::string::npos);
+  EXPECT_NE(complete("clouddisk --root /x disk").find("create list show"), std::string::npos);
+  EXPECT_NE(complete("clouddisk disk create --size 40").find("--performance-level"),
+            std::string::npos);
+  EXPECT_EQ(complete("clouddisk disk create").find("instance"), std::string::npos);
+}
+
+TEST(Completion, EveryShellGetsEveryVerb) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const Printed script = run({"completion", shell});
+    ASSERT_EQ(script.status, 0) << shell;
+    for (const char* word : {"create", "umount", "resync", "performance-level", "formulas"}) {
+      EXPECT_NE(script.out.find(word), std::string::npos) << shell << " " << word;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace clouddisk::cli

@@ -1,0 +1,134 @@
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tools/clouddiskd/options.h"
+
+namespace clouddisk {
+namespace {
+
+std::variant<DaemonOptions, int> parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "clouddiskd");
+  testing::internal::CaptureStderr();
+  auto parsed = parse_daemon_options(static_cast<int>(arguments.size()), arguments.data());
+  testing::internal::GetCapturedStderr();
+  return parsed;
+}
+DaemonOptions good(std::vector<const char*> arguments) {
+  auto parsed = parse(std::move(arguments));
+  EXPECT_EQ(parsed.index(), 0U);
+  return parsed.index() == 0 ? std::get<0>(parsed) : DaemonOptions{};
+}
+
+TEST(DaemonOptions, DefaultsAreThoseOfTheContract) {
+  const DaemonOptions options = good({"--root", "/srv/x/"});
+  EXPECT_EQ(options.root, "/srv/x");
+  EXPECT_EQ(options.replicas[0], "/srv/x/replica-1");
+  EXPECT_EQ(options.replicas[2], "/srv/x/replica-3");
+  ASSERT_EQ(options.nbd.size(), 1U);
+  EXPECT_EQ(options.nbd[0].text(), "unix:/srv/x/nbd.sock");
+  ASSERT_EQ(options.api.size(), 1U);
+  EXPECT_EQ(options.api[0].text(), "unix:/srv/x/api.sock");
+  EXPECT_TRUE(options.metrics.empty());
+  EXPECT_FALSE(options.trust_replica);
+  EXPECT_TRUE(options.limits);
+  EXPECT_EQ(options.zone, "cn-local-a");
+}
+
+TEST(DaemonOptions, TakesEveryOption) {
+  const DaemonOptions options = good({"--root",
+                                      "/r",
+                                      "--replica",
+                                      "/a",
+                                      "--replica",
+                                      "/b/",
+                                      "--replica",
+                                      "/c",
+                                      "--nbd",
+                                      "unix:/n",
+                                      "--nbd",
+                                      "tcp:127.0.0.1:10809",
+                                      "--api",
+                                      "unix:/p",
+                                      "--cache",
+                                      "1G",
+                                      "--log-level",
+                                      "debug",
+                                      "--reactors",
+                                      "3",
+                                      "--tls-dir",
+                                      "/t",
+                                      "--tls-psk",
+                                      "/k",
+                                      "--tls-required",
+                                      "--region",
+                                      "cn-x",
+                                      "--zone",
+                                      "cn-x-b",
+                                      "--profile",
+                                      "2024",
+                                      "--trust-replica",
+                                      "2",
+                                      "--metrics",
+                                      "tcp:127.0.0.1:9109",
+                                      "--no-limits"});
+  EXPECT_EQ(options.replicas[1], "/b");
+  EXPECT_EQ(options.nbd.size(), 2U);
+  EXPECT_EQ(options.cache_bytes, 1_GiB);
+  EXPECT_EQ(options.reactors, 3U);
+  ASSERT_TRUE(options.trust_replica);
+  EXPECT_EQ(*options.trust_replica, 1U);
+  EXPECT_FALSE(options.limits);
+  EXPECT_TRUE(options.tls_required);
+  EXPECT_EQ(options.metrics.size(), 1U);
+  EXPECT_EQ(options.profile, "2024");
+}
+
+TEST(DaemonOptions, WrongUsageIsStatus2) {
+  const std::vector<std::vector<const char*>> cases = {
+      {"--unknown"},
+      {"--replica", "/a"},
+      {"--replica", "/a", "--replica", "/b"},
+      {"--replica", "/a", "--replica", "/b", "--replica", "/a/"},
+      {"--nbd", "here"},
+      {"--api", "tcp:127.0.0.1:80"},
+      {"--cache", "much"},
+      {"--log-level", "loud"},
+      {"--reactors", "0"},
+      {"--trust-replica", "4"},
+      {"--profile", "1999"},
+      {"--tls-required"},
+      {"extra"},
+  };
+  for (const auto& arguments : cases) {
+    auto parsed = parse(arguments);
+    ASSERT_EQ(parsed.index(), 1U) << arguments[0];
+    EXPECT_EQ(std::get<1>(parsed), 2) << arguments[0];
+  }
+}
+
+TEST(ParseSize, KnowsTheUnitsAndTheirBounds) {
+  struct Case {
+    const char* text;
+    std::uint64_t bytes;
+  };
+  for (const Case& c : {Case{"0", 0},
+                        {"4096", 4096},
+                        {"1K", 1024},
+                        {"2M", 2_MiB},
+                        {"2m", 2_MiB},
+                        {"3GiB", 3_GiB},
+                        {"3GB", 3_GiB},
+                        {"1T", 1_TiB}}) {
+    auto size = parse_size(c.text);
+    ASSERT_TRUE(size) << c.text;
+    EXPECT_EQ(*size, c.bytes) << c.text;
+  }
+  for (const char* text :
+       {"", "M", "1X", "1MM", "-1", "1.5G", "99999999999999999999", "99999999T"}) {
+    EXPECT_FALSE(parse_size(text)) << text;
+  }
+}
+
+}  // namespace
+}  // namespace clouddisk

@@ -1,0 +1,67 @@
+#include "tools/clouddiskd/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <regex>
+#include <set>
+#include <sstream>
+
+namespace clouddisk {
+namespace {
+
+MetricsSnapshot sample() {
+  MetricsSnapshot snapshot;
+  snapshot.version = "1.2.3";
+  snapshot.disks.push_back({"d-1", {}});
+  snapshot.disks.back().stats.writes = 7;
+  snapshot.disks.back().stats.read_nanoseconds = 1'500'000'000;
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    ReplicaStatus replica;
+    replica.index = i;
+    replica.folder = i == 0 ? "/a \"quoted\\\" folder\n" : "/b";
+    replica.state = i == 2 ? ReplicaState::kResyncing : ReplicaState::kInSync;
+    snapshot.replicas.push_back(replica);
+  }
+  return snapshot;
+}
+
+TEST(Metrics, EveryLineIsWellFormedAndEveryMetricIsDescribedOnce) {
+  const std::string text = to_prometheus(sample());
+  const std::regex line_form(
+      R"re((# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{[a-z]+="([^"\\\n]|\\.)*"(,[a-z]+="([^"\\\n]|\\.)*")*\})? -?[0-9.e+-]+))re");
+  std::istringstream lines(text);
+  std::set<std::string> described;
+  std::set<std::string> samples;
+  for (std::string line; std::getline(lines, line);) {
+    EXPECT_TRUE(std::regex_match(line, line_form)) << line;
+    if (line.starts_with("# TYPE ")) {
+      const std::string name = line.substr(7, line.find(' ', 7) - 7);
+      EXPECT_TRUE(described.insert(name).second) << name;
+    } else if (!line.starts_with("#")) {
+      const std::string name = line.substr(0, line.find_first_of("{ "));
+      EXPECT_TRUE(described.contains(name)) << line;
+      EXPECT_TRUE(samples.insert(line.substr(0, line.rfind(' '))).second) << "twice: " << line;
+    }
+  }
+  EXPECT_GT(samples.size(), 30U);
+}
+
+TEST(Metrics, ValuesAndLabelsAreThoseOfTheSnapshot) {
+  const std::string text = to_prometheus(sample());
+  EXPECT_NE(text.find("clouddisk_disk_operations_total{disk=\"d-1\",op=\"write\"} 7\n"),
+            std::string::npos);
+  EXPECT_NE(text.find("clouddisk_disk_seconds_total{disk=\"d-1\",op=\"read\"} 1.5\n"),
+            std::string::npos);
+  EXPECT_NE(text.find("clouddisk_replicas_in_sync 2\n"), std::string::npos);
+  EXPECT_NE(text.find("clouddisk_build_info{version=\"1.2.3\"} 1\n"), std::string::npos);
+}
+
+TEST(Metrics, ProcessCountersAreRead) {
+  MetricsSnapshot snapshot;
+  read_process_counters(snapshot);
+  EXPECT_GT(snapshot.resident_bytes, 1'000'000U);
+  EXPECT_GE(snapshot.open_descriptors, 3U);
+}
+
+}  // namespace
+}  // namespace clouddisk

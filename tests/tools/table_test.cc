@@ -1,0 +1,71 @@
+#include "tools/clouddisk/table.h"
+
+#include <gtest/gtest.h>
+
+#include "tools/clouddisk/disk_format.h"
+
+namespace clouddisk::cli {
+namespace {
+
+TEST(Table, AlignsColumnsAndCountsUtf8ByCharacters) {
+  Table table({{"ID"}, {"SIZE", true}, {"NAME"}});
+  table.add_row({"d-1", "40 GiB", "数据盘"});
+  table.add_row({"d-22", "2 TiB", ""});
+  table.add_row({"d-3", "", "a\tb\nc"});
+  EXPECT_EQ(table.text(),
+            "ID      SIZE  NAME\n"
+            "d-1   40 GiB  数据盘\n"
+            "d-22   2 TiB  -\n"
+            "d-3        -  a b c\n");
+}
+
+TEST(Table, FieldsLeaveOutWhatIsEmpty) {
+  EXPECT_EQ(fields_text({{"id", "d-1"}, {"name", ""}, {"status", "In_use"}}),
+            "id      d-1\nstatus  In_use\n");
+}
+
+TEST(HumanUnits, NumbersAndSizes) {
+  EXPECT_EQ(with_thousands(0), "0");
+  EXPECT_EQ(with_thousands(999), "999");
+  EXPECT_EQ(with_thousands(1000), "1,000");
+  EXPECT_EQ(with_thousands(1234567), "1,234,567");
+  EXPECT_EQ(gib_text(40), "40 GiB");
+  EXPECT_EQ(gib_text(2048), "2 TiB");
+}
+
+TEST(NbdUri, IsWhatNbdClientsTake) {
+  EXPECT_EQ(nbd_uri("unix:/var/lib/clouddisk/nbd.sock", "d-1"),
+            "nbd+unix:///d-1?socket=/var/lib/clouddisk/nbd.sock");
+  EXPECT_EQ(nbd_uri("unix:/a b/&c/s", "d-1"), "nbd+unix:///d-1?socket=/a%20b/%26c/s");
+  EXPECT_EQ(nbd_uri("tcp:10.0.0.1:10809", "d-1"), "nbd://10.0.0.1:10809/d-1");
+  EXPECT_EQ(nbd_uri("tcp:0.0.0.0:10809", "d-1"), "nbd://localhost:10809/d-1");
+  EXPECT_EQ(nbd_uri("tcp:[fe80::1]:1", "d-1"), "nbd://[fe80::1]:1/d-1");
+  EXPECT_EQ(nbd_uri("nonsense", "d-1"), "");
+}
+
+TEST(DiskTables, ShowWhatTheApiAnswered) {
+  const Json disk = {{"DiskId", "d-1"},
+                     {"DiskName", "data"},
+                     {"Status", "In_use"},
+                     {"Category", "cloud_essd"},
+                     {"PerformanceLevel", "PL1"},
+                     {"Size", 40},
+                     {"IOPS", 3800},
+                     {"Throughput", 140},
+                     {"InstanceId", "i-local"},
+                     {"Device", "/dev/xvdb"},
+                     {"Tags", {{"Tag", {{{"TagKey", "a"}, {"TagValue", "b"}}}}}}};
+  EXPECT_EQ(disks_table(Json::array({disk})),
+            "ID   NAME  STATUS  CATEGORY    LEVEL    SIZE   IOPS  MB/S  INSTANCE  DEVICE\n"
+            "d-1  data  In_use  cloud_essd  PL1    40 GiB  3,800   140  i-local   /dev/xvdb\n");
+  const std::string details =
+      disk_details(disk, {{"unix:/s", "nbd+unix:///d-1?socket=/s"}}, "/mnt/x");
+  EXPECT_NE(details.find("nbd+unix:///d-1?socket=/s"), std::string::npos);
+  EXPECT_NE(details.find("/mnt/x"), std::string::npos);
+  EXPECT_NE(details.find("a=b"), std::string::npos);
+  EXPECT_NE(disks_table(Json::array({Json::object()})).find("0 GiB"), std::string::npos)
+      << "missing members are no reason to stop";
+}
+
+}  // namespace
+}  // namespace clouddisk::cli

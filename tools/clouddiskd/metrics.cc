@@ -1,0 +1,205 @@
+#include "tools/clouddiskd/metrics.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+
+namespace clouddisk {
+namespace {
+
+using Labels = std::vector<std::pair<std::string_view, std::string_view>>;
+
+std::string escaped(std::string_view value) {
+  std::string out;
+  for (const char c : value) {
+    if (c == '\\' || c == '"') out += '\\';
+    if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+// Collects the samples of one metric after its HELP and TYPE lines.
+class Exposition {
+ public:
+  void begin(std::string_view name, std::string_view type, std::string_view help) {
+    name_ = name;
+    text_ += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+  }
+  void sample(const Labels& labels, double value) {
+    text_ += name_;
+    if (!labels.empty()) {
+      text_ += '{';
+      const char* separator = "";
+      for (const auto& [label, text] : labels) {
+        text_ += fmt::format("{}{}=\"{}\"", separator, label, escaped(text));
+        separator = ",";
+      }
+      text_ += '}';
+    }
+    text_ += fmt::format(" {}\n", value);
+  }
+  void single(std::string_view name, std::string_view type, std::string_view help, double value) {
+    begin(name, type, help);
+    sample({}, value);
+  }
+  std::string take() { return std::move(text_); }
+
+ private:
+  std::string name_;
+  std::string text_;
+};
+
+double number(std::uint64_t value) {
+  return static_cast<double>(value);
+}
+double seconds(std::uint64_t nanoseconds) {
+  return static_cast<double>(nanoseconds) / 1e9;
+}
+
+void add_process(Exposition& out, const MetricsSnapshot& s) {
+  out.begin("clouddisk_build_info", "gauge", "Always 1; the version is a label.");
+  out.sample({{"version", s.version}}, 1);
+  out.single("clouddisk_uptime_seconds", "gauge", "Since the daemon began to serve.",
+             s.uptime_seconds);
+  out.single("process_resident_memory_bytes", "gauge", "Memory in RAM.", number(s.resident_bytes));
+  out.single("process_cpu_seconds_total", "counter", "User and system time.", s.cpu_seconds);
+  out.single("process_open_fds", "gauge", "Open descriptors.", number(s.open_descriptors));
+  out.single("clouddisk_api_connections", "gauge", "Open connections to API and metrics.",
+             number(s.http_connections));
+  out.single("clouddisk_api_requests_total", "counter", "HTTP requests answered.",
+             number(s.http_requests));
+  out.single("clouddisk_nbd_connections", "gauge", "Open NBD connections.",
+             number(s.nbd_connections));
+  out.single("clouddisk_nbd_connections_total", "counter", "NBD connections accepted.",
+             number(s.nbd_connections_total));
+}
+
+void add_replicas(Exposition& out, const std::vector<ReplicaStatus>& replicas) {
+  const auto each = [&](std::string_view metric, std::string_view help,
+                        const std::function<double(const ReplicaStatus&)>& value) {
+    out.begin(metric, "gauge", help);
+    for (const ReplicaStatus& replica : replicas) {
+      out.sample({{"replica", std::to_string(replica.index + 1)}, {"folder", replica.folder}},
+                 value(replica));
+    }
+  };
+  out.single(
+      "clouddisk_replicas_in_sync", "gauge", "Replicas that hold everything; writes need two.",
+      number(static_cast<std::uint64_t>(std::count_if(
+          replicas.begin(), replicas.end(),
+          [](const ReplicaStatus& replica) { return replica.state == ReplicaState::kInSync; }))));
+  out.begin("clouddisk_replica_state", "gauge", "1 for the state that the replica is in.");
+  for (const ReplicaStatus& replica : replicas) {
+    for (const ReplicaState state :
+         {ReplicaState::kInSync, ReplicaState::kFailed, ReplicaState::kResyncing}) {
+      out.sample({{"replica", std::to_string(replica.index + 1)},
+                  {"folder", replica.folder},
+                  {"state", name(state)}},
+                 replica.state == state ? 1 : 0);
+    }
+  }
+  each("clouddisk_replica_generation", "Newest generation the folder was a member of.",
+       [](const ReplicaStatus& replica) { return number(replica.generation.value); });
+  each("clouddisk_replica_resync_done_bytes", "Copied by the resync under way or the last one.",
+       [](const ReplicaStatus& replica) { return number(replica.resync_done_bytes); });
+  each("clouddisk_replica_resync_total_bytes", "What the resync has to copy.",
+       [](const ReplicaStatus& replica) { return number(replica.resync_total_bytes); });
+}
+
+void add_disks(Exposition& out, const std::vector<MetricsSnapshot::Disk>& disks) {
+  struct Kind {
+    std::string_view op;
+    std::function<double(const DiskStats&)> value;
+  };
+  const auto by_kind = [&](std::string_view metric, std::string_view help,
+                           const std::vector<Kind>& kinds) {
+    out.begin(metric, "counter", help);
+    for (const MetricsSnapshot::Disk& disk : disks) {
+      for (const Kind& kind : kinds) {
+        out.sample({{"disk", disk.id}, {"op", kind.op}}, kind.value(disk.stats));
+      }
+    }
+  };
+  const auto plain = [&](std::string_view metric, std::string_view type, std::string_view help,
+                         const std::function<double(const DiskStats&)>& value) {
+    out.begin(metric, type, help);
+    for (const MetricsSnapshot::Disk& disk : disks) {
+      out.sample({{"disk", disk.id}}, value(disk.stats));
+    }
+  };
+  by_kind("clouddisk_disk_operations_total", "Requests answered since the disk was opened.",
+          {{"read", [](const DiskStats& s) { return number(s.reads); }},
+           {"write", [](const DiskStats& s) { return number(s.writes); }},
+           {"flush", [](const DiskStats& s) { return number(s.flushes); }},
+           {"trim", [](const DiskStats& s) { return number(s.trims); }}});
+  by_kind("clouddisk_disk_bytes_total", "Bytes of these requests.",
+          {{"read", [](const DiskStats& s) { return number(s.read_bytes); }},
+           {"write", [](const DiskStats& s) { return number(s.written_bytes); }}});
+  by_kind("clouddisk_disk_seconds_total",
+          "Sum of the times of these requests, waiting for limits included.",
+          {{"read", [](const DiskStats& s) { return seconds(s.read_nanoseconds); }},
+           {"write", [](const DiskStats& s) { return seconds(s.write_nanoseconds); }}});
+  plain("clouddisk_disk_throttled_seconds_total", "counter", "Time spent waiting for limits.",
+        [](const DiskStats& s) { return seconds(s.throttled_nanoseconds); });
+  plain("clouddisk_disk_errors_total", "counter", "Requests that failed.",
+        [](const DiskStats& s) { return number(s.errors); });
+  plain("clouddisk_disk_connections", "gauge", "NBD sessions of the disk.",
+        [](const DiskStats& s) { return number(s.connections); });
+  plain("clouddisk_disk_mapped_bytes", "gauge", "Data that reads back.",
+        [](const DiskStats& s) { return number(s.mapped_bytes); });
+  plain("clouddisk_disk_stored_bytes", "gauge",
+        "Held on each replica, with what compaction has not freed.",
+        [](const DiskStats& s) { return number(s.stored_bytes); });
+  plain("clouddisk_disk_index_bytes", "gauge", "Size of the disk's index.",
+        [](const DiskStats& s) { return number(s.index_bytes); });
+  plain("clouddisk_disk_checksum_errors_total", "counter", "Blocks that were not what was written.",
+        [](const DiskStats& s) { return number(s.checksum_errors); });
+  plain("clouddisk_disk_repaired_blocks_total", "counter", "Bad copies replaced by good ones.",
+        [](const DiskStats& s) { return number(s.repaired_blocks); });
+  plain("clouddisk_disk_compacted_bytes_total", "counter", "Live data moved by compaction.",
+        [](const DiskStats& s) { return number(s.compacted_bytes); });
+}
+
+}  // namespace
+
+std::string to_prometheus(const MetricsSnapshot& snapshot) {
+  Exposition out;
+  add_process(out, snapshot);
+  add_replicas(out, snapshot.replicas);
+  add_disks(out, snapshot.disks);
+  return out.take();
+}
+
+void read_process_counters(MetricsSnapshot& snapshot) {
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t pages = 0;
+  std::uint64_t resident = 0;
+  if (statm >> pages >> resident) {
+    snapshot.resident_bytes = resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  }
+  rusage usage{};
+  if (::getrusage(RUSAGE_SELF, &usage) == 0) {
+    const auto in_seconds = [](const timeval& t) {
+      return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+    };
+    snapshot.cpu_seconds = in_seconds(usage.ru_utime) + in_seconds(usage.ru_stime);
+  }
+  std::error_code error;
+  const std::filesystem::directory_iterator descriptors("/proc/self/fd", error);
+  if (!error) {
+    snapshot.open_descriptors = static_cast<std::uint64_t>(
+        std::distance(begin(descriptors), std::filesystem::end(descriptors)));
+  }
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,40 @@
+// metrics.h: the daemon's counters in the text format of Prometheus (version 0.0.4). Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "engine/control/disk_host.h"
+#include "engine/log/replica_set.h"
+
+namespace clouddisk {
+
+struct MetricsSnapshot {
+  std::string version;
+  double uptime_seconds = 0;
+  std::uint64_t resident_bytes = 0;
+  double cpu_seconds = 0;
+  std::uint64_t open_descriptors = 0;
+  std::uint64_t http_connections = 0;
+  std::uint64_t http_requests = 0;
+  std::uint64_t nbd_connections = 0;
+  std::uint64_t nbd_connections_total = 0;
+  std::vector<ReplicaStatus> replicas;
+  struct Disk {
+    std::string id;
+    DiskStats stats;
+  };
+  std::vector<Disk> disks;
+};
+
+inline constexpr std::string_view kMetricsContentType = "text/plain; version=0.0.4; charset=utf-8";
+
+std::string to_prometheus(const MetricsSnapshot& snapshot);
+
+// Fills in what the kernel knows of this process.
+void read_process_counters(MetricsSnapshot& snapshot);
+
+}  // namespace clouddisk

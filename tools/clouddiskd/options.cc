@@ -1,0 +1,243 @@
+#include "tools/clouddiskd/options.h"
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <filesystem>
+#include <thread>
+
+namespace clouddisk {
+namespace {
+
+constexpr int kExitUsage = 2;
+constexpr unsigned kReactorsMax = 64;
+
+struct Raw {
+  std::string root = "/var/lib/clouddisk";
+  std::vector<std::string> replicas, nbd, api, metrics;
+  std::string cache = "128M";
+  std::string log_level = "info";
+  unsigned reactors = 0;
+  std::string tls_dir, tls_psk;
+  bool tls_required = false;
+  std::string region = "cn-local";
+  std::string zone;
+  std::string profile = "2021";
+  unsigned trust_replica = 0;
+  bool no_limits = false;
+};
+
+void add_options(CLI::App& app, Raw& raw) {
+  app.add_option("--root", raw.root,
+                 "Folder of the daemon: sockets, indexes and, by default, the replicas")
+      ->envname("CLOUDDISK_ROOT")
+      ->type_name("DIR")
+      ->capture_default_str();
+  app.add_option("--replica", raw.replicas,
+                 "Folder of a replica; give none (DIR/replica-1 to -3) or three, on three devices "
+                 "where there are three")
+      ->type_name("DIR")
+      ->take_all()
+      ->expected(1);
+  app.add_option("--nbd", raw.nbd,
+                 "Where to serve disks, unix:PATH or tcp:HOST:PORT; may be repeated; default "
+                 "unix:DIR/nbd.sock")
+      ->type_name("ADDR")
+      ->take_all()
+      ->expected(1);
+  app.add_option("--api", raw.api,
+                 "Where to serve the action API, unix:PATH; may be repeated; default "
+                 "unix:DIR/api.sock")
+      ->type_name("ADDR")
+      ->take_all()
+      ->expected(1);
+  app.add_option("--metrics", raw.metrics,
+                 "Where to serve /metrics and /healthz as well, unix:PATH or tcp:HOST:PORT")
+      ->type_name("ADDR")
+      ->take_all()
+      ->expected(1);
+  app.add_option("--cache", raw.cache, "Memory for the maps and data of all disks, as in 512M, 2G")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  app.add_option("--log-level", raw.log_level, "debug, info, warning, error or off")
+      ->type_name("LEVEL")
+      ->capture_default_str();
+  app.add_option("--reactors", raw.reactors,
+                 "Threads that serve disks; default: one a processor, at most 4")
+      ->check(CLI::Range(1U, kReactorsMax))
+      ->type_name("N");
+  app.add_option("--tls-dir", raw.tls_dir,
+                 "Folder with server-cert.pem, server-key.pem and ca-cert.pem: offer TLS over NBD")
+      ->type_name("DIR");
+  app.add_option("--tls-psk", raw.tls_psk, "File of pre-shared keys: offer TLS-PSK over NBD")
+      ->type_name("FILE");
+  app.add_flag("--tls-required", raw.tls_required,
+               "Refuse NBD clients on TCP that do not ask for TLS");
+  app.add_option("--region", raw.region, "Name of the region")
+      ->type_name("NAME")
+      ->capture_default_str();
+  app.add_option("--zone", raw.zone, "Name of the zone; default: the region's name and -a")
+      ->type_name("NAME");
+  app.add_option("--profile", raw.profile, "Category table: 2021 (the manual) or 2024")
+      ->check(CLI::IsMember({"2021", "2024"}))
+      ->type_name("NAME")
+      ->capture_default_str();
+  app.add_option("--trust-replica", raw.trust_replica,
+                 "Believe this replica alone when the others are lost for good; they are rebuilt "
+                 "from it")
+      ->check(CLI::Range(1U, kReplicaCount))
+      ->type_name("N");
+  app.add_flag("--no-limits", raw.no_limits,
+               "Disks are as fast as the host, whatever their level: for measuring");
+}
+
+Result<std::vector<Address>> parse_addresses(const char* option,
+                                             const std::vector<std::string>& texts) {
+  std::vector<Address> addresses;
+  for (const std::string& text : texts) {
+    auto address = parse_address(text);
+    if (!address) return fail(address.error(), "{}", option);
+    addresses.push_back(std::move(*address));
+  }
+  return addresses;
+}
+
+std::string absolute(const std::string& path) {
+  std::string text = std::filesystem::absolute(path).lexically_normal().string();
+  while (text.size() > 1 && text.back() == '/') text.pop_back();
+  return text;
+}
+
+Result<void> choose_replicas(const Raw& raw, DaemonOptions& options) {
+  if (!raw.replicas.empty() && raw.replicas.size() != kReplicaCount) {
+    return fail(Errc::kInvalid, "--replica: {} folders are given; give none or {}",
+                raw.replicas.size(), kReplicaCount);
+  }
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    options.replicas[i] = raw.replicas.empty() ? fmt::format("{}/replica-{}", options.root, i + 1)
+                                               : absolute(raw.replicas[i]);
+    for (unsigned j = 0; j < i; ++j) {
+      if (options.replicas[i] == options.replicas[j]) {
+        return fail(Errc::kInvalid, "--replica: {} is given twice; three copies need three folders",
+                    options.replicas[i]);
+      }
+    }
+  }
+  return {};
+}
+
+Result<void> choose_addresses(const Raw& raw, DaemonOptions& options) {
+  auto nbd = parse_addresses("--nbd", raw.nbd);
+  if (!nbd) return nbd.error();
+  auto api = parse_addresses("--api", raw.api);
+  if (!api) return api.error();
+  auto metrics = parse_addresses("--metrics", raw.metrics);
+  if (!metrics) return metrics.error();
+  for (const Address& address : *api) {
+    if (address.kind == Address::Kind::kTcp) {
+      return fail(Errc::kInvalid,
+                  "--api {}: TCP would let anybody in, as requests are not signed yet; use "
+                  "unix:PATH",
+                  address.text());
+    }
+  }
+  options.nbd = std::move(*nbd);
+  options.api = std::move(*api);
+  options.metrics = std::move(*metrics);
+  struct Default {
+    std::vector<Address>& into;
+    const char* text;
+  };
+  for (const Default& entry : {Default{options.nbd, "nbd.sock"}, {options.api, "api.sock"}}) {
+    if (!entry.into.empty()) continue;
+    auto address = parse_address(fmt::format("unix:{}/{}", options.root, entry.text));
+    if (!address) return address.error();
+    entry.into.push_back(std::move(*address));
+  }
+  return {};
+}
+
+Result<DaemonOptions> check(const Raw& raw) {
+  DaemonOptions options;
+  options.root = absolute(raw.root);
+  if (auto chosen = choose_replicas(raw, options); !chosen) return chosen.error();
+  if (auto chosen = choose_addresses(raw, options); !chosen) return chosen.error();
+  auto cache = parse_size(raw.cache);
+  if (!cache) return fail(cache.error(), "--cache");
+  options.cache_bytes = *cache;
+  auto level = parse_log_level(raw.log_level);
+  if (!level) return fail(level.error(), "--log-level");
+  options.log_level = *level;
+  options.reactors =
+      raw.reactors != 0 ? raw.reactors : std::clamp(std::thread::hardware_concurrency(), 1U, 4U);
+  if (raw.tls_required && raw.tls_dir.empty() && raw.tls_psk.empty()) {
+    return fail(Errc::kInvalid, "--tls-required needs --tls-dir or --tls-psk");
+  }
+  options.tls_dir = raw.tls_dir;
+  options.tls_psk = raw.tls_psk;
+  options.tls_required = raw.tls_required;
+  options.region = raw.region;
+  options.zone = raw.zone.empty() ? raw.region + "-a" : raw.zone;
+  options.profile = raw.profile;
+  if (raw.trust_replica != 0) options.trust_replica = raw.trust_replica - 1;
+  options.limits = !raw.no_limits;
+  return options;
+}
+
+}  // namespace
+
+Result<std::uint64_t> parse_size(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  std::string_view unit(parsed.ptr,
+                        static_cast<std::size_t>(text.data() + text.size() - parsed.ptr));
+  int shift = -1;
+  if (parsed.ec == std::errc{}) {
+    for (const char* suffix : {"iB", "B"}) {
+      if (unit.size() > 1 && unit.ends_with(suffix)) {
+        unit.remove_suffix(std::string_view(suffix).size());
+        break;
+      }
+    }
+    constexpr std::string_view kUnits = "KMGT";
+    if (unit.empty()) shift = 0;
+    if (unit.size() == 1) {
+      const auto at = kUnits.find(static_cast<char>(unit[0] & ~0x20));
+      if (at != std::string_view::npos) shift = static_cast<int>(at + 1) * 10;
+    }
+  }
+  if (shift < 0 || (shift > 0 && value >> (64 - shift) != 0)) {
+    return fail(Errc::kInvalid, "'{}' is not a size; write it as 512M or 2G", text);
+  }
+  return value << shift;
+}
+
+std::variant<DaemonOptions, int> parse_daemon_options(int argc, const char* const* argv) {
+  CLI::App app("clouddiskd: serves virtual disks over NBD and the action API that manages them",
+               "clouddiskd");
+  Raw raw;
+  add_options(app, raw);
+  app.set_version_flag("--version", CLOUDDISK_VERSION);
+  app.footer(
+      "Examples:\n"
+      "  clouddiskd --root /var/lib/clouddisk\n"
+      "  clouddiskd --root /srv/cd --replica /disk1/cd --replica /disk2/cd --replica /disk3/cd\n"
+      "  clouddiskd --root /srv/cd --nbd unix:/srv/cd/nbd.sock --nbd tcp:127.0.0.1:10809\n"
+      "  clouddiskd --root /srv/cd --metrics tcp:127.0.0.1:9109 --log-level debug\n"
+      "It prints READY when it serves; SIGTERM ends it cleanly.");
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return fmt::format("error: WrongUsage: {}; see: clouddiskd --help\n", error.what());
+  });
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, std::cout, std::cerr) == 0 ? 0 : kExitUsage;
+  }
+  auto options = check(raw);
+  if (!options) {
+    fmt::print(stderr, "error: WrongUsage: {}\n", options.error().message);
+    return kExitUsage;
+  }
+  return std::move(*options);
+}
+
+}  // namespace clouddisk

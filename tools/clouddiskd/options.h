@@ -1,0 +1,44 @@
+// options.h: the daemon's command line.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/base/log.h"
+#include "engine/base/result.h"
+#include "engine/log/replica_set.h"
+#include "tools/net/address.h"
+
+namespace clouddisk {
+
+struct DaemonOptions {
+  std::string root;
+  std::array<std::string, kReplicaCount> replicas;
+  std::vector<Address> nbd;
+  std::vector<Address> api;      // unix only
+  std::vector<Address> metrics;  // beside the API's socket
+  std::uint64_t cache_bytes = 0;
+  LogLevel log_level = LogLevel::kInfo;
+  unsigned reactors = 1;
+  std::string tls_dir;        // certificates for NBD; empty: none
+  std::string tls_psk;        // a file of pre-shared keys; empty: none
+  bool tls_required = false;  // clients that don't ask for TLS are turned away
+  std::string region;
+  std::string zone;
+  std::string profile;
+  std::optional<unsigned> trust_replica;  // from 0
+  bool limits = true;                     // false: disks are as fast as the host
+};
+
+// "512M", "1GiB", "4096": bytes, with units of 1024. kInvalid says what would be accepted.
+Result<std::uint64_t> parse_size(std::string_view text);
+
+// The options, or the exit status when there is nothing to run (help was asked, usage was wrong;
+// what there is to say has been printed).
+std::variant<DaemonOptions, int> parse_daemon_options(int argc, const char* const* argv);
+
+}  // namespace clouddisk
