@@ -410,6 +410,24 @@ Task<Result<void>> LocalSegmentStore::remove_on(unsigned copy, SegmentSeq segmen
   co_return co_await ring_.sync_directory(folder(copy));
 }
 
+Task<Result<bool>> LocalSegmentStore::has(unsigned copy, SegmentSeq segment) {
+  auto info = co_await ring_.stat(path(copy, segment));
+  if (info) co_return true;
+  if (info.error().code == Errc::kNotFound) co_return false;
+  co_return info.error();
+}
+
+Task<Result<void>> LocalSegmentStore::put(unsigned copy, SegmentSeq segment, std::uint32_t block,
+                                          Buffer data) {
+  auto pieces = std::make_shared<AppendData>();
+  pieces->pieces.push_back({data.data(), data.size()});
+  pieces->keep_alive.push_back(std::move(data));
+  ++under_way_[copy];
+  auto result = co_await append_on(copy, segment, block, pieces);
+  if (--under_way_[copy] == 0) idle_.wake_all();
+  co_return result;
+}
+
 Task<Result<void>> LocalSegmentStore::discard(unsigned copy, SegmentSeq segment) {
   files_.forget({owner_, copy, segment.value});
   co_return co_await ring_.remove(path(copy, segment));

@@ -61,6 +61,9 @@ class LocalSegmentStore final : public SegmentStore,
   Task<void> settle(unsigned copy);
   // Files of one copy, for resync.
   Task<Result<std::vector<SegmentSeq>>> list_copy(unsigned copy);
+  Task<Result<bool>> has(unsigned copy, SegmentSeq segment);
+  // Writes to one copy, not durably: see flush_copy().
+  Task<Result<void>> put(unsigned copy, SegmentSeq segment, std::uint32_t block, Buffer data);
   Task<Result<void>> discard(unsigned copy, SegmentSeq segment);  // a file the others don't have
   Task<Result<void>> make_folder(unsigned copy);
   Task<Result<void>> flush_copy(unsigned copy);

@@ -1,0 +1,289 @@
+#include "tools/clouddiskd/daemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <thread>
+
+#include "engine/base/log.h"
+#include "engine/control/control.h"
+#include "nbd/server.h"
+#include "tools/clouddiskd/api_handler.h"
+#include "tools/clouddiskd/engine_host.h"
+#include "tools/clouddiskd/metrics.h"
+#include "tools/clouddiskd/reactor.h"
+#include "tools/clouddiskd/service_notify.h"
+#include "tools/http/server.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr Duration kFolderCheckEvery = std::chrono::seconds(1);
+constexpr std::size_t kWorkers = 4;
+
+// The root belongs to one daemon: held as long as the process lives, even after kill -9.
+class RootLock {
+ public:
+  ~RootLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Result<void> take(const std::string& root) {
+    std::error_code error;
+    std::filesystem::create_directories(root, error);
+    if (error) return fail_errno(error.value(), "make folder {}", root);
+    const std::string path = root + "/lock";
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (fd_ < 0) return fail_errno(errno, "open {}", path);
+    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) return fail_errno(errno, "lock {}", path);
+      return fail(Errc::kBusy, "another clouddiskd serves {}: stop it, or choose another --root",
+                  root);
+    }
+    return {};
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+class Daemon {
+ public:
+  Daemon(const DaemonOptions& options, Ring& ring, WorkerPool& workers)
+      : options_(options), ring_(ring), workers_(workers), ticking_(ring), woken_(ring) {}
+
+  Task<Result<void>> start();
+  Task<Result<void>> stop();
+
+ private:
+  Task<Result<void>> start_engine();
+  Result<void> start_http();
+  Task<void> tick();
+  Task<std::string> metrics();
+
+  const DaemonOptions& options_;
+  Ring& ring_;
+  WorkerPool& workers_;
+  std::unique_ptr<ReplicaSet> replicas_;
+  std::vector<std::unique_ptr<Reactor>> reactors_;
+  std::unique_ptr<nbd::Server> nbd_;
+  std::unique_ptr<EngineHost> host_;
+  std::unique_ptr<Control> control_;
+  std::unique_ptr<ApiHandler> handler_;
+  std::unique_ptr<HttpServer> api_;
+  std::unique_ptr<HttpServer> metrics_;
+  WaitGroup ticking_;
+  Signal woken_;
+  TimePoint started_{};
+  bool stopping_ = false;
+};
+
+Task<Result<void>> Daemon::start() {
+  started_ = ring_.now();
+  auto engine = co_await start_engine();
+  if (!engine) co_return engine;
+  if (auto http = start_http(); !http) co_return http;
+  nbd_->start();
+  host_->resync_what_is_missing();
+  ticking_.add();
+  spawn(tick());
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Daemon::start_engine() {
+  ReplicaSet::Options set;
+  set.folders = options_.replicas;
+  set.trusted_single = options_.trust_replica;
+  auto replicas = co_await ReplicaSet::open(ring_, std::move(set));
+  if (!replicas) co_return replicas.error();
+  replicas_ = std::move(*replicas);
+  ReactorOptions reactor_options;
+  if (options_.cache_bytes > 0) {
+    reactor_options.page_cache_bytes = options_.cache_bytes / options_.reactors;
+  }
+  std::vector<Reactor*> reactors;
+  for (unsigned i = 0; i < options_.reactors; ++i) {
+    auto reactor = Reactor::start(*replicas_, workers_, reactor_options);
+    if (!reactor) co_return reactor.error();
+    reactors.push_back(reactor->get());
+    reactors_.push_back(std::move(*reactor));
+  }
+  nbd::ServerOptions nbd_options;
+  for (const Address& address : options_.nbd) {
+    auto listen = nbd::ListenAddress::parse(address.text());
+    if (!listen) co_return listen.error();
+    nbd_options.addresses.push_back(*listen);
+  }
+  auto server = nbd::Server::create(ring_, std::move(nbd_options));
+  if (!server) co_return server.error();
+  nbd_ = std::move(*server);
+  EngineHost::Options host_options;
+  host_options.index_root = options_.root + "/index";
+  host_options.limits = options_.limits;
+  host_ = std::make_unique<EngineHost>(ring_, *replicas_, *nbd_, reactors, std::move(host_options));
+  Control::Options control_options;
+  control_options.region = options_.region;
+  control_options.zone = options_.zone;
+  control_options.profile = options_.profile;
+  auto control = co_await Control::open(ring_, *replicas_, *host_, std::move(control_options));
+  if (!control) co_return control.error();
+  control_ = std::move(*control);
+  host_->set_catalog_copy([this](unsigned replica) { return control_->copy_catalog_to(replica); });
+  co_return Result<void>{};
+}
+
+Result<void> Daemon::start_http() {
+  ApiHandler::Parts parts;
+  parts.perform = [this](Params params) { return control_->perform(std::move(params)); };
+  parts.metrics = [this] { return metrics(); };
+  handler_ = std::make_unique<ApiHandler>(std::move(parts));
+  auto api = HttpServer::start(
+      ring_, options_.api,
+      [this](HttpRequest request) { return handler_->handle(std::move(request)); }, {});
+  if (!api) return api.error();
+  api_ = std::move(*api);
+  if (options_.metrics.empty()) return {};
+  auto metrics = HttpServer::start(
+      ring_, options_.metrics,
+      [this](HttpRequest request) { return handler_->handle_metrics(std::move(request)); }, {});
+  if (!metrics) return metrics.error();
+  metrics_ = std::move(*metrics);
+  return {};
+}
+
+Task<void> Daemon::tick() {
+  const auto watchdog = watchdog_interval();
+  TimePoint last_watchdog = ring_.now();
+  while (!stopping_) {
+    co_await replicas_->check_folders();
+    if (watchdog && ring_.now() - last_watchdog >= *watchdog) {
+      notify_service_manager("WATCHDOG=1");
+      last_watchdog = ring_.now();
+    }
+    if (stopping_) break;
+    const bool woken = co_await woken_.wait_until(ring_.now() + kFolderCheckEvery);
+    static_cast<void>(woken);
+  }
+  ticking_.done();
+}
+
+Task<std::string> Daemon::metrics() {
+  MetricsSnapshot snapshot;
+  snapshot.version = CLOUDDISK_VERSION;
+  snapshot.uptime_seconds = std::chrono::duration<double>(ring_.now() - started_).count();
+  read_process_counters(snapshot);
+  snapshot.http_connections = api_->connections();
+  snapshot.http_requests = api_->requests();
+  snapshot.nbd_connections = nbd_->counters().connections.load();
+  snapshot.nbd_connections_total = nbd_->counters().connections_total.load();
+  snapshot.replicas = replicas_->status();
+  const std::vector<std::string> ids = host_->served_disks();
+  for (const std::string& id : ids) {
+    auto stats = co_await host_->stats(id);
+    if (stats) snapshot.disks.push_back({id, *stats});
+  }
+  co_return to_prometheus(snapshot);
+}
+
+// In the order in which things depend on each other, and safe after a start that failed half-way.
+Task<Result<void>> Daemon::stop() {
+  stopping_ = true;
+  woken_.wake_all();
+  co_await ticking_.wait();
+  if (api_) co_await api_->stop();
+  if (metrics_) co_await metrics_->stop();
+  if (control_) co_await control_->close();
+  Result<void> result;
+  if (host_) result = co_await host_->stop();
+  if (nbd_) co_await nbd_->stop();
+  host_.reset();
+  control_.reset();
+  reactors_.clear();
+  co_return result;
+}
+
+int serve(const DaemonOptions& options) {
+  RootLock lock;
+  if (auto taken = lock.take(options.root); !taken) {
+    log(LogLevel::kError, "daemon", "{}", taken.error().message);
+    return 1;
+  }
+  // SIGTERM and SIGINT are waited for on a thread of their own; every other thread has them
+  // blocked.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  WorkerPool workers(kWorkers);
+  UringRing::Options ring_options;
+  ring_options.workers = &workers;
+  auto ring = UringRing::create(ring_options);
+  if (!ring) {
+    log(LogLevel::kError, "daemon", "{}", ring.error().message);
+    return 1;
+  }
+
+  Daemon daemon(options, **ring, workers);
+  auto started = (*ring)->block_on(daemon.start());
+  int status = 0;
+  if (started) {
+    std::printf("READY\n");
+    std::fflush(stdout);
+    notify_service_manager("READY=1");
+    log(LogLevel::kInfo, "daemon", "serving root={}", options.root);
+    std::atomic<bool> asked{false};
+    std::thread waiter([&signals, &asked, raw = ring->get()] {
+      int number = 0;
+      sigwait(&signals, &number);
+      raw->post([&asked] { asked = true; });
+      sigwait(&signals, &number);  // The second one, or SIGTERM sent to this thread below.
+      if (asked) return;
+      _exit(1);
+    });
+    (*ring)->run_until([&asked] { return asked.load(); });
+    log(LogLevel::kInfo, "daemon", "stopping");
+    notify_service_manager("STOPPING=1");
+    // From here on a signal has its usual effect: it ends the process at once.
+    pthread_kill(waiter.native_handle(), SIGTERM);
+    waiter.join();
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  } else {
+    log(LogLevel::kError, "daemon", "{}", started.error().message);
+    status = 1;
+  }
+  auto stopped = (*ring)->block_on(daemon.stop());
+  if (!stopped) {
+    log(LogLevel::kError, "daemon", "stopped with: {}", stopped.error().message);
+    status = 1;
+  }
+  return status;
+}
+
+}  // namespace
+
+int run_daemon(const DaemonOptions& options) {
+  set_log_level(options.log_level);
+  raise_descriptor_limit();
+  prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);  // See Reactor: only the superuser may, others do without.
+  return serve(options);
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,45 @@
+// reactor.h: one ring on a thread of its own, with what its disks share. The daemon runs one a
+// core, beside the control ring.
+#pragma once
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <thread>
+
+#include "engine/disk/disk_environment.h"
+#include "engine/ring/uring_ring.h"
+
+namespace clouddisk {
+
+struct ReactorOptions {
+  std::size_t page_cache_bytes = 128_MiB;  // of map pages
+  std::size_t client_buffer_bytes = 64_MiB;
+  std::size_t work_buffer_bytes = 32_MiB;
+  std::size_t log_buffer_bytes = 32_MiB;
+  std::size_t files_max = 2048;
+};
+
+class Reactor {
+ public:
+  // Starts the thread; returns once its ring runs. `replicas` outlives the reactor.
+  static Result<std::unique_ptr<Reactor>> start(ReplicaSet& replicas, WorkerPool& workers,
+                                                ReactorOptions options);
+  // Every disk on it is closed by then.
+  ~Reactor();
+
+  Ring& ring() { return *ring_; }
+  DiskEnvironment& environment() { return *environment_; }
+
+ private:
+  Reactor() = default;
+  void run(ReplicaSet& replicas, WorkerPool& workers, ReactorOptions options,
+           std::promise<Result<void>> started);
+
+  std::thread thread_;
+  Ring* ring_ = nullptr;                    // lives on the thread's stack
+  DiskEnvironment* environment_ = nullptr;  // so does this
+  std::atomic<bool> stop_{false};
+};
+
+}  // namespace clouddisk
