@@ -258,8 +258,8 @@ Verdict start_relay(const MountRequest& request, MountRecord& record) {
     record.relay_socket = "/run/clouddisk/" + record.id + ".sock";
   }
   if (auto saved = save_record(record); !saved) return saved;
-  std::vector<std::string> command = {
-      "nbdkit", "-f", "-U", record.relay_socket, "-P", record.relay_pid_file()};
+  std::vector<std::string> command = {"nbdkit", "-U", record.relay_socket, "-P",
+                                      record.relay_pid_file()};
   if (request.read_only) command.push_back("-r");
   command.insert(command.end(), {"--filter=retry", "nbd"});
   if (request.nbd.kind == Address::Kind::kUnix) {
@@ -270,10 +270,15 @@ Verdict start_relay(const MountRequest& request, MountRecord& record) {
   }
   command.insert(command.end(), {"export=" + request.id, "retry=10", "retries=10", "retry-delay=1",
                                  "retry-exponential=no"});
-  auto started = start_checked(command, record.relay_log(), [&] {
-    return has_content(record.relay_pid_file()) && fs::exists(record.relay_socket);
-  });
+  // nbdkit puts itself in the background. In the foreground it would end with this program, its
+  // parent.
+  auto started = run_program(command);
   if (!started) return started.failure();
+  const bool serves =
+      started->exit_status == 0 && wait_until(kPatience, [&] {
+        return has_content(record.relay_pid_file()) && fs::exists(record.relay_socket);
+      });
+  if (!serves) return refuse("MountFailed", "nbdkit did not start: {}", started->complaint());
   return Done{};
 }
 

@@ -24,7 +24,6 @@ struct MountRecord {
   std::string nbdfuse_pid_file() const { return folder + "/nbdfuse.pid"; }
   std::string nbdfuse_log() const { return folder + "/nbdfuse.log"; }
   std::string relay_pid_file() const { return folder + "/relay.pid"; }
-  std::string relay_log() const { return folder + "/relay.log"; }
 };
 
 // Holds the lock of a folder of records; released when dropped, or when the process ends.
