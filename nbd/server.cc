@@ -42,9 +42,9 @@ Result<std::unique_ptr<Server>> Server::create(Ring& ring, ServerOptions options
 }
 
 void Server::start() {
-  for (const int listener : listeners_) {
+  for (std::size_t index = 0; index < listeners_.size(); ++index) {
     accepting_.add();
-    spawn(accept_clients(listener));
+    spawn(accept_clients(index));
   }
 }
 
@@ -85,7 +85,9 @@ Task<Result<void>> Server::remove_export(std::string name) {
   co_return Result<void>{};
 }
 
-Task<void> Server::accept_clients(int listener) {
+Task<void> Server::accept_clients(std::size_t index) {
+  const int listener = listeners_[index];
+  const bool on_unix = options_.addresses[index].is_unix;
   while (!stopping_) {
     const int socket = co_await ring_.accept(listener);
     if (stopping_) {
@@ -110,7 +112,7 @@ Task<void> Server::accept_clients(int listener) {
     }
     clients_.add();
     counters_.connections.fetch_add(1, std::memory_order_relaxed);
-    spawn(serve_client(socket));
+    spawn(serve_client(socket, on_unix));
   }
   accepting_.done();
 }
@@ -127,7 +129,11 @@ Task<void> Server::hang_up_after(std::shared_ptr<bool> done, int socket) {
   clients_.done();
 }
 
-Task<void> Server::serve_client(int socket) {
+Task<Result<std::unique_ptr<Stream>>> Server::start_tls(int socket) {
+  co_return co_await accept_tls(std::make_unique<PlainStream>(ring_, socket), options_.tls);
+}
+
+Task<void> Server::serve_client(int socket, bool on_unix) {
   std::unique_ptr<Stream> stream = std::make_unique<PlainStream>(ring_, socket);
   Offer offer;
   offer.list = [this] {
@@ -143,6 +149,10 @@ Task<void> Server::serve_client(int socket) {
     return ExportInfo{name, entry.description, entry.device->size_bytes(),
                       transmission_flags(entry.device->read_only())};
   };
+  if (options_.tls) {
+    offer.tls = options_.tls_required && !on_unix ? TlsPolicy::kRequired : TlsPolicy::kAllowed;
+    offer.start_tls = [this, socket] { return start_tls(socket); };
+  }
   const auto negotiated = std::make_shared<bool>(false);
   clients_.add();
   spawn(hang_up_after(negotiated, socket));

@@ -13,11 +13,14 @@
 
 #include "nbd/listen_address.h"
 #include "nbd/session.h"
+#include "nbd/tls.h"
 
 namespace clouddisk::nbd {
 
 struct ServerOptions {
   std::vector<ListenAddress> addresses;
+  std::shared_ptr<TlsCredentials> tls;  // null: no TLS
+  bool tls_required = false;            // on TCP; a unix socket's file has permissions
   unsigned connections_max = 1024;
   Duration negotiation_max = std::chrono::seconds(10);
   Duration drain_max = std::chrono::seconds(10);  // for requests under way when an export goes
@@ -53,8 +56,9 @@ class Server {
  private:
   struct Served;
   Server(Ring& ring, ServerOptions options);
-  Task<void> accept_clients(int listener);
-  Task<void> serve_client(int socket);
+  Task<void> accept_clients(std::size_t index);
+  Task<void> serve_client(int socket, bool on_unix);
+  Task<Result<std::unique_ptr<Stream>>> start_tls(int socket);
   Task<Result<void>> run_session(int socket, std::unique_ptr<Stream> stream, Agreement agreement);
   Task<void> hang_up_after(std::shared_ptr<bool> done, int socket);
 

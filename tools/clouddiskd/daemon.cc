@@ -129,6 +129,12 @@ Task<Result<void>> Daemon::start_engine() {
     if (!listen) co_return listen.error();
     nbd_options.addresses.push_back(*listen);
   }
+  if (!options_.tls_dir.empty() || !options_.tls_psk.empty()) {
+    auto credentials = nbd::TlsCredentials::load(options_.tls_dir, options_.tls_psk);
+    if (!credentials) co_return credentials.error();
+    nbd_options.tls = *credentials;
+    nbd_options.tls_required = options_.tls_required;
+  }
   auto server = nbd::Server::create(ring_, std::move(nbd_options));
   if (!server) co_return server.error();
   nbd_ = std::move(*server);
