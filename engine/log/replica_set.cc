@@ -52,6 +52,21 @@ Task<Result<Superblock>> read_superblock(Ring& ring, const std::string& folder, 
   co_return *best;
 }
 
+// A new folder's name, and those of the folders made on the way to it, must last as well: else a
+// power cut takes the set with everything that was flushed into it.
+Task<Result<void>> make_names_durable(Ring& ring, std::string folder) {
+  while (true) {
+    const auto slash = folder.find_last_of('/');
+    if (slash == std::string::npos) break;
+    folder = slash == 0 ? "/" : folder.substr(0, slash);
+    auto synced = co_await ring.sync_directory(folder);
+    // A folder that we may not open is not ours, and was there before.
+    if (!synced && synced.error().code != Errc::kPermission) co_return synced;
+    if (slash == 0) break;
+  }
+  co_return Result<void>{};
+}
+
 Task<Result<FoundReplica>> look(Ring& ring, std::string folder, BufferPool& pool) {
   FoundReplica found;
   if (auto made = co_await ring.make_directories(folder); !made) {
@@ -74,6 +89,12 @@ Task<Result<FoundReplica>> look(Ring& ring, std::string folder, BufferPool& pool
   }
   std::erase(*names, "lost+found");
   found.empty = names->empty();
+  if (found.empty) {
+    if (auto durable = co_await make_names_durable(ring, folder); !durable) {
+      found.reachable = false;
+      found.problem = durable.error().message;
+    }
+  }
   co_return found;
 }
 
