@@ -35,6 +35,7 @@ Error fail_lmdb(int rc, const char* what) {
       rc == MDB_BAD_TXN) {
     code = Errc::kCorrupt;
   }
+  if (rc == MDB_BAD_VALSIZE) code = Errc::kInvalid;
   if (rc == MDB_VERSION_MISMATCH) code = Errc::kUnsupported;
   return fail(code, "lmdb: {}: {}", what, mdb_strerror(rc));
 }
@@ -231,11 +232,11 @@ class LmdbWriter final : public KvWriter {
       if (txn_ == nullptr) return fail(Errc::kInvalid, "lmdb: the transaction has failed or ended");
       const int rc = mdb_txn_commit(std::exchange(txn_, nullptr));
       if (rc == 0) {
-        release();
+        end();
         return {};
       }
       if (rc != MDB_MAP_FULL) {
-        release();
+        end();
         return fail_lmdb(rc, "commit");
       }
       if (auto replayed = replay(); !replayed) return replayed;
@@ -255,15 +256,14 @@ class LmdbWriter final : public KvWriter {
   static std::vector<std::byte> copy(KvBytes bytes) { return {bytes.begin(), bytes.end()}; }
   Lookup lookup() const { return {txn_, environment_->dbi()}; }
 
-  // At least `room` beyond what is used, so that a full map is rare.
+  // At least `room` beyond what is used, so that a full map is rare. Only growing the map waits for
+  // readers to end; otherwise a long scan would hold up every commit.
   Result<void> start(std::size_t room) {
-    {
+    const std::size_t used = environment_->used_bytes();  // Only the writer, which is us, adds.
+    const std::size_t wanted = used + std::max({kHeadroom, used / 4, room});
+    if (environment_->map_bytes() < wanted) {
       const std::unique_lock alone(environment_->growing);
-      const std::size_t used = environment_->used_bytes();
-      const std::size_t wanted = used + std::max({kHeadroom, used / 4, room});
-      if (environment_->map_bytes() < wanted) {
-        if (auto grown = environment_->grow_to(wanted + wanted / 4); !grown) return grown;
-      }
+      if (auto grown = environment_->grow_to(wanted + wanted / 4); !grown) return grown;
     }
     lock_ = std::shared_lock(environment_->growing);
     const int rc = mdb_txn_begin(environment_->env(), nullptr, 0, &txn_);
@@ -277,6 +277,11 @@ class LmdbWriter final : public KvWriter {
     if (txn_ != nullptr) mdb_txn_abort(std::exchange(txn_, nullptr));
     release();
   }
+  // The next writer may begin, though this object may live on.
+  void end() {
+    abort();
+    if (writing_.owns_lock()) writing_.unlock();
+  }
 
   Result<void> record(Change change) {
     if (txn_ == nullptr) return fail(Errc::kInvalid, "lmdb: the transaction has failed or ended");
@@ -285,7 +290,7 @@ class LmdbWriter final : public KvWriter {
     const int rc = apply(changes_.back());
     if (rc == 0) return {};
     if (rc == MDB_MAP_FULL) return replay();
-    abort();
+    end();
     return fail_lmdb(rc, "write");
   }
 
@@ -316,12 +321,15 @@ class LmdbWriter final : public KvWriter {
   Result<void> replay() {
     abort();
     attempts_ += 1;
-    if (auto begun = start((bytes_ * 4 + kHeadroom) << attempts_); !begun) return begun;
+    if (auto begun = start((bytes_ * 4 + kHeadroom) << attempts_); !begun) {
+      end();
+      return begun;
+    }
     for (const Change& change : changes_) {
       const int rc = apply(change);
       if (rc == MDB_MAP_FULL && attempts_ < 16) return replay();
       if (rc != 0) {
-        abort();
+        end();
         return fail_lmdb(rc, "write");
       }
     }

@@ -1,4 +1,5 @@
-// What survives the end of a process and the loss of power, through the ring as the engine uses it.
+// The machine below the simulated ring: names and their order, processes that die at any step,
+// devices, time and faults by path. Data after a power loss is in sim_power_test.cc.
 #include "engine/ring/sim_machine.h"
 
 #include <gtest/gtest.h>
@@ -19,6 +20,9 @@
 
 namespace clouddisk {
 namespace {
+
+using std::chrono::hours;
+using std::chrono::seconds;
 
 constexpr int kLives = 100;  // enough to see each of a handful of outcomes
 
@@ -45,73 +49,6 @@ bool there(Ring& ring, const std::string& path) {
   return static_cast<bool>(ring.block_on(ring.stat(path)));
 }
 
-TEST(PowerLoss, SyncedDataUnderASyncedNameSurvives) {
-  over_many_lives(
-      announce_seed(),
-      [](SimRing& ring) {
-        EXPECT_OK(ring.block_on(ring.make_directories("/data/disk")));
-        EXPECT_OK(ring.block_on(ring.sync_directory("/")));
-        EXPECT_OK(ring.block_on(ring.sync_directory("/data")));
-        const File file = open_file(ring, "/data/disk/a");
-        EXPECT_EQ(write_at(ring, file, 0, block(7).span()), 4096);
-        EXPECT_EQ(datasync(ring, file), 0);
-        EXPECT_OK(ring.block_on(ring.sync_directory("/data/disk")));
-        EXPECT_EQ(write_at(ring, file, 4096, block(8).span()), 4096);
-      },
-      [](SimRing& ring, SimMachine& machine) {
-        ASSERT_TRUE(there(ring, "/data/disk/a"));
-        const auto content = machine.content("/data/disk/a");
-        ASSERT_GE(content->size(), 4096U);
-        for (std::size_t i = 0; i < 4096; ++i) ASSERT_EQ((*content)[i], std::byte{7});
-      });
-}
-
-TEST(PowerLoss, UnsyncedDataMaySurviveOrNot) {
-  std::map<std::size_t, int> sectors_new;
-  over_many_lives(
-      announce_seed(),
-      [](SimRing& ring) {
-        const File file = open_file(ring, "/a");
-        write_at(ring, file, 0, block(1).span());
-        datasync(ring, file);
-        EXPECT_OK(ring.block_on(ring.sync_directory("/")));
-        write_at(ring, file, 0, block(2).span());
-      },
-      [&](SimRing&, SimMachine& machine) {
-        const auto content = machine.content("/a");
-        ASSERT_EQ(content->size(), 4096U);
-        std::size_t fresh = 0;
-        for (std::size_t s = 0; s < 8; ++s) {
-          const std::byte value = (*content)[s * 512];
-          ASSERT_TRUE(value == std::byte{1} || value == std::byte{2});
-          fresh += value == std::byte{2} ? 1 : 0;
-        }
-        ++sectors_new[fresh];
-      });
-  EXPECT_GT(sectors_new[0], 0) << "never lost";
-  EXPECT_GT(sectors_new[8], 0) << "never kept";
-  EXPECT_GT(sectors_new.size(), 3U) << "never torn";
-}
-
-TEST(PowerLoss, ANewNameNeedsItsFolderSynced) {
-  int kept = 0;
-  over_many_lives(
-      announce_seed(),
-      [](SimRing& ring) {
-        EXPECT_OK(ring.block_on(ring.make_directories("/d")));
-        EXPECT_OK(ring.block_on(ring.sync_directory("/")));
-        const File file = open_file(ring, "/d/a");
-        write_at(ring, file, 0, block(1).span());
-        datasync(ring, file);
-      },
-      [&](SimRing& ring, SimMachine&) {
-        EXPECT_TRUE(there(ring, "/d"));
-        kept += there(ring, "/d/a") ? 1 : 0;
-      });
-  EXPECT_GT(kept, 0);
-  EXPECT_LT(kept, kLives);
-}
-
 TEST(PowerLoss, SyncingAFolderSaysNothingAboutItsParent) {
   int kept = 0;
   over_many_lives(
@@ -129,46 +66,6 @@ TEST(PowerLoss, SyncingAFolderSaysNothingAboutItsParent) {
       });
   EXPECT_GT(kept, 0);
   EXPECT_LT(kept, kLives);
-}
-
-TEST(PowerLoss, ARenameHappensWholeOrNotAtAll) {
-  std::map<std::string, int> outcomes;
-  over_many_lives(
-      announce_seed(),
-      [](SimRing& ring) {
-        for (const auto& [path, fill] : {std::pair{"/old", 1}, std::pair{"/new.tmp", 2}}) {
-          const File file = open_file(ring, path);
-          write_at(ring, file, 0, block(fill).span());
-          datasync(ring, file);
-        }
-        EXPECT_OK(ring.block_on(ring.sync_directory("/")));
-        EXPECT_OK(ring.block_on(ring.rename("/new.tmp", "/old")));
-      },
-      [&](SimRing& ring, SimMachine& machine) {
-        const auto content = machine.content("/old");
-        ASSERT_TRUE(content.has_value()) << "one of the two is always there";
-        const bool renamed = content->front() == std::byte{2};
-        EXPECT_EQ(there(ring, "/new.tmp"), !renamed);
-        ++outcomes[renamed ? "renamed" : "not"];
-      });
-  EXPECT_EQ(outcomes.size(), 2U);
-}
-
-TEST(PowerLoss, ASyncedRenameAndASyncedRemovalStay) {
-  over_many_lives(
-      announce_seed(),
-      [](SimRing& ring) {
-        open_file(ring, "/a");
-        open_file(ring, "/b");
-        EXPECT_OK(ring.block_on(ring.sync_directory("/")));
-        EXPECT_OK(ring.block_on(ring.rename("/a", "/c")));
-        EXPECT_OK(ring.block_on(ring.remove("/b")));
-        EXPECT_OK(ring.block_on(ring.sync_directory("/")));
-      },
-      [&](SimRing& ring, SimMachine&) {
-        auto names = ring.block_on(ring.list("/"));
-        EXPECT_EQ(*names, std::vector<std::string>{"c"});
-      });
 }
 
 TEST(PowerLoss, ARemovalThatWasNotSyncedMayComeBackWithItsData) {
@@ -223,55 +120,6 @@ TEST(PowerLoss, ALaterChangeOfANameNeverSurvivesWithoutTheEarlierOnes) {
 }
 
 // --- The end of a process ---
-
-TEST(ProcessDeath, WhatHasCompletedSurvivesWithoutAnySync) {
-  SimMachine machine(announce_seed());
-  auto ring = std::make_unique<SimRing>(machine);
-  {
-    EXPECT_OK(ring->block_on(ring->make_directories("/d")));
-    const File file = open_file(*ring, "/d/a");
-    EXPECT_EQ(write_at(*ring, file, 0, block(9).span()), 4096);
-  }
-  ring = nullptr;
-  SimRing after(machine);
-  AlignedBytes read(kBlockSize);
-  const File file = open_file(after, "/d/a");
-  EXPECT_EQ(read_at(after, file, 0, read.span()), 4096);
-  EXPECT_TRUE(read.all(std::byte{9}));
-}
-
-Task<void> write_forever(Ring& ring, const File& file, const AlignedBytes& data, int& completed) {
-  while (true) {
-    const std::int32_t count = co_await write_task(ring, file, 0, data.span());
-    if (count == 4096) ++completed;
-  }
-}
-
-TEST(ProcessDeath, AWriteUnderWayIsThereWholeInPartOrNotAtAll) {
-  const std::uint64_t seed = announce_seed();
-  Random random(seed);
-  std::set<std::size_t> outcomes;
-  for (int life = 0; life < kLives; ++life) {
-    SimMachine machine(random.next());
-    auto ring = std::make_unique<SimRing>(machine);
-    auto file = std::make_unique<File>(open_file(*ring, "/a"));
-    write_at(*ring, *file, 0, block(1).span());
-    auto data = std::make_unique<AlignedBytes>(kBlockSize, std::byte{2});
-    int completed = 0;
-    spawn(write_forever(*ring, *file, *data, completed));
-    ASSERT_EQ(completed, 0);
-    Graveyard::bury(std::move(file));
-    ring.reset();
-    const auto content = machine.content("/a");
-    std::size_t fresh = 0;
-    for (std::size_t s = 0; s < 8; ++s) fresh += (*content)[s * 512] == std::byte{2} ? 1 : 0;
-    outcomes.insert(fresh);
-    Graveyard::bury(std::move(data));
-  }
-  EXPECT_TRUE(outcomes.contains(0));
-  EXPECT_TRUE(outcomes.contains(8));
-  EXPECT_GT(outcomes.size(), 3U);
-}
 
 // A process that does everything, in several coroutines at once.
 struct Busy {
@@ -390,32 +238,153 @@ TEST(Devices, AFullOneRefusesAndGoesOnOnceThereIsRoom) {
   EXPECT_EQ(ring.block_on(ring.space("/disk"))->available, 48_KiB) << "two is still open";
 }
 
-TEST(Devices, PowerLossCountsTheSpaceThatIsLeftInUse) {
-  over_many_lives(
-      announce_seed(),
-      [](SimRing& ring) {
-        const File file = open_file(ring, "/a");
-        write_at(ring, file, 0, AlignedBytes(64_KiB).span());
-        datasync(ring, file);
-      },
-      [](SimRing& ring, SimMachine& machine) {
-        const auto space = ring.block_on(ring.space("/"));
-        const std::uint64_t used = space->total - space->available;
-        EXPECT_EQ(used, machine.exists("/a") ? 64_KiB : 0);
-      });
+// --- Time ---
+
+TEST(Time, TheWallClockCanStepWithoutTheMonotonicOne) {
+  SimMachine machine(announce_seed());
+  SimRing ring(machine);
+  const WallTime wall = ring.wall_now();
+  machine.step_wall_clock(-hours(1));
+  EXPECT_EQ(ring.wall_now() - wall, -hours(1));
+  EXPECT_EQ(ring.now().time_since_epoch(), Duration(0));
 }
 
-TEST(Devices, AnUnlinkedOpenFileStillWorks) {
+TEST(Time, TimeGoesOnInTheNextProcess) {
   SimMachine machine(1);
+  {
+    SimRing first(machine);
+    sleep_for(first, seconds(5));
+  }
+  const SimRing second(machine);
+  EXPECT_EQ(second.now(), TimePoint(seconds(5)));
+}
+
+TEST(Time, LatenciesStayInTheirRange) {
+  SimMachine machine(announce_seed());
   SimRing ring(machine);
-  const File file = open_file(ring, "/a");
-  EXPECT_OK(ring.block_on(ring.remove("/a")));
-  EXPECT_EQ(write_at(ring, file, 0, block(4).span()), 4096);
-  EXPECT_EQ(datasync(ring, file), 0);
-  AlignedBytes read(kBlockSize);
-  EXPECT_EQ(read_at(ring, file, 0, read.span()), 4096);
-  EXPECT_TRUE(read.all(std::byte{4}));
-  EXPECT_FALSE(machine.exists("/a"));
+  const File a = open_file(ring, "/a");
+  const AlignedBytes data(kBlockSize);
+  for (int i = 0; i < 200; ++i) {
+    const TimePoint begin = ring.now();
+    write_at(ring, a, 0, data.span());
+    ASSERT_GE(ring.now() - begin, SimRing::Options().write.min);
+    ASSERT_LE(ring.now() - begin, SimRing::Options().write.max);
+  }
+}
+
+// --- Faults ---
+
+TEST(Faults, FaultsHitTheirPrefixOnlyAndTheLongestCounts) {
+  SimMachine machine(announce_seed());
+  SimRing ring(machine);
+  for (const char* folder : {"/r1", "/r1/good", "/r10"}) {
+    EXPECT_OK(ring.block_on(ring.make_directories(folder)));
+  }
+  const File one = open_file(ring, "/r1/a");
+  const File good = open_file(ring, "/r1/good/a");
+  const File ten = open_file(ring, "/r10/a");
+  SimFaults gone;
+  gone.gone = true;
+  machine.set_faults("/r1", gone);
+  machine.set_faults("/r1/good", SimFaults{});
+  const AlignedBytes data(kBlockSize);
+  EXPECT_EQ(write_at(ring, one, 0, data.span()), -EIO);
+  EXPECT_EQ(write_at(ring, good, 0, data.span()), 4096);
+  EXPECT_EQ(write_at(ring, ten, 0, data.span()), 4096);
+}
+
+TEST(Faults, AHungDeviceThatGoesAwayAnswersWithAnError) {
+  SimMachine machine(announce_seed());
+  SimRing ring(machine);
+  const File a = open_file(ring, "/a");
+  SimFaults faults;
+  faults.hung_until = SimFaults::kForever;
+  machine.set_faults("/a", faults);
+  std::int32_t result = 1;
+  const auto syncer = [](Ring& ring, const File& to, std::int32_t& answer) -> Task<void> {
+    answer = co_await ring.datasync(to);
+  };
+  spawn(syncer(ring, a, result));
+  ring.run_for(seconds(1));
+  EXPECT_EQ(result, 1);
+  faults.gone = true;
+  machine.set_faults("/a", faults);
+  ring.run_for(seconds(1));
+  EXPECT_EQ(result, -EIO);
+}
+
+TEST(Faults, AMisdirectedWriteLandsElsewhereOnItsDevice) {
+  SimMachine machine(announce_seed());
+  SimRing ring(machine);
+  machine.add_device("/other", 1_MiB);
+  EXPECT_OK(ring.block_on(ring.make_directories("/other")));
+  const File a = open_file(ring, "/a");
+  const File b = open_file(ring, "/b");
+  const File far = open_file(ring, "/other/c");
+  const AlignedBytes zeros(16 * kBlockSize);
+  for (const File* target : {&a, &b, &far}) write_at(ring, *target, 0, zeros.span());
+  SimFaults faults;
+  faults.misdirected_write = 1;
+  machine.set_faults("/", faults);
+  std::set<std::string> hit;
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(write_at(ring, a, 0, AlignedBytes(kBlockSize, std::byte{9}).span()), 4096);
+    for (const char* path : {"/a", "/b", "/other/c"}) {
+      const auto content = machine.content(path);
+      for (std::size_t block = 0; block < 16; ++block) {
+        if ((*content)[block * kBlockSize] == std::byte{9}) hit.insert(path);
+      }
+    }
+  }
+  EXPECT_EQ(hit, (std::set<std::string>{"/a", "/b"}));
+  EXPECT_EQ(machine.content("/a")->front(), std::byte{0}) << "its own place is never hit";
+}
+
+TEST(Faults, AFailedWriteMayHaveHappenedInPart) {
+  SimMachine machine(announce_seed());
+  SimRing ring(machine);
+  const File a = open_file(ring, "/a");
+  std::set<std::size_t> seen;
+  SimFaults faults;
+  faults.write_error = 1;
+  for (int i = 0; i < 100; ++i) {
+    machine.clear_faults();
+    write_at(ring, a, 0, AlignedBytes(kBlockSize, std::byte{1}).span());
+    machine.set_faults("/", faults);
+    EXPECT_EQ(write_at(ring, a, 0, AlignedBytes(kBlockSize, std::byte{2}).span()), -EIO);
+    const auto content = machine.content("/a");
+    std::size_t fresh = 0;
+    for (std::size_t s = 0; s < 8; ++s) fresh += (*content)[s * 512] == std::byte{2} ? 1 : 0;
+    seen.insert(fresh);
+  }
+  EXPECT_GT(seen.size(), 4U);
+}
+
+TEST(Faults, FolderOperationsFailAtTheirRate) {
+  SimMachine machine(announce_seed());
+  SimRing ring(machine);
+  SimFaults faults;
+  faults.name_error = 2;
+  machine.set_faults("/", faults);
+  int failed = 0;
+  for (int i = 0; i < 200; ++i) failed += ring.block_on(ring.stat("/")) ? 0 : 1;
+  EXPECT_GT(failed, 50);
+  EXPECT_LT(failed, 150);
+}
+
+TEST(FaultsDeathTest, ClosingAFileUnderAnOperationStopsTheProcess) {
+  SimMachine machine(announce_seed());
+  SimRing ring(machine);
+  File a = open_file(ring, "/a");
+  const AlignedBytes data(kBlockSize);
+  EXPECT_DEATH(
+      {
+        spawn([](Ring& ring, const File& to, const AlignedBytes& from) -> Task<void> {
+          co_await write_task(ring, to, 0, from.span());
+        }(ring, a, data));
+        a.close();
+      },
+      "operations == 0");
 }
 
 // --- The medium, for tests ---
