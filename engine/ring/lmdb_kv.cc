@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/base/units.h"
+#include "engine/ring/lmdb_check.h"
 
 namespace clouddisk {
 namespace {
@@ -52,6 +53,10 @@ class Environment {
     if (!there && !options.create) return fail(Errc::kNotFound, "no environment in {}", directory);
     if (!there) std::filesystem::create_directories(directory, error);
     if (error) return fail_errno(error.value(), "make folder {}", directory);
+    if (there) {
+      // LMDB would believe a damaged file, and end the process over it.
+      if (auto sound = check_lmdb_file(directory + "/data.mdb"); !sound) return sound;
+    }
     if (const int rc = mdb_env_create(&env_); rc != 0) return fail_lmdb(rc, "create");
     std::uint64_t size = there ? std::filesystem::file_size(directory + "/data.mdb", error) : 0;
     if (error) size = 0;
