@@ -191,6 +191,11 @@ Verdict end_processes(const std::string& program, const std::string& argument) {
 
 Verdict unmount_fuse(const MountRecord& record) {
   const std::string folder = record.fuse_folder();
+  const auto ended = [&] { return processes_with("nbdfuse", record.fuse_file()).empty(); };
+  // One that never got as far as mounting would not end by itself.
+  if (!is_mount_point(folder) && !ended()) {
+    if (auto done = end_processes("nbdfuse", record.fuse_file()); !done) return done;
+  }
   if (is_mount_point(folder)) {
     std::string complaint;
     const bool gone = wait_until(kPatience, [&] {
@@ -200,12 +205,8 @@ Verdict unmount_fuse(const MountRecord& record) {
     });
     if (!gone) return refuse("UmountFailed", "fusermount3 -u {}: {}", folder, complaint);
   }
-  // It ends by itself once its folder is unmounted; one that never got that far is ended.
-  if (!wait_until(kPatience,
-                  [&] { return processes_with("nbdfuse", record.fuse_file()).empty(); })) {
-    return end_processes("nbdfuse", record.fuse_file());
-  }
-  return Done{};
+  if (wait_until(kPatience, ended)) return Done{};
+  return end_processes("nbdfuse", record.fuse_file());
 }
 
 Verdict disconnect_kernel(const MountRecord& record) {
