@@ -217,6 +217,45 @@ TEST_F(DiskTest, WithOneReplicaLeftItReadsAndRefusesToWrite) {
   disk_.reset();
 }
 
+TEST_F(DiskTest, OverwrittenForEverItKeepsToItsBoundAndItsContent) {
+  const std::uint64_t seed = announce_seed();
+  Random random(seed);
+  constexpr std::size_t kPiece = 256_KiB;
+  std::vector<std::uint64_t> model(kSize / kPiece, 0);  // seed of each piece's content; 0: trimmed
+  std::uint64_t bound_broken = 0;
+  for (std::uint64_t step = 1; step <= 7000; ++step) {  // 1.7 GiB on a disk of 64 MiB
+    // First all of it, then all but a cold quarter, which has to be moved out of the way.
+    const std::uint64_t piece =
+        step <= model.size() ? step - 1 : random.below(model.size() * 3 / 4);
+    if (step > model.size() && random.one_in(20)) {
+      ASSERT_TRUE(ring_->block_on(disk_->trim(piece * kPiece, kPiece, false)));
+      model[piece] = 0;
+      continue;
+    }
+    ASSERT_TRUE(write(piece * kPiece, pattern(kPiece, step)));
+    model[piece] = step;
+    const auto stored = disk_->usage().stored_bytes;
+    if (stored > kSize * 3 / 2 + 1_GiB + 12 * kSegmentSize) ++bound_broken;
+  }
+  EXPECT_EQ(bound_broken, 0U);
+  EXPECT_GT(disk_->usage().compacted_bytes, 0U);
+  const auto check = [&](const char* when) {
+    for (std::uint64_t piece = 0; piece < model.size(); ++piece) {
+      const auto expected =
+          model[piece] == 0 ? std::vector<std::byte>(kPiece) : pattern(kPiece, model[piece]);
+      ASSERT_EQ(read(piece * kPiece, kPiece), expected) << when << " piece " << piece;
+    }
+  };
+  check("while it runs");
+  restart();
+  check("after a restart");
+  stop();
+  fs::remove_all(fs::path(root_.path()) / "index");
+  start();
+  open();
+  check("after the index was lost");
+}
+
 // Random requests against an array, with restarts and lost indexes in between.
 TEST_F(DiskTest, BehavesLikeAnArray) {
   const std::uint64_t seed = announce_seed();
