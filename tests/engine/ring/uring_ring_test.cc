@@ -74,13 +74,15 @@ TEST_F(UringRingTest, APostWakesARingThatSleeps) {
 }
 
 TEST_F(UringRingTest, EnterMovesACoroutineToTheOtherThread) {
-  std::atomic<bool> stop{false};
+  std::unique_ptr<UringRing> away;  // outlives the last post() to it
   std::atomic<UringRing*> other{nullptr};
+  bool stop = false;
   std::thread thread([&] {
     auto made = UringRing::create({});
     ASSERT_OK(made);
-    other = made->get();
-    (*made)->run_until([&] { return stop.load(); });
+    away = *std::move(made);
+    other = away.get();
+    away->run_until([&] { return stop; });
   });
   while (other.load() == nullptr) std::this_thread::yield();
   const auto visit = [](Ring& home, Ring& away) -> Task<bool> {
@@ -91,8 +93,7 @@ TEST_F(UringRingTest, EnterMovesACoroutineToTheOtherThread) {
     co_return here != there&& std::this_thread::get_id() == here;
   };
   EXPECT_TRUE(ring_->block_on(visit(*ring_, *other.load())));
-  stop = true;
-  other.load()->post([] {});
+  other.load()->post([&] { stop = true; });
   thread.join();
 }
 
