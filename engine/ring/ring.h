@@ -197,6 +197,8 @@ class Ring {
   }
 
   // Runs `function` on a worker and returns what it returned. It must not touch ring state.
+  // GCC 12: a closure that owns what it captured (a string, a shared_ptr) has to be named first and
+  // moved in; as a temporary inside the co_await it is destroyed twice.
   template <class F, class R = std::invoke_result_t<F>>
   Task<R> blocking(F function) {
     if constexpr (std::is_void_v<R>) {

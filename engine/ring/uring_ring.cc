@@ -87,14 +87,13 @@ WallTime UringRing::wall_now() const {
 }
 
 void UringRing::post(std::function<void()> function) {
-  {
-    const std::lock_guard lock(posted_mutex_);
-    posted_.push_back(std::move(function));
-  }
+  // The wake-up is part of the locked section: once the function can run, and perhaps end the ring,
+  // nothing of the ring is touched here any more.
+  const std::lock_guard lock(posted_mutex_);
+  posted_.push_back(std::move(function));
   if (sleeping_.exchange(false)) {
     const std::uint64_t one = 1;
-    static_cast<void>(
-        !::write(wake_fd_, &one, sizeof one));  // Can't fail but by overflow: awake then.
+    static_cast<void>(!::write(wake_fd_, &one, sizeof one));  // Fails only by overflow: awake then.
   }
 }
 
