@@ -3,13 +3,14 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "nbd/protocol.h"
 #include "nbd/stream.h"
+#include "nbd/tls_config.h"
 
 namespace clouddisk::nbd {
 
@@ -17,31 +18,42 @@ namespace clouddisk::nbd {
 struct ExportInfo {
   std::string name;
   std::string description;
+  std::uint64_t id = 0;  // never used again, unlike the name
   std::uint64_t size_bytes = 0;
-  std::uint16_t flags = 0;
+  bool read_only = false;
 };
-std::uint16_t transmission_flags(bool read_only);
+// `structured`: replies are, so DF means something.
+std::uint16_t transmission_flags(bool read_only, bool structured);
 
-enum class TlsPolicy { kOff, kAllowed, kRequired };
+// What a negotiation asks of its server.
+class Offer {
+ public:
+  virtual ~Offer() = default;
+  virtual std::vector<ExportInfo> list() = 0;  // names and descriptions alone
+  virtual Task<std::optional<ExportInfo>> find(std::string name) = 0;
+  // The meta contexts of an export that a query names; `exact`: one by its full name.
+  virtual std::vector<std::string> contexts(const std::string& export_name, std::string_view query,
+                                            bool exact) = 0;
+  virtual TlsPolicy tls() const = 0;
+  // Wraps the stream; an error ends the connection.
+  virtual Task<Result<std::unique_ptr<Stream>>> start_tls(std::unique_ptr<Stream> stream) = 0;
+};
 
-// What the server offers during negotiation.
-struct Offer {
-  std::function<std::vector<ExportInfo>()> list;
-  std::function<std::optional<ExportInfo>(const std::string& name)> find;
-  TlsPolicy tls = TlsPolicy::kOff;
-  // Wraps the stream in TLS; an error ends the connection.
-  std::function<Task<Result<std::unique_ptr<Stream>>>()> start_tls;
+struct ContextChoice {
+  std::uint32_t id = 0;
+  std::string name;
 };
 
 struct Agreement {
   std::string export_name;
+  std::uint64_t export_id = 0;
   Framing framing = Framing::kSimple;
-  bool allocation_context = false;  // base:allocation, with id kAllocationId
+  bool knows_block_sizes = false;  // the client asked for them, so it is held to the minimum
+  std::vector<ContextChoice> contexts;
 };
-inline constexpr std::uint32_t kAllocationId = 1;
 
-// `stream` is replaced when TLS begins. An error says why there is no session; kShutdown: the
-// client left, which is nothing to report.
-Task<Result<Agreement>> negotiate(std::unique_ptr<Stream>& stream, const Offer& offer);
+// `stream` is replaced when TLS begins, and null when that failed. An error says why there is no
+// session; kShutdown: the client left, which is nothing to report.
+Task<Result<Agreement>> negotiate(std::unique_ptr<Stream>& stream, Offer& offer);
 
 }  // namespace clouddisk::nbd

@@ -8,7 +8,6 @@ namespace clouddisk::nbd {
 namespace {
 
 constexpr std::uint16_t kChunkDone = 1;
-constexpr std::uint64_t kOffsetMax = std::uint64_t{1} << 63;
 
 // A chunk's header; for the extended form the request's offset goes with it.
 void put_chunk(ByteWriter& out, Framing framing, const Request& request, ChunkType type,
@@ -68,12 +67,13 @@ WireError wire_error(Errc code) {
   return WireError::kIo;
 }
 
-Result<Request> decode_request(std::span<const std::byte> data, bool extended) {
-  CHECK(data.size() == (extended ? kExtendedRequestSize : kRequestSize));
+Result<Request> decode_request(std::span<const std::byte> data, Framing framing) {
+  CHECK(data.size() == request_size(framing));
+  const bool extended = framing == Framing::kExtended;
   ByteReader in(data);
   const auto magic = in.be<std::uint32_t>();
   if (magic != (extended ? kExtendedRequestMagic : kRequestMagic)) {
-    return fail(Errc::kCorrupt, "request magic {:#010x}", magic);
+    return fail(Errc::kCorrupt, "garbage where a request was expected: magic {:#010x}", magic);
   }
   Request request;
   request.flags = in.be<std::uint16_t>();
@@ -84,41 +84,43 @@ Result<Request> decode_request(std::span<const std::byte> data, bool extended) {
   return request;
 }
 
-WireError check_request(const Request& request, std::uint64_t size_bytes, bool read_only) {
-  const bool inside = request.offset < kOffsetMax && request.offset <= size_bytes &&
-                      request.length <= size_bytes - request.offset;
+WireError check_request(const Request& request, const RequestRules& rules) {
+  const bool inside =
+      request.offset <= rules.size_bytes && request.length <= rules.size_bytes - request.offset;
+  const bool aligned =
+      request.offset % rules.block_size_min == 0 && request.length % rules.block_size_min == 0;
+  const bool extended = rules.framing == Framing::kExtended;
   std::uint16_t flags = kFlagFua;  // Harmless, and allowed, on every command.
   switch (request.command) {
     case Command::kRead:
-      flags |= kFlagDf;
-      if (!inside || request.length == 0 || request.length > kPayloadMax)
-        return WireError::kInvalid;
+      if (rules.framing != Framing::kSimple) flags |= kFlagDf;
+      if (!inside || request.length > kPayloadMax) return WireError::kInvalid;
       break;
     case Command::kWrite:
     case Command::kTrim:
     case Command::kWriteZeroes:
-      if (request.command == Command::kWrite) flags |= kFlagPayloadLength;
+      if (request.command == Command::kWrite && extended) flags |= kFlagPayloadLength;
       if (request.command == Command::kWriteZeroes) flags |= kFlagNoHole | kFlagFastZero;
-      if (read_only) return WireError::kPerm;
+      if (rules.read_only) return WireError::kPerm;
       if (!inside) {
         return request.command == Command::kTrim ? WireError::kInvalid : WireError::kNoSpace;
       }
-      if (request.length == 0) return WireError::kInvalid;
       break;
     case Command::kCache:
       if (!inside) return WireError::kInvalid;
       break;
     case Command::kBlockStatus:
       flags |= kFlagReqOne;
-      if (!inside || request.length == 0) return WireError::kInvalid;
+      if (!inside) return WireError::kInvalid;
       break;
     case Command::kFlush:
-      break;
+      return (request.flags & ~flags) != 0 ? WireError::kInvalid : WireError::kNone;
     case Command::kDisconnect:
       return WireError::kNone;
     default:
       return WireError::kInvalid;
   }
+  if (request.length == 0 || !aligned) return WireError::kInvalid;
   return (request.flags & ~flags) != 0 ? WireError::kInvalid : WireError::kNone;
 }
 
@@ -152,34 +154,36 @@ ReplyHead encode_data_head(Framing framing, const Request& request, std::uint64_
   return head;
 }
 
-std::vector<std::byte> encode_block_status(Framing framing, const Request& request,
-                                           std::uint32_t context,
-                                           const std::vector<Extent>& extents) {
+void append_block_status(std::vector<std::byte>& reply, Framing framing, const Request& request,
+                         std::uint32_t context, std::span<const StatusExtent> extents, bool last) {
   const bool wide = framing == Framing::kExtended;
-  const std::size_t fixed = wide ? 8 : 4;
-  const std::size_t each = wide ? 16 : 8;
-  const std::size_t length = fixed + extents.size() * each;
-  std::vector<std::byte> reply((wide ? 32 : 20) + length);
-  ByteWriter out(reply);
+  // The largest length of the protocol's 32 bits that ends on a block.
+  constexpr std::uint64_t kShortMax = align_down(0xffffffffU, kBlockSizePreferred);
+  std::size_t count = extents.size();
+  if (!wide) {
+    const auto* too_long = std::find_if(extents.data(), extents.data() + extents.size(),
+                                        [](const auto& e) { return e.length > kShortMax; });
+    const auto before = static_cast<std::size_t>(too_long - extents.data());
+    count = std::min(count, before + 1);
+  }
+  const std::size_t head = wide ? 32 : 20;
+  const std::size_t length = wide ? 8 + count * 16 : 4 + count * 8;
+  const std::size_t begin = reply.size();
+  reply.resize(begin + head + length);
+  ByteWriter out(std::span<std::byte>(reply).subspan(begin));
   put_chunk(out, framing, request, wide ? ChunkType::kBlockStatusExtended : ChunkType::kBlockStatus,
-            length, true);
+            length, last);
   out.be(context);
-  if (wide) out.be(static_cast<std::uint32_t>(extents.size()));
-  for (const Extent& extent : extents) {
-    std::uint32_t state = 0;
-    if (extent.state == ExtentState::kZero) state = kStateZero;
-    if (extent.state == ExtentState::kHole) state = kStateZero | kStateHole;
+  if (wide) out.be(static_cast<std::uint32_t>(count));
+  for (const StatusExtent& extent : extents.first(count)) {
     if (wide) {
       out.be(extent.length);
-      out.be(std::uint64_t{state});
+      out.be(extent.flags);
     } else {
-      // What does not fit in 32 bits is told short: the client asks again from there.
-      out.be(static_cast<std::uint32_t>(
-          std::min<std::uint64_t>(extent.length, align_down(0xffffffffU, kBlockSizeMin))));
-      out.be(state);
+      out.be(static_cast<std::uint32_t>(std::min(extent.length, kShortMax)));
+      out.be(static_cast<std::uint32_t>(extent.flags));
     }
   }
-  return reply;
 }
 
 Result<ExportQuery> decode_export_query(std::span<const std::byte> data) {

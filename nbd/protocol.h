@@ -6,14 +6,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "engine/base/result.h"
-#include "engine/disk/block_device.h"
+#include "nbd/meta_context.h"
 
 namespace clouddisk::nbd {
 
@@ -95,10 +94,6 @@ inline constexpr std::uint32_t kBlockSizeMin = 512;
 inline constexpr std::uint32_t kBlockSizePreferred = 4096;
 inline constexpr std::uint32_t kPayloadMax = 32U << 20;  // advertised maximum
 
-inline constexpr std::uint32_t kStateHole = 1;  // base:allocation
-inline constexpr std::uint32_t kStateZero = 2;
-inline constexpr std::string_view kAllocationContext = "base:allocation";
-
 inline constexpr std::size_t kStringMax = 4096;  // names, as the protocol has it
 
 // Error numbers on the wire.
@@ -115,6 +110,9 @@ enum class WireError : std::uint32_t {
 };
 WireError wire_error(Errc code);
 
+// How requests and replies are framed on a connection.
+enum class Framing { kSimple, kStructured, kExtended };
+
 struct Request {
   Command command{};
   std::uint16_t flags = 0;
@@ -124,19 +122,29 @@ struct Request {
 };
 inline constexpr std::size_t kRequestSize = 28;
 inline constexpr std::size_t kExtendedRequestSize = 32;
+constexpr std::size_t request_size(Framing framing) {
+  return framing == Framing::kExtended ? kExtendedRequestSize : kRequestSize;
+}
 // `data` has the size of a request of that kind. kCorrupt: the magic is wrong; nothing after it can
 // be believed.
-Result<Request> decode_request(std::span<const std::byte> data, bool extended);
-// What a valid peer may ask of an export of that size; kNone when it is in order.
-WireError check_request(const Request& request, std::uint64_t size_bytes, bool read_only);
-// Payload that follows the request on the wire.
-inline std::uint64_t payload_length(const Request& request, bool extended) {
+Result<Request> decode_request(std::span<const std::byte> data, Framing framing);
+// What a session's requests are held to.
+struct RequestRules {
+  std::uint64_t size_bytes = 0;
+  bool read_only = false;
+  Framing framing = Framing::kSimple;
+  std::uint32_t block_size_min = 1;  // kBlockSizeMin for a client that asked for block sizes
+};
+// kNone when the request is in order, otherwise how to answer it. A payload beyond kPayloadMax is
+// not judged here: it ends the connection.
+WireError check_request(const Request& request, const RequestRules& rules);
+// Payload that follows the request on the wire. With extended headers a write should say so by its
+// flag; one that doesn't is taken to have one all the same, as other servers do.
+inline std::uint64_t payload_length(const Request& request, Framing framing) {
   if (request.command == Command::kWrite) return request.length;
-  return extended && (request.flags & kFlagPayloadLength) != 0 ? request.length : 0;
+  const bool announced = (request.flags & kFlagPayloadLength) != 0;
+  return framing == Framing::kExtended && announced ? request.length : 0;
 }
-
-// How replies are framed on a connection.
-enum class Framing { kSimple, kStructured, kExtended };
 
 enum class ChunkType : std::uint16_t {
   kNone = 0,
@@ -157,13 +165,13 @@ struct ReplyHead {
 // A reply without data: success, or an error.
 ReplyHead encode_status(Framing framing, const Request& request, WireError error);
 // In front of `length` bytes read at `offset`; `last`: no more chunks follow for this request.
-// kSimple: one for the whole request.
+// kSimple: one for the whole request, and `offset` and `last` say nothing.
 ReplyHead encode_data_head(Framing framing, const Request& request, std::uint64_t offset,
                            std::uint32_t length, bool last);
-// A whole block status reply for one context.
-std::vector<std::byte> encode_block_status(Framing framing, const Request& request,
-                                           std::uint32_t context,
-                                           const std::vector<Extent>& extents);
+// Appends the chunk of one context to a block status reply; `last`: no other context follows. A
+// 32-bit reply ends behind the first extent that does not fit in it: the client asks again.
+void append_block_status(std::vector<std::byte>& reply, Framing framing, const Request& request,
+                         std::uint32_t context, std::span<const StatusExtent> extents, bool last);
 
 // --- Option haggling ---
 struct ExportQuery {  // of INFO and GO

@@ -7,27 +7,59 @@ namespace clouddisk::nbd {
 namespace {
 
 constexpr std::uint32_t kPiece = BlockDevice::kTransferMax;
-constexpr std::size_t kSendPiecesMax = 256;
+constexpr std::uint64_t kPiecesAtOnce = 4;      // of one long read
+constexpr std::uint32_t kExtentsMax = 1024;     // in one block status reply
+constexpr std::uint64_t kLargeWrite = 256_KiB;  // From here a copy costs more than a receive.
+constexpr std::size_t kHeadsOnly = 4_KiB;       // received while writes are large
+
+WireError error_of(const Result<void>& result) {
+  return result ? WireError::kNone : wire_error(result.error().code);
+}
+
+// Pieces end on blocks, so that neighbours never share one.
+std::uint64_t piece_length(std::uint64_t offset, std::uint64_t left) {
+  return std::min<std::uint64_t>(kPiece - offset % kBlockSize, left);
+}
+std::uint64_t piece_count(std::uint64_t offset, std::uint64_t length) {
+  std::uint64_t count = 0;
+  for (std::uint64_t done = 0; done < length; ++count) {
+    done += piece_length(offset + done, length - done);
+  }
+  return count;
+}
 
 }  // namespace
 
-// A write that is longer than the device takes at once: answered when its last part has ended.
-struct Session::SplitWrite {
-  std::uint64_t parts_left = 0;
-  Result<void> result;
+// A write longer than the device takes at once: answered when its last piece has ended.
+struct Session::LongWrite {
+  std::uint64_t pieces_left = 0;
+  WireError error = WireError::kNone;
 };
 
-Session::Session(BlockDevice& device, std::unique_ptr<Stream> stream, Agreement agreement,
-                 Counters& counters)
-    : device_(device),
+struct Session::LongRead {
+  LongRead(Ring& ring, std::unique_ptr<std::byte[]> memory)
+      : window(ring, kPiecesAtOnce), pieces(ring), assembled(std::move(memory)) {}
+  Semaphore window;
+  WaitGroup pieces;
+  WireError error = WireError::kNone;
+  std::unique_ptr<std::byte[]> assembled;  // null: each piece is sent as it comes
+};
+
+Session::Session(Surroundings surroundings, std::unique_ptr<Stream> stream,
+                 const Agreement& agreement, std::vector<OpenContext> contexts)
+    : device_(surroundings.device),
       stream_(std::move(stream)),
-      agreement_(std::move(agreement)),
-      counters_(counters),
-      ring_(device.ring()),
-      received_(kReceiveBuffer),
+      stop_(surroundings.stop),
+      counters_(surroundings.counters),
+      framing_(agreement.framing),
+      block_size_min_(agreement.knows_block_sizes ? kBlockSizeMin : 1),
+      contexts_(std::move(contexts)),
+      ring_(device_.ring()),
+      received_(new std::byte[kReceiveBuffer]),
       requests_(ring_, kRequestsMax),
-      bytes_(ring_, kBytesMax),
-      outgoing_changed_(ring_),
+      payload_(surroundings.payloads, *stream_),
+      assembly_(surroundings.assemblies, *stream_),
+      replies_(ring_, *stream_, {payload_, assembly_, requests_, tally_}),
       under_way_(ring_),
       sender_(ring_) {
   stream_->move_to(ring_);
@@ -35,14 +67,29 @@ Session::Session(BlockDevice& device, std::unique_ptr<Stream> stream, Agreement 
 
 Session::~Session() = default;
 
+namespace {
+
+Task<void> run_sender(ReplyQueue& replies, WaitGroup& sender) {
+  co_await replies.run();
+  sender.done();
+}
+
+}  // namespace
+
 Task<Result<void>> Session::run() {
   sender_.add();
-  spawn(send_replies());
+  spawn(run_sender(replies_, sender_));
   auto ended = co_await receive_requests();
   co_await under_way_.wait();
-  finished_ = true;
-  outgoing_changed_.wake_all();
+  replies_.close();
   co_await sender_.wait();
+  if (!replies_.broken()) co_await stream_->finish();
+  tally_.publish(counters_);
+  if (payload_.evicted() || assembly_.evicted()) {
+    counters_.evicted.fetch_add(1, std::memory_order_relaxed);
+    co_return fail(Errc::kTimedOut,
+                   "the client took no answer or sent no payload while others waited for memory");
+  }
   co_return ended;
 }
 
@@ -50,97 +97,160 @@ Task<Result<void>> Session::run() {
 
 // At least `needed` bytes to parse; false when the client left.
 Task<bool> Session::fill(std::size_t needed) {
+  tally_.publish(counters_);
   while (end_ - begin_ < needed) {
-    if (received_.size() - begin_ < needed || begin_ == end_) {
-      std::memmove(received_.data(), received_.data() + begin_, end_ - begin_);
+    if (begin_ == end_) {
+      begin_ = end_ = 0;
+    } else if (kReceiveBuffer - begin_ < needed) {
+      std::memmove(received_.get(), received_.get() + begin_, end_ - begin_);
       end_ -= begin_;
       begin_ = 0;
     }
-    const int got = co_await stream_->receive(std::span(received_).subspan(end_));
+    std::size_t room = kReceiveBuffer - end_;
+    if (large_payloads_) room = std::min(room, kHeadsOnly);
+    const int got = co_await stream_->receive(std::span(received_.get() + end_, room));
     if (got <= 0) co_return false;
-    counters_.bytes_received.fetch_add(static_cast<std::uint64_t>(got), std::memory_order_relaxed);
+    tally_.bytes_received += static_cast<std::uint64_t>(got);
     end_ += static_cast<std::size_t>(got);
   }
   co_return true;
 }
 
 Task<Result<void>> Session::receive_requests() {
-  const bool extended = agreement_.framing == Framing::kExtended;
-  const std::size_t size = extended ? kExtendedRequestSize : kRequestSize;
-  while (!broken_) {
-    if (!co_await fill(size)) co_return Result<void>{};
-    auto request = decode_request(std::span(received_).subspan(begin_, size), extended);
+  const std::size_t size = request_size(framing_);
+  while (true) {
+    if (end_ - begin_ < size) {
+      const bool more = co_await fill(size);
+      if (!more) co_return Result<void>{};
+    }
+    if (stop_.load(std::memory_order_relaxed) || replies_.broken()) co_return Result<void>{};
+    auto request = decode_request(std::span(received_.get() + begin_, size), framing_);
     if (!request) co_return request.error();
     begin_ += size;
+    ++tally_.requests[command_kind(request->command)];
     if (request->command == Command::kDisconnect) co_return Result<void>{};
-    counters_.requests.fetch_add(1, std::memory_order_relaxed);
     if (!requests_.try_acquire(1)) co_await requests_.acquire(1);
-    auto went_on = co_await dispatch(*request);
+    if (begin(*request)) continue;
+    auto went_on = co_await begin_waiting(*request);
     if (!went_on) co_return went_on.error();
     if (!*went_on) co_return Result<void>{};
   }
-  co_return Result<void>{};
 }
 
-// False: the client left in the middle.
-Task<Result<bool>> Session::dispatch(const Request& request) {
-  const bool extended = agreement_.framing == Framing::kExtended;
-  const std::uint64_t payload = payload_length(request, extended);
+RequestRules Session::rules() const {
+  return {device_.size_bytes(), device_.read_only(), framing_, block_size_min_};
+}
+
+// Begins what needs no waiting; otherwise false, and nothing was done.
+bool Session::begin(const Request& request) {
+  const std::uint64_t payload = payload_length(request, framing_);
+  if (payload > kPayloadMax) return false;
+  large_payloads_ = payload >= kLargeWrite;
+  const WireError wrong = check_request(request, rules());
+  if (wrong != WireError::kNone) {
+    if (payload > end_ - begin_) return false;
+    begin_ += payload;
+    answer(request, wrong);
+    return true;
+  }
+  if (request.command == Command::kWrite) return begin_write(request);
+  under_way_.add();
+  if (request.command != Command::kRead) {
+    spawn(serve(request));
+  } else if (request.length <= kPiece) {
+    spawn(read(request));
+  } else {
+    spawn(read_long(request));
+  }
+  return true;
+}
+
+bool Session::begin_write(const Request& request) {
+  if (request.length > kPiece || request.length > end_ - begin_) return false;
+  const std::uint64_t held = pool_bytes(request.length);
+  if (!payload_.try_acquire(held)) return false;
+  Buffer data = device_.buffers().try_allocate(request.length);
+  if (!data) {
+    payload_.release(held);
+    return false;
+  }
+  std::memcpy(data.data(), received_.get() + begin_, request.length);
+  begin_ += request.length;
+  under_way_.add();
+  spawn(write(request, std::move(data), held));
+  return true;
+}
+
+// The same with waiting: for memory, or for the payload. False: the client left in the middle.
+Task<Result<bool>> Session::begin_waiting(const Request& request) {
+  const std::uint64_t payload = payload_length(request, framing_);
   if (payload > kPayloadMax) {
     co_return fail(Errc::kInvalid, "a payload of {} bytes, {} are allowed", payload, kPayloadMax);
   }
-  const WireError wrong = check_request(request, device_.size_bytes(), device_.read_only());
+  const WireError wrong = check_request(request, rules());
   if (wrong != WireError::kNone) {
     const bool there = co_await discard_payload(payload);
-    answer(request, wrong, 0);
+    answer(request, wrong);
     co_return there;
   }
-  if (request.command == Command::kWrite) co_return co_await dispatch_write(request);
+  if (request.length > kPiece) co_return co_await begin_long_write(request);
+  const std::uint64_t held = pool_bytes(request.length);
+  co_await payload_.acquire(held);
+  Buffer data = co_await take_payload(request.length);
+  if (!data) {
+    payload_.release(held);
+    co_return false;
+  }
   under_way_.add();
-  spawn(serve(request));
+  spawn(write(request, std::move(data), held));
   co_return true;
 }
 
-Task<Result<bool>> Session::dispatch_write(const Request& request) {
-  auto whole = std::make_shared<SplitWrite>();
-  whole->parts_left = (request.length + kPiece - 1) / kPiece;
-  under_way_.add(whole->parts_left);
-  std::uint64_t done = 0;
-  while (done < request.length) {
-    const std::uint64_t count = std::min<std::uint64_t>(kPiece, request.length - done);
-    co_await hold(count);
-    auto payload = co_await take_payload(count);
-    if (!payload) {
-      // What came is written; the rest never will be, and there is nobody left to tell.
-      bytes_.release(count);
-      const std::uint64_t missing = (request.length - done + kPiece - 1) / kPiece;
-      for (std::uint64_t i = 0; i < missing; ++i) under_way_.done();
+// Each piece begins once it is here. When the client leaves in the middle, what came is written
+// and nobody is told: the request never was complete.
+Task<Result<bool>> Session::begin_long_write(const Request& request) {
+  auto whole = std::make_shared<LongWrite>();
+  whole->pieces_left = piece_count(request.offset, request.length);
+  for (std::uint64_t done = 0; done < request.length;) {
+    const std::uint64_t offset = request.offset + done;
+    const std::uint64_t length = piece_length(offset, request.length - done);
+    const std::uint64_t held = pool_bytes(length);
+    co_await payload_.acquire(held);
+    Buffer data = co_await take_payload(length);
+    if (!data) {
+      payload_.release(held);
       co_return false;
     }
-    spawn(write(request, std::move(*payload), request.offset + done, whole));
-    done += count;
+    under_way_.add();
+    spawn(write_piece(request, offset, std::move(data), held, whole));
+    done += length;
   }
   co_return true;
 }
 
-Task<Result<Buffer>> Session::take_payload(std::uint64_t length) {
-  Buffer buffer = co_await device_.buffers().allocate(length);
-  const std::size_t here = std::min<std::size_t>(length, end_ - begin_);
-  std::memcpy(buffer.data(), received_.data() + begin_, here);
-  begin_ += here;
-  std::size_t have = here;
+// Empty when the client left before all of it came.
+Task<Buffer> Session::take_payload(std::uint64_t length) {
+  Buffer buffer = device_.buffers().try_allocate(length);
+  if (!buffer) buffer = co_await device_.buffers().allocate(length);
+  std::size_t have = std::min<std::size_t>(length, end_ - begin_);
+  std::memcpy(buffer.data(), received_.get() + begin_, have);
+  begin_ += have;
   while (have < length) {
+    payload_.client_owes(true);
     const int got = co_await stream_->receive(buffer.span().subspan(have));
-    if (got <= 0) co_return fail(Errc::kShutdown, "the client left in the middle of a write");
-    counters_.bytes_received.fetch_add(static_cast<std::uint64_t>(got), std::memory_order_relaxed);
+    payload_.client_owes(false);
+    if (got <= 0) co_return Buffer();
+    tally_.bytes_received += static_cast<std::uint64_t>(got);
     have += static_cast<std::size_t>(got);
   }
   co_return buffer;
 }
 
 Task<bool> Session::discard_payload(std::uint64_t length) {
+  large_payloads_ = false;
   while (length > 0) {
-    if (!co_await fill(1)) co_return false;
+    const bool more = co_await fill(1);
+    if (!more) co_return false;
     const std::uint64_t count = std::min<std::uint64_t>(length, end_ - begin_);
     begin_ += count;
     length -= count;
@@ -148,202 +258,166 @@ Task<bool> Session::discard_payload(std::uint64_t length) {
   co_return true;
 }
 
-Task<void> Session::hold(std::uint64_t bytes) {
-  if (!bytes_.try_acquire(bytes)) co_await bytes_.acquire(bytes);
-}
-
 // --- Requests ---
 
 Task<void> Session::serve(Request request) {
-  Result<void> result;
+  if (request.command == Command::kBlockStatus) {
+    co_await block_status(request);
+  } else {
+    const auto result = co_await perform(request);
+    answer(request, error_of(result));
+  }
+  under_way_.done();
+}
+
+Task<Result<void>> Session::perform(const Request& request) {
+  const bool fua = (request.flags & kFlagFua) != 0;
   switch (request.command) {
-    case Command::kRead:
-      if (agreement_.framing == Framing::kSimple && request.length > kPiece) {
-        co_await read_simple(request);
-      } else {
-        co_await read(request);
-      }
-      under_way_.done();
-      co_return;
-    case Command::kBlockStatus:
-      co_await block_status(request);
-      under_way_.done();
-      co_return;
     case Command::kFlush:
-      result = co_await device_.flush();
-      break;
+      co_return co_await device_.flush();
     case Command::kTrim:
-      result =
-          co_await device_.trim(request.offset, request.length, (request.flags & kFlagFua) != 0);
-      break;
+      co_return co_await device_.trim(request.offset, request.length, fua);
     case Command::kWriteZeroes: {
       ZeroOptions options;
-      options.fua = (request.flags & kFlagFua) != 0;
+      options.fua = fua;
       options.no_hole = (request.flags & kFlagNoHole) != 0;
-      result = co_await device_.write_zeroes(request.offset, request.length, options);
-      break;
+      co_return co_await device_.write_zeroes(request.offset, request.length, options);
     }
     case Command::kCache:
-      result = co_await device_.prefetch(request.offset, request.length);
-      break;
+      co_return co_await device_.prefetch(request.offset, request.length);
+    case Command::kRead:
     case Command::kWrite:
     case Command::kDisconnect:
+    case Command::kBlockStatus:
       break;
   }
-  answer(request, result, 0);
+  co_return fail(Errc::kInvalid, "command {}", static_cast<unsigned>(request.command));
+}
+
+Task<void> Session::write(Request request, Buffer data, std::uint64_t held) {
+  const bool fua = (request.flags & kFlagFua) != 0;
+  const auto result = co_await device_.write(request.offset, std::move(data), fua);
+  answer(request, error_of(result), held);
   under_way_.done();
 }
 
-Task<void> Session::write(Request request, Buffer data, std::uint64_t offset,
-                          std::shared_ptr<SplitWrite> whole) {
-  const std::uint64_t size = data.size();
-  auto result = co_await device_.write(offset, std::move(data), (request.flags & kFlagFua) != 0);
-  if (!result) whole->result = result;
-  if (--whole->parts_left == 0) {
-    answer(request, whole->result, size);
-  } else {
-    bytes_.release(size);
-  }
+Task<void> Session::write_piece(Request request, std::uint64_t offset, Buffer data,
+                                std::uint64_t held, std::shared_ptr<LongWrite> whole) {
+  const bool fua = (request.flags & kFlagFua) != 0;
+  const auto result = co_await device_.write(offset, std::move(data), fua);
+  if (!result) whole->error = wire_error(result.error().code);
+  payload_.release(held);
+  if (--whole->pieces_left == 0) answer(request, whole->error);
   under_way_.done();
 }
 
-// With structured replies a long read goes out piece by piece, and an error may end it in the
-// middle.
 Task<void> Session::read(Request request) {
-  if ((request.flags & kFlagDf) != 0 && request.length > kPiece) {
-    answer(request, WireError::kOverflow, 0);
-    co_return;
-  }
-  std::uint64_t done = 0;
-  while (done < request.length) {
-    const auto count =
-        static_cast<std::uint32_t>(std::min<std::uint64_t>(kPiece, request.length - done));
-    co_await hold(count);
-    const std::uint64_t offset = request.offset + done;
-    auto data = co_await device_.read(offset, count);
-    if (!data) {
-      answer(request, wire_error(data.error().code), count);
-      co_return;
-    }
-    done += count;
+  const auto length = static_cast<std::uint32_t>(request.length);
+  const std::uint64_t held = pool_bytes(length);
+  if (!payload_.try_acquire(held)) co_await payload_.acquire(held);
+  auto data = co_await device_.read(request.offset, length);
+  if (data) {
     Outgoing outgoing;
-    outgoing.ends_request = done == request.length;
-    outgoing.head =
-        encode_data_head(agreement_.framing, request, offset, count, outgoing.ends_request);
+    outgoing.head = encode_data_head(framing_, request, request.offset, length, true);
     outgoing.data = std::move(*data);
-    outgoing.held_bytes = count;
-    post(std::move(outgoing));
+    outgoing.payload_held = held;
+    outgoing.ends_request = true;
+    replies_.post(std::move(outgoing));
+  } else {
+    answer(request, wire_error(data.error().code), held);
   }
+  under_way_.done();
 }
 
-// A simple reply promises success before its data, so all of it must be here first.
-Task<void> Session::read_simple(Request request) {
-  std::vector<std::byte> all(request.length);
-  co_await hold(request.length);
-  for (std::uint64_t done = 0; done < request.length;) {
-    const auto count =
-        static_cast<std::uint32_t>(std::min<std::uint64_t>(kPiece, request.length - done));
-    auto data = co_await device_.read(request.offset + done, count);
-    if (!data) {
-      answer(request, wire_error(data.error().code), request.length);
-      co_return;
-    }
-    std::memcpy(all.data() + done, data->data(), count);
-    done += count;
+// A simple reply promises success before its data, and DF wants one chunk: then all of it must be
+// here first. Otherwise pieces go out as they come, and the end says whether all is well.
+Task<void> Session::read_long(Request request) {
+  const bool whole_reply = framing_ == Framing::kSimple || (request.flags & kFlagDf) != 0;
+  std::unique_ptr<std::byte[]> memory;
+  if (whole_reply) {
+    co_await assembly_.acquire(request.length);
+    memory.reset(new std::byte[request.length]);
   }
+  LongRead whole(ring_, std::move(memory));
+  for (std::uint64_t done = 0; done < request.length && whole.error == WireError::kNone;) {
+    const std::uint64_t offset = request.offset + done;
+    const auto length = static_cast<std::uint32_t>(piece_length(offset, request.length - done));
+    co_await whole.window.acquire(1);
+    whole.pieces.add();
+    spawn(read_piece(request, offset, length, whole));
+    done += length;
+  }
+  co_await whole.pieces.wait();
   Outgoing outgoing;
-  outgoing.head = encode_data_head(Framing::kSimple, request, request.offset, 0, true);
-  outgoing.extra = std::move(all);
-  outgoing.held_bytes = request.length;
   outgoing.ends_request = true;
-  post(std::move(outgoing));
+  if (whole_reply) outgoing.assembly_held = request.length;
+  if (whole.error != WireError::kNone) {
+    ++tally_.errors;
+    outgoing.head = encode_status(framing_, request, whole.error);
+  } else if (whole_reply) {
+    outgoing.head = encode_data_head(framing_, request, request.offset,
+                                     static_cast<std::uint32_t>(request.length), true);
+    outgoing.assembled = std::move(whole.assembled);
+    outgoing.assembled_bytes = request.length;
+  } else {
+    outgoing.head = encode_status(framing_, request, WireError::kNone);
+  }
+  replies_.post(std::move(outgoing));
+  under_way_.done();
+}
+
+Task<void> Session::read_piece(Request request, std::uint64_t offset, std::uint32_t length,
+                               LongRead& whole) {
+  const std::uint64_t held = pool_bytes(length);
+  if (!payload_.try_acquire(held)) co_await payload_.acquire(held);
+  auto data = co_await device_.read(offset, length);
+  if (!data) {
+    whole.error = wire_error(data.error().code);
+    payload_.release(held);
+  } else if (whole.assembled) {
+    std::memcpy(whole.assembled.get() + (offset - request.offset), data->data(), length);
+    payload_.release(held);
+  } else {
+    Outgoing outgoing;
+    outgoing.head = encode_data_head(framing_, request, offset, length, false);
+    outgoing.data = std::move(*data);
+    outgoing.payload_held = held;
+    replies_.post(std::move(outgoing));
+  }
+  whole.window.release(1);
+  whole.pieces.done();
 }
 
 Task<void> Session::block_status(Request request) {
-  if (!agreement_.allocation_context) {
-    answer(request, WireError::kInvalid, 0);
+  if (contexts_.empty()) {
+    answer(request, WireError::kInvalid);
     co_return;
   }
-  constexpr std::uint32_t kExtentsMax = 1024;
   const bool one = (request.flags & kFlagReqOne) != 0;
-  auto extents = co_await device_.extents(request.offset, request.length, one ? 1 : kExtentsMax);
-  if (!extents) {
-    answer(request, wire_error(extents.error().code), 0);
-    co_return;
-  }
-  // A 32-bit reply can't go on behind an extent that it had to shorten.
-  if (agreement_.framing != Framing::kExtended) {
-    const auto wide = std::find_if(extents->begin(), extents->end(),
-                                   [](const Extent& e) { return e.length > 0xffffffffU; });
-    if (wide != extents->end()) extents->erase(wide + 1, extents->end());
-  }
   Outgoing outgoing;
-  outgoing.extra = encode_block_status(agreement_.framing, request, kAllocationId, *extents);
   outgoing.ends_request = true;
-  post(std::move(outgoing));
+  for (std::size_t i = 0; i < contexts_.size(); ++i) {
+    auto extents = co_await contexts_[i].context->status(request.offset, request.length,
+                                                         one ? 1 : kExtentsMax);
+    if (!extents) {
+      answer(request, wire_error(extents.error().code));
+      co_return;
+    }
+    append_block_status(outgoing.status, framing_, request, contexts_[i].id, *extents,
+                        i + 1 == contexts_.size());
+  }
+  replies_.post(std::move(outgoing));
 }
 
 // --- Answering ---
 
-void Session::answer(const Request& request, const Result<void>& result, std::uint64_t held_bytes) {
-  answer(request, result ? WireError::kNone : wire_error(result.error().code), held_bytes);
-}
-
-void Session::answer(const Request& request, WireError error, std::uint64_t held_bytes) {
-  if (error != WireError::kNone) counters_.errors.fetch_add(1, std::memory_order_relaxed);
+void Session::answer(const Request& request, WireError error, std::uint64_t held) {
+  if (error != WireError::kNone) ++tally_.errors;
   Outgoing outgoing;
-  outgoing.head = encode_status(agreement_.framing, request, error);
-  outgoing.held_bytes = held_bytes;
+  outgoing.head = encode_status(framing_, request, error);
+  outgoing.payload_held = held;
   outgoing.ends_request = true;
-  post(std::move(outgoing));
-}
-
-void Session::post(Outgoing outgoing) {
-  outgoing_.push_back(std::move(outgoing));
-  outgoing_changed_.wake_all();
-}
-
-Task<void> Session::send_replies() {
-  std::vector<Outgoing> batch;
-  std::vector<iovec> pieces;
-  while (true) {
-    if (outgoing_.empty()) {
-      if (finished_) break;
-      co_await outgoing_changed_.wait();
-      continue;
-    }
-    batch.clear();
-    pieces.clear();
-    while (!outgoing_.empty() && batch.size() * 3 < kSendPiecesMax) {
-      batch.push_back(std::move(outgoing_.front()));
-      outgoing_.pop_front();
-    }
-    std::uint64_t size = 0;
-    const auto add = [&pieces, &size](const std::byte* data, std::size_t length) {
-      if (length == 0) return;
-      pieces.push_back({const_cast<std::byte*>(data), length});
-      size += length;
-    };
-    std::uint64_t held = 0;
-    std::uint64_t requests = 0;
-    for (const Outgoing& one : batch) {
-      add(one.head.bytes.data(), one.head.size);
-      add(one.extra.data(), one.extra.size());
-      add(one.data.data(), one.data.size());
-      held += one.held_bytes;
-      if (one.ends_request) ++requests;
-    }
-    // Once the connection is broken, answers only give back what they hold.
-    if (!broken_) {
-      const bool sent = co_await stream_->send(pieces);
-      if (!sent) broken_ = true;
-    }
-    counters_.bytes_sent.fetch_add(size, std::memory_order_relaxed);
-    batch.clear();
-    if (held > 0) bytes_.release(held);
-    if (requests > 0) requests_.release(requests);
-  }
-  sender_.done();
+  replies_.post(std::move(outgoing));
 }
 
 }  // namespace clouddisk::nbd

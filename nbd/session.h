@@ -1,100 +1,106 @@
 // session.h: the transmission phase of one connection.
 //
-// One receive brings many requests; each runs as a coroutine of its own, and one sender puts what
-// is ready into as few sends as it can. A small write's payload is copied once, from the receive
-// buffer to aligned memory; the rest of a large one is received straight into it.
+// One receive brings many requests; each runs as a coroutine of its own, begun in the order of
+// arrival, and the reply queue puts what is ready into as few sends as it can. A small write's
+// payload is copied once, from the receive buffer to aligned memory; the rest of a large one is
+// received straight into it. What is longer than the device takes at once goes piece by piece.
 //
-// Bounds: kRequestsMax requests and kBytesMax bytes of answers and payloads under way; then the
-// session reads no further, and the client waits. Thread: the ring of the device.
+// Bounds: kRequestsMax requests, and the session's share of the memory for payloads and answers
+// (payload_budget.h); then it reads no further, and the client waits.
+// Thread: the ring of the device.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <vector>
 
 #include "engine/disk/block_device.h"
 #include "engine/ring/sync.h"
 #include "nbd/handshake.h"
+#include "nbd/meta_context.h"
+#include "nbd/metrics.h"
+#include "nbd/payload_budget.h"
 #include "nbd/protocol.h"
+#include "nbd/reply_queue.h"
 #include "nbd/stream.h"
 
 namespace clouddisk::nbd {
 
-// Of all sessions of a server. Any thread.
-struct Counters {
-  std::atomic<std::uint64_t> connections{0};  // now
-  std::atomic<std::uint64_t> connections_total{0};
-  std::atomic<std::uint64_t> refused{0};  // over the limit, or negotiation failed
-  std::atomic<std::uint64_t> requests{0};
-  std::atomic<std::uint64_t> errors{0};  // requests answered with an error
-  std::atomic<std::uint64_t> bytes_received{0};
-  std::atomic<std::uint64_t> bytes_sent{0};
-};
-
 class Session {
  public:
   static constexpr std::uint64_t kRequestsMax = 1024;
-  static constexpr std::uint64_t kBytesMax = 32_MiB;
   static constexpr std::size_t kReceiveBuffer = 256_KiB;
 
-  // `device` outlives the session.
-  Session(BlockDevice& device, std::unique_ptr<Stream> stream, Agreement agreement,
-          Counters& counters);
+  // What lives longer than the session.
+  struct Surroundings {
+    BlockDevice& device;
+    PayloadBudget& payloads;    // of the device's pool
+    PayloadBudget& assemblies;  // of at least kPayloadMax, for long reads that go out in one piece
+    const std::atomic<bool>& stop;  // set by any thread, who then also ends the socket's receiving
+    Counters& counters;
+  };
+  struct OpenContext {
+    std::uint32_t id = 0;
+    std::unique_ptr<MetaContext> context;
+  };
+
+  Session(Surroundings surroundings, std::unique_ptr<Stream> stream, const Agreement& agreement,
+          std::vector<OpenContext> contexts);
   ~Session();
 
-  // Until the client leaves or shutdown(2) of the socket ends it. When it returns, nothing of this
-  // session is under way on the device. The result says why it ended, if that is worth a log line.
+  // Until the client leaves, `stop` is set or shutdown(2) of the socket ends it. Requests that
+  // were begun are answered. When it returns, nothing of this session is under way on the device.
+  // The result says why it ended, if that is worth a log line.
   Task<Result<void>> run();
 
  private:
-  // One thing to send: a head, perhaps data behind it.
-  struct Outgoing {
-    ReplyHead head;
-    std::vector<std::byte> extra;
-    Buffer data;
-    std::uint64_t held_bytes = 0;  // of the budget, given back once sent
-    bool ends_request = false;
-  };
-  struct SplitWrite;
+  struct LongWrite;
+  struct LongRead;
 
   Task<Result<void>> receive_requests();
   Task<bool> fill(std::size_t needed);
-  Task<Result<Buffer>> take_payload(std::uint64_t length);
+  bool begin(const Request& request);
+  bool begin_write(const Request& request);
+  Task<Result<bool>> begin_waiting(const Request& request);
+  Task<Result<bool>> begin_long_write(const Request& request);
+  Task<Buffer> take_payload(std::uint64_t length);
   Task<bool> discard_payload(std::uint64_t length);
-  Task<Result<bool>> dispatch(const Request& request);
-  Task<Result<bool>> dispatch_write(const Request& request);
+  RequestRules rules() const;
 
   Task<void> serve(Request request);
-  Task<void> write(Request request, Buffer data, std::uint64_t offset,
-                   std::shared_ptr<SplitWrite> whole);
+  Task<Result<void>> perform(const Request& request);
+  Task<void> write(Request request, Buffer data, std::uint64_t held);
+  Task<void> write_piece(Request request, std::uint64_t offset, Buffer data, std::uint64_t held,
+                         std::shared_ptr<LongWrite> whole);
   Task<void> read(Request request);
-  Task<void> read_simple(Request request);
+  Task<void> read_long(Request request);
+  Task<void> read_piece(Request request, std::uint64_t offset, std::uint32_t length,
+                        LongRead& whole);
   Task<void> block_status(Request request);
 
-  void answer(const Request& request, const Result<void>& result, std::uint64_t held_bytes);
-  void answer(const Request& request, WireError error, std::uint64_t held_bytes);
-  void post(Outgoing outgoing);
-  Task<void> send_replies();
-  Task<void> hold(std::uint64_t bytes);
+  void answer(const Request& request, WireError error, std::uint64_t held = 0);
 
   BlockDevice& device_;
   std::unique_ptr<Stream> stream_;
-  Agreement agreement_;
+  const std::atomic<bool>& stop_;
   Counters& counters_;
+  const Framing framing_;
+  const std::uint32_t block_size_min_;
+  std::vector<OpenContext> contexts_;
   Ring& ring_;
 
-  std::vector<std::byte> received_;
+  std::unique_ptr<std::byte[]> received_;
   std::size_t begin_ = 0;  // of what is not parsed yet
   std::size_t end_ = 0;
+  bool large_payloads_ = false;  // they go past the receive buffer: don't read them into it
+
+  Tally tally_;
   Semaphore requests_;
-  Semaphore bytes_;
-  std::deque<Outgoing> outgoing_;
-  Signal outgoing_changed_;
+  PayloadBudget::Share payload_;
+  PayloadBudget::Share assembly_;
+  ReplyQueue replies_;
   WaitGroup under_way_;
-  bool broken_ = false;    // nothing can be sent any more
-  bool finished_ = false;  // the sender may stop once its queue is empty
   WaitGroup sender_;
 };
 

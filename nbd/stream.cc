@@ -1,5 +1,7 @@
 #include "nbd/stream.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <climits>
 
@@ -21,7 +23,12 @@ Task<bool> Stream::send_bytes(std::span<const std::byte> bytes) {
 }
 
 Task<int> PlainStream::receive(std::span<std::byte> into) {
-  co_return co_await ring_->receive(socket_, into);
+  while (true) {
+    const int got = co_await ring_->receive(socket_, into);
+    if (got == -EINTR) continue;
+    if (got > 0) progress_ = ring_->now();
+    co_return got;
+  }
 }
 
 Task<bool> PlainStream::send(std::vector<iovec>& pieces) {
@@ -29,7 +36,9 @@ Task<bool> PlainStream::send(std::vector<iovec>& pieces) {
   while (first < pieces.size()) {
     const std::size_t count = std::min<std::size_t>(pieces.size() - first, IOV_MAX);
     const int sent = co_await ring_->send(socket_, std::span(pieces).subspan(first, count));
+    if (sent == -EINTR) continue;
     if (sent <= 0) co_return false;
+    progress_ = ring_->now();
     auto left = static_cast<std::size_t>(sent);
     while (first < pieces.size() && left >= pieces[first].iov_len) {
       left -= pieces[first].iov_len;
@@ -41,6 +50,14 @@ Task<bool> PlainStream::send(std::vector<iovec>& pieces) {
     }
   }
   co_return true;
+}
+
+Task<void> PlainStream::finish() {
+  co_return;
+}
+
+void PlainStream::shutdown() {
+  ::shutdown(socket_, SHUT_RDWR);
 }
 
 }  // namespace clouddisk::nbd

@@ -15,6 +15,7 @@ EngineHost::EngineHost(Ring& control, ReplicaSet& replicas, nbd::Server& server,
       server_(server),
       reactors_(std::move(reactors)),
       options_(std::move(options)),
+      resyncing_(control),
       opening_(control),
       background_(control) {}
 
@@ -202,10 +203,19 @@ Task<Result<void>> EngineHost::start_resync(unsigned replica) {
 }
 
 Task<void> EngineHost::resync(unsigned replica) {
+  // One at a time: what is done and how far it is belongs to one replica.
+  auto turn = co_await resyncing_.lock();
   log(LogLevel::kInfo, "resync", "replica {} begins", replica + 1);
   resync_done_ = resync_total_ = 0;
   resynced_.clear();
-  auto result = co_await resync_everything(replica);
+  Result<void> result;
+  if (replicas_.can_write()) {
+    result = co_await resync_everything(replica);
+  } else {
+    result = fail(Errc::kReplicasLost,
+                  "one replica is left, and it is not believed alone: restart the daemon with "
+                  "--trust-replica and its number to rebuild the others from it");
+  }
   if (!result) {
     log(LogLevel::kError, "resync", "replica {} not brought back: {}", replica + 1,
         result.error().message);

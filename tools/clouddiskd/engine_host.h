@@ -84,7 +84,8 @@ class EngineHost final : public DiskHost {
   // Disks that the resync under way is done with. Opening one again takes it out: its log may have
   // gone on in a segment that the replica lacks.
   std::set<std::string> resynced_;
-  AsyncMutex opening_;  // no disk is opened while a replica is admitted
+  AsyncMutex resyncing_;  // held by the resync under way
+  AsyncMutex opening_;    // no disk is opened while a replica is admitted
   std::uint64_t resync_done_ = 0;
   std::uint64_t resync_total_ = 0;
   WaitGroup background_;

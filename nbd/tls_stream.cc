@@ -1,4 +1,4 @@
-#include "nbd/tls.h"
+#include "nbd/tls_stream.h"
 
 #include <gnutls/gnutls.h>
 
@@ -12,56 +12,11 @@ namespace clouddisk::nbd {
 namespace {
 
 constexpr std::size_t kReceive = 64_KiB;
+constexpr std::size_t kRecord = 16_KiB;    // the most that one TLS record holds
 constexpr std::size_t kFlushAt = 256_KiB;  // of encrypted bytes gathered for one send
-// 1.2 and newer; with a PSK its key exchanges too.
-constexpr const char* kPriorities = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
-constexpr const char* kPskPriorities =
-    "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:+ECDHE-PSK:+DHE-PSK:+PSK";
 
 }  // namespace
 
-struct TlsCredentials::Handles {
-  gnutls_certificate_credentials_t certificate = nullptr;
-  gnutls_psk_server_credentials_t psk = nullptr;
-};
-
-TlsCredentials::TlsCredentials() : handles_(std::make_unique<Handles>()) {}
-
-TlsCredentials::~TlsCredentials() {
-  if (handles_->certificate != nullptr) gnutls_certificate_free_credentials(handles_->certificate);
-  if (handles_->psk != nullptr) gnutls_psk_free_server_credentials(handles_->psk);
-}
-
-Result<std::shared_ptr<TlsCredentials>> TlsCredentials::load(const std::string& directory,
-                                                             const std::string& psk_file) {
-  std::shared_ptr<TlsCredentials> credentials(new TlsCredentials());
-  Handles& handles = *credentials->handles_;
-  if (!directory.empty()) {
-    const std::string certificate = directory + "/server-cert.pem";
-    const std::string key = directory + "/server-key.pem";
-    int rc = gnutls_certificate_allocate_credentials(&handles.certificate);
-    if (rc == 0) {
-      rc = gnutls_certificate_set_x509_key_file(handles.certificate, certificate.c_str(),
-                                                key.c_str(), GNUTLS_X509_FMT_PEM);
-    }
-    if (rc < 0) {
-      return fail(Errc::kInvalid, "TLS: {} and {}: {}; make them with certtool", certificate, key,
-                  gnutls_strerror(rc));
-    }
-  }
-  if (!psk_file.empty()) {
-    int rc = gnutls_psk_allocate_server_credentials(&handles.psk);
-    if (rc == 0) rc = gnutls_psk_set_server_credentials_file(handles.psk, psk_file.c_str());
-    if (rc < 0) {
-      return fail(Errc::kInvalid, "TLS: {}: {}; make it with psktool", psk_file,
-                  gnutls_strerror(rc));
-    }
-  }
-  return credentials;
-}
-
-// GnuTLS reads and writes memory; the stream below moves it. Both directions are used from one
-// thread.
 class TlsStream final : public Stream {
  public:
   TlsStream(std::unique_ptr<Stream> below, std::shared_ptr<TlsCredentials> credentials)
@@ -74,6 +29,9 @@ class TlsStream final : public Stream {
   Task<Result<void>> handshake();
   Task<int> receive(std::span<std::byte> into) override;
   Task<bool> send(std::vector<iovec>& pieces) override;
+  Task<void> finish() override;
+  void shutdown() override { below_->shutdown(); }
+  TimePoint last_progress() const override { return below_->last_progress(); }
   void move_to(Ring& ring) override { below_->move_to(ring); }
 
  private:
@@ -81,6 +39,7 @@ class TlsStream final : public Stream {
   static ssize_t pull(gnutls_transport_ptr_t self, void* into, std::size_t size);
   static int pull_timeout(gnutls_transport_ptr_t, unsigned) { return 1; }
   Task<bool> receive_encrypted();
+  bool encrypt(std::span<const std::byte> data);
   Task<bool> flush();
 
   std::unique_ptr<Stream> below_;
@@ -88,27 +47,20 @@ class TlsStream final : public Stream {
   gnutls_session_t session_ = nullptr;
   std::vector<std::byte> incoming_;
   std::size_t incoming_at_ = 0;
-  std::vector<std::byte> outgoing_;
+  std::vector<std::byte> plain_;     // small pieces that share a record
+  std::vector<std::byte> outgoing_;  // encrypted
+  std::vector<std::byte> sending_;   // encrypted, on its way
 };
 
 Result<void> TlsStream::set_up() {
-  int rc = gnutls_init(&session_, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
-  const auto& handles = *credentials_->handles_;
-  if (rc == 0) {
-    const char* priorities = handles.psk != nullptr ? kPskPriorities : kPriorities;
-    rc = gnutls_priority_set_direct(session_, priorities, nullptr);
-  }
-  if (rc == 0 && handles.certificate != nullptr) {
-    rc = gnutls_credentials_set(session_, GNUTLS_CRD_CERTIFICATE, handles.certificate);
-  }
-  if (rc == 0 && handles.psk != nullptr) {
-    rc = gnutls_credentials_set(session_, GNUTLS_CRD_PSK, handles.psk);
-  }
+  const int rc = gnutls_init(&session_, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
   if (rc != 0) return fail(Errc::kIo, "TLS: {}", gnutls_strerror(rc));
+  if (auto applied = credentials_->apply(session_); !applied) return applied;
   gnutls_transport_set_ptr(session_, this);
   gnutls_transport_set_push_function(session_, push);
   gnutls_transport_set_pull_function(session_, pull);
   gnutls_transport_set_pull_timeout_function(session_, pull_timeout);
+  plain_.reserve(kRecord);
   return {};
 }
 
@@ -145,9 +97,9 @@ Task<bool> TlsStream::receive_encrypted() {
 Task<bool> TlsStream::flush() {
   while (!outgoing_.empty()) {
     // What is produced meanwhile goes with the next round, behind this.
-    std::vector<std::byte> bytes;
-    bytes.swap(outgoing_);
-    const bool sent = co_await below_->send_bytes(bytes);
+    sending_.clear();
+    sending_.swap(outgoing_);
+    const bool sent = co_await below_->send_bytes(sending_);
     if (!sent) co_return false;
   }
   co_return true;
@@ -157,12 +109,12 @@ Task<Result<void>> TlsStream::handshake() {
   while (true) {
     const int rc = gnutls_handshake(session_);
     const bool sent = co_await flush();
-    if (!sent) co_return fail(Errc::kShutdown, "the client left during the TLS handshake");
-    if (rc == 0) co_return Result<void>{};
-    if (gnutls_error_is_fatal(rc) != 0) {
+    if (rc != 0 && gnutls_error_is_fatal(rc) != 0) {
       co_return fail(Errc::kPermission, "TLS handshake: {}", gnutls_strerror(rc));
     }
-    if (rc != GNUTLS_E_AGAIN) continue;
+    if (!sent) co_return fail(Errc::kShutdown, "the client left during the TLS handshake");
+    if (rc == 0) co_return Result<void>{};
+    if (rc != GNUTLS_E_AGAIN) continue;  // A warning: go on.
     const bool got = co_await receive_encrypted();
     if (!got) co_return fail(Errc::kShutdown, "the client left during the TLS handshake");
   }
@@ -177,28 +129,55 @@ Task<int> TlsStream::receive(std::span<std::byte> into) {
       if (!more) co_return 0;
       continue;
     }
-    if (gnutls_error_is_fatal(static_cast<int>(got)) != 0) co_return -EPROTO;
+    // A client has no business to renegotiate.
+    if (got == GNUTLS_E_REHANDSHAKE || gnutls_error_is_fatal(static_cast<int>(got)) != 0) {
+      co_return -EPROTO;
+    }
   }
+}
+
+bool TlsStream::encrypt(std::span<const std::byte> data) {
+  while (!data.empty()) {
+    const ssize_t taken = gnutls_record_send(session_, data.data(), data.size());
+    if (taken == GNUTLS_E_INTERRUPTED || taken == GNUTLS_E_AGAIN) continue;
+    if (taken < 0) return false;
+    data = data.subspan(static_cast<std::size_t>(taken));
+  }
+  return true;
 }
 
 Task<bool> TlsStream::send(std::vector<iovec>& pieces) {
   for (const iovec& piece : pieces) {
-    const auto* data = static_cast<const std::byte*>(piece.iov_base);
-    std::size_t left = piece.iov_len;
-    while (left > 0) {
-      const ssize_t taken = gnutls_record_send(session_, data, left);
-      if (taken < 0) {
-        if (gnutls_error_is_fatal(static_cast<int>(taken)) != 0) co_return false;
-        continue;
+    std::span<const std::byte> data(static_cast<const std::byte*>(piece.iov_base), piece.iov_len);
+    while (!data.empty()) {
+      // Heads and small data share records; what is large is taken from where it is.
+      if (plain_.empty() && data.size() >= kRecord) {
+        if (!encrypt(data.first(kRecord))) co_return false;
+        data = data.subspan(kRecord);
+      } else {
+        const std::size_t count = std::min(data.size(), kRecord - plain_.size());
+        plain_.insert(plain_.end(), data.begin(),
+                      data.begin() + static_cast<std::ptrdiff_t>(count));
+        data = data.subspan(count);
+        if (plain_.size() == kRecord) {
+          if (!encrypt(plain_)) co_return false;
+          plain_.clear();
+        }
       }
-      data += taken;
-      left -= static_cast<std::size_t>(taken);
       if (outgoing_.size() < kFlushAt) continue;
       const bool sent = co_await flush();
       if (!sent) co_return false;
     }
   }
+  if (!encrypt(plain_)) co_return false;
+  plain_.clear();
   co_return co_await flush();
+}
+
+Task<void> TlsStream::finish() {
+  static_cast<void>(gnutls_bye(session_, GNUTLS_SHUT_WR));
+  const bool sent = co_await flush();
+  static_cast<void>(sent);  // The peer may be gone already.
 }
 
 Task<Result<std::unique_ptr<Stream>>> accept_tls(std::unique_ptr<Stream> below,
