@@ -32,6 +32,8 @@ thread_local FrameCache cache;
 
 }  // namespace
 
+thread_local detail::StartUnderWay* detail::StartUnderWay::innermost = nullptr;
+
 void* allocate_frame(std::size_t size) {
   const std::size_t index = (size - 1) / kClassBytes;
   if (!kRecycle || index >= kClassCount) return ::operator new(size);

@@ -27,6 +27,36 @@ class Task;
 
 namespace detail {
 
+// A coroutine hands over to another by a tail call, which g++ makes only when it optimizes and does
+// not instrument. Without, a loop over tasks that end at once would grow the stack with each turn:
+// such builds start a task by an ordinary call and note whether it ended within it.
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+inline constexpr bool kTailCalls = true;
+#else
+inline constexpr bool kTailCalls = false;
+#endif
+
+// One start under way on this thread; only for builds without tail calls.
+struct StartUnderWay {
+  explicit StartUnderWay(void* started) : frame(started), outer(innermost) { innermost = this; }
+  StartUnderWay(const StartUnderWay&) = delete;
+  StartUnderWay& operator=(const StartUnderWay&) = delete;
+  ~StartUnderWay() { innermost = outer; }
+
+  // Whether `frame` is being started on this thread; its starter then goes on by itself.
+  static bool note_end(void* frame) {
+    for (StartUnderWay* start = innermost; start != nullptr; start = start->outer) {
+      if (start->frame == frame && !start->ended) return start->ended = true;
+    }
+    return false;
+  }
+
+  void* frame;
+  StartUnderWay* outer;
+  bool ended = false;
+  static thread_local StartUnderWay* innermost;
+};
+
 struct PromiseBase {
   std::coroutine_handle<> continuation = std::noop_coroutine();
 
@@ -41,6 +71,9 @@ struct PromiseBase {
     bool await_ready() noexcept { return false; }
     template <class Promise>
     std::coroutine_handle<> await_suspend(std::coroutine_handle<Promise> self) noexcept {
+      if constexpr (!kTailCalls) {
+        if (StartUnderWay::note_end(self.address())) return std::noop_coroutine();
+      }
       return self.promise().continuation;
     }
     void await_resume() noexcept {}
@@ -89,9 +122,15 @@ class [[nodiscard]] Task {
   struct Awaiter {
     Handle handle;
     bool await_ready() const noexcept { return false; }
-    std::coroutine_handle<> await_suspend(std::coroutine_handle<> waiter) noexcept {
+    auto await_suspend(std::coroutine_handle<> waiter) noexcept {
       handle.promise().continuation = waiter;
-      return handle;
+      if constexpr (detail::kTailCalls) {
+        return std::coroutine_handle<>(handle);
+      } else {
+        detail::StartUnderWay start(handle.address());
+        handle.resume();
+        return !start.ended;  // false: go on at once
+      }
     }
     T await_resume() {
       if constexpr (!std::is_void_v<T>) {

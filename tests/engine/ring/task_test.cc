@@ -57,6 +57,17 @@ class TaskTest : public testing::Test {
   SimRing ring_{machine_};
 };
 
+Task<int> count_to(int turns) {
+  int sum = 0;
+  for (int i = 0; i < turns; ++i) sum = co_await add_one(sum);
+  co_return sum;
+}
+
+TEST_F(TaskTest, ALoopOverTasksThatEndAtOnceKeepsItsStack) {
+  // 2 M turns would need hundreds of megabytes if each left a frame on the stack.
+  EXPECT_EQ(ring_.block_on(count_to(2'000'000)), 2'000'000);
+}
+
 TEST_F(TaskTest, StartsOnlyWhenAwaited) {
   std::vector<std::string> log;
   {
