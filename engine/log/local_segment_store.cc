@@ -259,6 +259,11 @@ LocalSegmentStore::OpenSegment& LocalSegmentStore::opened(SegmentSeq segment) {
 Task<Result<void>> LocalSegmentStore::create_on(unsigned copy, SegmentSeq segment,
                                                 std::uint32_t spare, DataRef data) {
   const std::string name = path(copy, segment);
+  // One that began to receive since the disk was opened may lack the folder: resync has yet to come
+  // to this disk. One in sync has it, or has lost it.
+  if (!in_mask(readable(), copy)) {
+    if (auto made = co_await make_folder(copy); !made) co_return made.error();
+  }
   if (const auto it = spares_.find(spare); it != spares_.end() && in_mask(it->second, copy)) {
     // Any trouble with it (it may be gone) is no reason not to make a new file.
     static_cast<void>(co_await ring_.rename(spare_path(copy, spare), name));

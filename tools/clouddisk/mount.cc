@@ -166,13 +166,18 @@ Verdict detach_loops(const MountRecord& record) {
   for (const std::string& device : loop_devices_of(record.fuse_file())) {
     if (auto unmounted = unmount_directories(device); !unmounted) return unmounted;
     std::string complaint;
-    // The device goes once its last user has, udev too.
+    Verdict unmounted = Done{};
+    // The device goes once its last user has, udev too. A mount command that was killed may have
+    // left a mount(8) behind, which comes to its end only now.
     const bool gone = wait_until(kPatience, [&] {
+      unmounted = unmount_directories(device);
+      if (!unmounted) return true;
       auto result = run_program({"losetup", "-d", device});
       complaint = result ? result->complaint() : result.failure().message;
       const auto left = loop_devices_of(record.fuse_file());
       return std::find(left.begin(), left.end(), device) == left.end();
     });
+    if (!unmounted) return unmounted;
     if (!gone) return refuse("UmountFailed", "losetup -d {}: {}", device, complaint);
   }
   return Done{};

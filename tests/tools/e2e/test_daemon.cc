@@ -71,16 +71,20 @@ bool TestDaemon::start(std::vector<std::string> arguments) {
   ::close(log_file);
   write_end.close();
   std::string said;
+  bool ended = false;
   while (said.find("READY\n") == std::string::npos) {
     pollfd wait{read_end.fd(), POLLIN, 0};
     char chunk[256];
     if (::poll(&wait, 1, kStartPatienceMs) != 1) break;
     const ssize_t got = ::read(read_end.fd(), chunk, sizeof(chunk));
-    if (got <= 0) break;
+    ended = got <= 0;  // It closed its output, and is about to be gone.
+    if (ended) break;
     said.append(chunk, static_cast<std::size_t>(got));
   }
   if (said == "READY\n") return true;
-  if (running()) {
+  if (ended) {
+    wait_for_end();
+  } else if (running()) {
     ADD_FAILURE() << "the daemon said '" << said << "' instead of READY";
     kill_now();
   } else {
