@@ -207,15 +207,38 @@ Task<Result<void>> CatalogStore::load(ReplicaMask members) {
       to_replace |= 1U << i;
     }
   }
-  if (!newest) commit_ = 1;  // A new catalog: the counter starts with its making.
+  if (!newest) {
+    if (auto fresh = co_await check_no_disks(members); !fresh) co_return fresh;
+    commit_ = 1;  // A new catalog: the counter starts with its making.
+  }
   for (unsigned i = 0; i < kReplicaCount; ++i) {
-    if (has(to_replace, i)) co_await replace_or_drop(i, reasons[i]);
+    if (!has(to_replace, i)) continue;
+    if (newest) {
+      log(LogLevel::kWarning, "catalog", "replica {}: catalog written anew: {}", i + 1, reasons[i]);
+    }
+    co_await replace_or_drop(i);
   }
   co_return Result<void>{};
 }
 
-Task<void> CatalogStore::replace_or_drop(unsigned replica, std::string reason) {
-  log(LogLevel::kWarning, "catalog", "replica {}: catalog written anew: {}", replica + 1, reason);
+// Where disks are stored, a catalog once was: an empty one in its place would orphan them.
+Task<Result<void>> CatalogStore::check_no_disks(ReplicaMask members) {
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    if (!has(members, i)) continue;
+    const std::string folder = replicas_.folder(i) + "/disks";
+    auto stored = co_await ring_.list(folder);
+    if (!stored && stored.error().code == Errc::kNotFound) continue;
+    if (!stored) co_return stored.error();
+    if (stored->empty()) continue;
+    co_return fail(Errc::kCorrupt,
+                   "no replica in sync has a catalog, but {} holds disks, {} among them: put back "
+                   "the folder {} of any replica from a copy, or move the disks away",
+                   folder, stored->front(), directory(i));
+  }
+  co_return Result<void>{};
+}
+
+Task<void> CatalogStore::replace_or_drop(unsigned replica) {
   auto replaced = co_await replace(replica);
   if (replaced) co_return;
   auto dropped = co_await replicas_.drop(ring_, replica, replaced.error().message);
@@ -321,7 +344,8 @@ Task<Result<void>> CatalogStore::commit(Change change) {
   // A member without a good copy gets a whole one first: left by a failure, or admitted without.
   for (unsigned i = 0; i < kReplicaCount; ++i) {
     if (has(replicas_.in_sync_mask(), i) && !copies_[i].current) {
-      co_await replace_or_drop(i, "its copy was not kept up to date");
+      log(LogLevel::kWarning, "catalog", "replica {}: its copy was not kept up to date", i + 1);
+      co_await replace_or_drop(i);
     }
   }
   const ReplicaMask members = replicas_.in_sync_mask();

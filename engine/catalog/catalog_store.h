@@ -36,7 +36,8 @@ class CatalogStore {
   };
 
   // Reads every in-sync copy and checks every record, takes the newest copy, and replaces or
-  // completes the others from it. Makes an empty catalog where all folders are without one.
+  // completes the others from it. Makes an empty catalog where all folders are without one and
+  // without disks.
   static Task<Result<std::unique_ptr<CatalogStore>>> open(Ring& ring, ReplicaSet& replicas,
                                                           Options options);
 
@@ -62,7 +63,8 @@ class CatalogStore {
   Task<Result<Found>> read_copy(unsigned replica);
   Task<Result<void>> load(ReplicaMask members);
   Task<Result<void>> replace(unsigned replica);
-  Task<void> replace_or_drop(unsigned replica, std::string reason);
+  Task<Result<void>> check_no_disks(ReplicaMask members);
+  Task<void> replace_or_drop(unsigned replica);
   void forget_outsiders(ReplicaMask members);
   Batch make_batch(const Change& change, std::uint64_t number) const;
   Batch make_whole(std::uint64_t number) const;

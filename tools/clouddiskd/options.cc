@@ -55,7 +55,7 @@ void add_options(CLI::App& app, Raw& raw) {
       ->type_name("ADDR")
       ->take_all()
       ->expected(1);
-  app.add_option("--cache", raw.cache, "Memory for the maps and data of all disks, as in 512M, 2G")
+  app.add_option("--cache", raw.cache, "Memory for the maps of all disks, as in 512M, 2G")
       ->type_name("SIZE")
       ->capture_default_str();
   app.add_option("--log-level", raw.log_level, "debug, info, warning, error or off")

@@ -43,6 +43,29 @@ class CatalogStoreTest : public ::testing::Test {
   TempDirectory root_;
 };
 
+TEST_F(CatalogStoreTest, NoEmptyCatalogTakesThePlaceOfOnesThatAreLost) {
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    ASSERT_TRUE(commit(machine, *store, {{"disk/d-1", "{}"}}));
+  }
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    fs::rename(catalog_of(i), catalog_of(i).string() + "-aside");
+    fs::create_directories(Machine::folder(root_.path(), i) / "disks" / "d-1");
+  }
+  {
+    Machine machine(root_.path());
+    auto refused = try_open(machine);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Errc::kCorrupt);
+    EXPECT_NE(refused.error().message.find("d-1"), std::string::npos);
+    EXPECT_FALSE(fs::exists(catalog_of(0)));
+  }
+  fs::rename(catalog_of(1).string() + "-aside", catalog_of(1));
+  Machine machine(root_.path());
+  EXPECT_EQ(open(machine)->records().count("disk/d-1"), 1U) << "one copy is enough";
+}
+
 TEST_F(CatalogStoreTest, WhatWasCommittedIsThereAfterARestart) {
   {
     Machine machine(root_.path());
