@@ -21,6 +21,9 @@
 
 namespace clouddisk {
 
+// The answer to DryRun.
+Outcome would_succeed();
+
 struct ControlRequest {
   explicit ControlRequest(Params given) : params(std::move(given)), reader(params) {}
   ControlRequest(const ControlRequest&) = delete;

@@ -11,11 +11,11 @@ namespace {
 
 constexpr std::size_t kDiskIdsMax = 100;
 
+}  // namespace
+
 Outcome would_succeed() {
   return Outcome(Refusal{400, "DryRunOperation", "The request would have succeeded."});
 }
-
-}  // namespace
 
 Verdict Control::Impl::find_disk(std::string_view id, const DiskRecord*& disk) const {
   disk = catalog->find_disk(id);

@@ -12,10 +12,6 @@ namespace {
 
 constexpr std::string_view kSystemDevice = "/dev/xvda";
 
-Outcome would_succeed() {
-  return Outcome(Refusal{400, "DryRunOperation", "The request would have succeeded."});
-}
-
 // The members below a prefix: "SystemDisk.Size" as "Size".
 Params members_of(const Params& params, std::string_view prefix) {
   const NameLess less;

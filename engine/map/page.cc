@@ -8,7 +8,7 @@
 namespace clouddisk {
 namespace {
 
-constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kPageVersion = 1;
 constexpr std::uint8_t kSparse = 1;   // a bitmap of the mapped blocks, then their entries
 constexpr std::uint8_t kUniform = 2;  // one location for all 256 blocks, none of them stored
 constexpr std::size_t kChecksumSize = 8;
@@ -53,7 +53,7 @@ std::vector<std::byte> encode_page(const Page& page, std::span<const std::byte> 
   std::vector<std::byte> value(kHeaderSize + (uniform ? 6 : kBitmapSize + mapped * kEntrySize));
   ByteWriter out(value);
   out.le(std::uint64_t{0});  // checksum, set below
-  out.le(kVersion);
+  out.le(kPageVersion);
   out.le(uniform ? kUniform : kSparse);
   out.le(static_cast<std::uint16_t>(mapped));
   if (uniform) {
@@ -85,9 +85,9 @@ Result<Page> decode_page(std::span<const std::byte> value, std::span<const std::
   const auto version = in.le<std::uint8_t>();
   const auto kind = in.le<std::uint8_t>();
   const std::size_t mapped = in.le<std::uint16_t>();
-  if (version > kVersion) {
+  if (version > kPageVersion) {
     return fail(Errc::kUnsupported, "map page of format {}, newer than this clouddisk knows ({})",
-                version, kVersion);
+                version, kPageVersion);
   }
   Page page;
   if (kind == kUniform) {

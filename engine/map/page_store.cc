@@ -19,7 +19,7 @@ constexpr std::byte kCheckpointKey{'c'};
 constexpr char kStacked = 'm';
 constexpr char kPage = 'p';
 constexpr char kSegment = 's';
-constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kRecordVersion = 1;
 constexpr std::size_t kPairKeySize = 17;
 
 using PairKey = std::array<std::byte, kPairKeySize>;
@@ -53,9 +53,9 @@ Result<ByteReader> unseal(KvBytes value, KvBytes key, const char* what) {
   }
   ByteReader in(value);
   in.skip(8);
-  if (const auto version = in.le<std::uint8_t>(); version > kVersion) {
+  if (const auto version = in.le<std::uint8_t>(); version > kRecordVersion) {
     return fail(Errc::kUnsupported, "index: {} of format {}, newer than this clouddisk knows ({})",
-                what, version, kVersion);
+                what, version, kRecordVersion);
   }
   return in;
 }
@@ -64,7 +64,7 @@ std::vector<std::byte> encode_checkpoint(const Checkpoint& checkpoint) {
   std::vector<std::byte> value(9 + 4 * 8 + 3 * 8 + 8 + checkpoint.views.size() * 8);
   ByteWriter out(value);
   out.zeros(8);
-  out.le(kVersion);
+  out.le(kRecordVersion);
   out.le(checkpoint.position.segment.value);
   out.le(std::uint64_t{checkpoint.position.block});
   out.le(checkpoint.position.next_batch.value);
@@ -103,7 +103,7 @@ Result<void> put_live(KvWriter& txn, SegmentSeq segment, std::uint64_t live) {
   std::vector<std::byte> value(17);
   ByteWriter out(value);
   out.zeros(8);
-  out.le(kVersion);
+  out.le(kRecordVersion);
   out.le(live);
   return txn.put(key, seal(std::move(value), key));
 }

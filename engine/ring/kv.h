@@ -29,6 +29,7 @@ struct KvOptions {
 };
 
 using KvBytes = std::span<const std::byte>;
+inline constexpr std::size_t kKvKeyMax = 511;  // LMDB's, as Debian builds it
 
 // Keys are ordered as unsigned bytes. Views stay valid until the transaction ends or is written to.
 class KvReader {

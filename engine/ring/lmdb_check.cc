@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/base/bytes.h"
+#include "engine/ring/kv.h"
 
 namespace clouddisk {
 namespace {
@@ -29,7 +30,6 @@ constexpr std::uint32_t kDataVersion = 1;
 constexpr std::uint16_t kIntegerKey = 8;
 constexpr std::uint64_t kNoPage = ~std::uint64_t{0};
 constexpr unsigned kDepthMax = 32;
-constexpr std::size_t kKeyMax = 511;
 
 using Page = std::array<std::byte, kPageSize>;
 
@@ -190,7 +190,7 @@ bool Checker::less(std::span<const std::byte> a, std::span<const std::byte> b) c
 }
 
 Result<void> Checker::next_key(std::uint64_t number, std::span<const std::byte> key) {
-  if (key.empty() || key.size() > kKeyMax || (integers_ && key.size() != 8)) {
+  if (key.empty() || key.size() > kKvKeyMax || (integers_ && key.size() != 8)) {
     return damaged(number, "a key of impossible size");
   }
   if (any_key_ && !less(previous_key_, key)) return damaged(number, "keys out of order");
@@ -229,7 +229,7 @@ Result<void> Checker::walk(std::uint64_t number, unsigned depth) {
                                 std::uint64_t{load_le<std::uint16_t>(page.data() + at + 2)} << 16 |
                                 std::uint64_t{load_le<std::uint16_t>(page.data() + at + 4)} << 32;
     const std::size_t key_size = load_le<std::uint16_t>(page.data() + at + 6);
-    if (at + kNodeHeader + key_size > kPageSize || key_size > kKeyMax) {
+    if (at + kNodeHeader + key_size > kPageSize || key_size > kKvKeyMax) {
       return damaged(number, "node out of bounds");
     }
     if (i > 0) {
@@ -259,7 +259,7 @@ Result<void> Checker::walk_leaf(std::uint64_t number, const Page& page, std::siz
     const std::size_t data_at = at + kNodeHeader + key_size;
     if (flags != 0 && flags != kBigData) return damaged(number, "a node of a kind we never write");
     const std::size_t stored = flags == kBigData ? 8 : size;
-    if (key_size > kKeyMax || data_at > kPageSize || stored > kPageSize - data_at) {
+    if (key_size > kKvKeyMax || data_at > kPageSize || stored > kPageSize - data_at) {
       return damaged(number, "node out of bounds");
     }
     auto ordered = next_key(number, std::span(page).subspan(at + kNodeHeader, key_size));

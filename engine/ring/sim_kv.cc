@@ -22,7 +22,6 @@ using Node = SimKvMap::Node;
 using Ref = SimKvMap::Ref;
 
 constexpr std::uint64_t kEntryCost = 16;  // about what LMDB keeps beside a key and its value
-constexpr std::size_t kKeyMax = 511;      // LMDB's
 
 std::uint64_t bytes_of(const Ref& node) {
   return node != nullptr ? node->bytes : 0;
@@ -72,8 +71,8 @@ bool visit_range(const Ref& node, std::string_view first, std::string_view last,
 }
 
 Result<void> check_key(KvBytes key) {
-  if (key.empty() || key.size() > kKeyMax) {
-    return fail(Errc::kInvalid, "a key of {} bytes; 1 to {} are possible", key.size(), kKeyMax);
+  if (key.empty() || key.size() > kKvKeyMax) {
+    return fail(Errc::kInvalid, "a key of {} bytes; 1 to {} are possible", key.size(), kKvKeyMax);
   }
   return {};
 }

@@ -18,13 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 std::string first_line(const fs::path& path) {
   const std::string text = read_text(path);
   return text.substr(0, text.find('\n'));
@@ -92,6 +85,13 @@ bool uses(pid_t pid, const std::string& directory) {
 }
 
 }  // namespace
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
 
 std::vector<MountPoint> parse_mountinfo(std::string_view text) {
   std::vector<MountPoint> mounts;

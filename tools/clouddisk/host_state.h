@@ -10,6 +10,9 @@
 
 namespace clouddisk::cli {
 
+// A whole file, such as one below /proc; empty when it can't be read.
+std::string read_text(const std::string& path);
+
 struct MountPoint {
   std::string directory;
   std::string type;

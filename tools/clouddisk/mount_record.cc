@@ -14,6 +14,8 @@
 #include <sstream>
 #include <thread>
 
+#include "tools/clouddisk/host_state.h"
+
 namespace clouddisk::cli {
 namespace {
 
@@ -23,13 +25,6 @@ using Json = nlohmann::json;
 constexpr const char* kSharedFolder = "/run/clouddisk";
 constexpr const char* kRecordName = "record.json";
 constexpr std::chrono::seconds kLockPatience{60};
-
-std::string read_text(const std::string& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 std::optional<MountRecord> load_record(const fs::path& folder) {
   const Json json = Json::parse(read_text(folder / kRecordName), nullptr, false);
