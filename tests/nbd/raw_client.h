@@ -125,4 +125,8 @@ Bytes context_data(std::string_view name, const std::vector<std::string>& querie
 
 inline constexpr std::uint32_t kReplyLost = 0xdead;  // the error of a call that got no answer
 
+inline std::uint32_t wire(WireError error) {
+  return static_cast<std::uint32_t>(error);
+}
+
 }  // namespace clouddisk::nbd

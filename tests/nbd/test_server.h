@@ -131,8 +131,4 @@ inline Bytes pattern(std::uint64_t size, std::uint64_t seed) {
   return bytes;
 }
 
-inline std::uint32_t wire(WireError error) {
-  return static_cast<std::uint32_t>(error);
-}
-
 }  // namespace clouddisk::nbd
