@@ -86,7 +86,7 @@ class RawClient {
     Framing framing = Framing::kStructured;
     bool allocation = false;
     bool block_sizes = false;
-    std::vector<std::string> contexts;
+    std::vector<std::string> contexts{};
   };
   // Greets, negotiates and goes; true when transmission has begun.
   bool go(const std::string& export_name, const Wish& wish);
