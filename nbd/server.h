@@ -61,6 +61,9 @@ class Server {
 
   const Counters& counters() const { return counters_; }
   const std::vector<ListenAddress>& addresses() const { return options_.addresses; }
+  bool requires_tls(const ListenAddress& address) const {
+    return policy_of(address) == TlsPolicy::kRequired;
+  }
 
  private:
   struct Served;

@@ -62,7 +62,11 @@ class DiskHost {
   virtual Task<Result<void>> start_resync(unsigned replica) = 0;
 
   // For DescribeDisks and the CLI: where clients connect, "unix:/run/…/nbd.sock", "tcp:host:port".
-  virtual std::vector<std::string> nbd_addresses() const = 0;
+  struct NbdAddress {
+    std::string text;  // "unix:PATH" or "tcp:HOST:PORT"
+    bool tls_required = false;
+  };
+  virtual std::vector<NbdAddress> nbd_addresses() const = 0;
 };
 
 }  // namespace clouddisk

@@ -23,12 +23,16 @@ std::string percent_encode(std::string_view text) {
 }
 
 // "unix:/run/nbd.sock" and "tcp:host:port" as NBD URIs (the NBD project's doc/uri.md).
-std::string nbd_uri(std::string_view address, std::string_view export_name) {
-  if (address.starts_with("unix:")) {
-    return fmt::format("nbd+unix:///{}?socket={}", export_name, percent_encode(address.substr(5)));
+std::string nbd_uri(const DiskHost::NbdAddress& address, std::string_view export_name) {
+  const std::string_view scheme = address.tls_required ? "nbds" : "nbd";
+  const std::string_view text = address.text;
+  if (text.starts_with("unix:")) {
+    return fmt::format("{}+unix:///{}?socket={}", scheme, export_name,
+                       percent_encode(text.substr(5)));
   }
-  if (address.starts_with("tcp:"))
-    return fmt::format("nbd://{}/{}", address.substr(4), export_name);
+  if (text.starts_with("tcp:")) {
+    return fmt::format("{}://{}/{}", scheme, text.substr(4), export_name);
+  }
   return {};
 }
 
@@ -169,8 +173,8 @@ Task<Outcome> Control::Impl::describe_disk_export(ControlRequest& request) {
                                   id, name(disk->status))};
   }
   Json list = Json::array();
-  for (const std::string& address : host.nbd_addresses()) {
-    list.push_back({{"Address", address}, {"Uri", nbd_uri(address, id)}});
+  for (const DiskHost::NbdAddress& address : host.nbd_addresses()) {
+    list.push_back({{"Address", address.text}, {"Uri", nbd_uri(address, id)}});
   }
   Json answer = {
       {"DiskId", id}, {"Size", disk->visible_gib}, {"Exports", {{"Export", std::move(list)}}}};

@@ -130,7 +130,13 @@ Task<Result<void>> Daemon::start_engine() {
     nbd_options.addresses.push_back(*listen);
   }
   if (!options_.tls_dir.empty() || !options_.tls_psk.empty()) {
-    auto credentials = nbd::TlsCredentials::load(options_.tls_dir, options_.tls_psk);
+    // An authority in the folder asks clients for a certificate of it. One that can't be looked at
+    // counts as there, so that loading it fails instead of letting everybody in.
+    const std::string authority = options_.tls_dir + "/ca-cert.pem";
+    const bool verify_clients =
+        !options_.tls_dir.empty() && (::access(authority.c_str(), F_OK) == 0 || errno != ENOENT);
+    auto credentials =
+        nbd::TlsCredentials::load(options_.tls_dir, options_.tls_psk, verify_clients);
     if (!credentials) co_return credentials.error();
     nbd_options.tls = *credentials;
     nbd_options.tls_required = options_.tls_required;

@@ -158,10 +158,12 @@ Task<Result<DiskStats>> EngineHost::stats(std::string id) {
   co_return stats;
 }
 
-std::vector<std::string> EngineHost::nbd_addresses() const {
-  std::vector<std::string> texts;
-  for (const auto& address : server_.addresses()) texts.push_back(address.to_string());
-  return texts;
+std::vector<DiskHost::NbdAddress> EngineHost::nbd_addresses() const {
+  std::vector<NbdAddress> addresses;
+  for (const auto& address : server_.addresses()) {
+    addresses.push_back({address.to_string(), server_.requires_tls(address)});
+  }
+  return addresses;
 }
 
 std::vector<std::string> EngineHost::served_disks() const {

@@ -48,7 +48,7 @@ class EngineHost final : public DiskHost {
   Task<Result<DiskStats>> stats(std::string id) override;
   std::vector<ReplicaStatus> replicas() override { return replicas_.status(); }
   Task<Result<void>> start_resync(unsigned replica) override;
-  std::vector<std::string> nbd_addresses() const override;
+  std::vector<NbdAddress> nbd_addresses() const override;
 
   std::vector<std::string> served_disks() const;
 

@@ -66,7 +66,8 @@ void add_options(CLI::App& app, Raw& raw) {
       ->check(CLI::Range(1U, kReactorsMax))
       ->type_name("N");
   app.add_option("--tls-dir", raw.tls_dir,
-                 "Folder with server-cert.pem, server-key.pem and ca-cert.pem: offer TLS over NBD")
+                 "Folder with server-cert.pem and server-key.pem: offer TLS over NBD; with a "
+                 "ca-cert.pem, clients must show a certificate of it")
       ->type_name("DIR");
   app.add_option("--tls-psk", raw.tls_psk, "File of pre-shared keys: offer TLS-PSK over NBD")
       ->type_name("FILE");

@@ -99,6 +99,7 @@ TEST_F(ControlTest, ReplicasExportsAndStats) {
   const Json& list = exports["Exports"]["Export"];
   EXPECT_EQ(list[0]["Uri"], "nbd+unix:///" + id + "?socket=/run/a%20b/nbd.sock");
   EXPECT_EQ(list[1]["Uri"], "nbd://127.0.0.1:10809/" + id);
+  EXPECT_EQ(list[2]["Uri"], "nbds://127.0.0.1:10810/" + id) << "where TLS is required";
 }
 
 TEST_F(ControlTest, ARestartServesWhatWasServed) {

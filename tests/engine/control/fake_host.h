@@ -81,8 +81,8 @@ class FakeHost final : public DiskHost {
     resynced_.insert(replica);
     co_return Result<void>{};
   }
-  std::vector<std::string> nbd_addresses() const override {
-    return {"unix:/run/a b/nbd.sock", "tcp:127.0.0.1:10809"};
+  std::vector<NbdAddress> nbd_addresses() const override {
+    return {{"unix:/run/a b/nbd.sock"}, {"tcp:127.0.0.1:10809"}, {"tcp:127.0.0.1:10810", true}};
   }
 
   const std::map<std::string, DiskSettings>& served() const { return served_; }

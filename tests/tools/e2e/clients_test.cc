@@ -151,6 +151,62 @@ TEST_F(Clients, NbdClientListsTheExportsOverTcp) {
   run_ok({"nbdinfo", "--size", fmt::format("nbd://127.0.0.1:{}/{}", probe->port, first)});
 }
 
+// certtool's work in `folder`: an authority, and a key and certificate of it for `kind`.
+void make_certificates(const std::string& folder, const std::string& authority,
+                       const std::string& kind) {
+  const auto key = [](const std::string& path) {
+    run_ok({"certtool", "--generate-privkey", "--key-type=ecdsa", "--outfile", path});
+  };
+  const std::string ca = authority + "/ca";
+  if (!fs::exists(ca + "-cert.pem")) {
+    key(ca + "-key.pem");
+    std::ofstream(ca + ".info") << "cn = \"authority\"\nca\ncert_signing_key\n";
+    run_ok({"certtool", "--generate-self-signed", "--load-privkey", ca + "-key.pem", "--template",
+            ca + ".info", "--outfile", ca + "-cert.pem"});
+  }
+  const std::string base = folder + "/" + kind;
+  key(base + "-key.pem");
+  std::ofstream(base + ".info")
+      << "cn = \"x\"\ndns_name = \"localhost\"\nip_address = \"127.0.0.1\"\n"
+      << "signing_key\nencryption_key\ntls_www_" << kind << "\n";
+  run_ok({"certtool", "--generate-certificate", "--load-ca-certificate", ca + "-cert.pem",
+          "--load-ca-privkey", ca + "-key.pem", "--load-privkey", base + "-key.pem", "--template",
+          base + ".info", "--outfile", base + "-cert.pem"});
+}
+
+TEST_F(Clients, AnAuthorityInTheTlsFolderTurnsAwayClientsWithoutItsCertificate) {
+  CLOUDDISK_NEEDS("certtool");
+  CLOUDDISK_NEEDS("nbdinfo");
+  const std::string server = scratch("server");
+  const std::string client = scratch("client");
+  const std::string stranger = scratch("stranger");
+  for (const std::string& folder : {server, client, stranger}) fs::create_directories(folder);
+  make_certificates(server, server, "server");
+  make_certificates(client, server, "client");
+  fs::copy_file(server + "/ca-cert.pem", client + "/ca-cert.pem");
+  fs::copy_file(server + "/ca-cert.pem", stranger + "/ca-cert.pem");
+  auto probe = parse_address("tcp:127.0.0.1:0");
+  ASSERT_TRUE(probe);
+  { ASSERT_TRUE(listen_on(*probe)); }
+  ASSERT_TRUE(daemon_.start({"--nbd", probe->text(), "--tls-dir", server, "--tls-required"}))
+      << daemon_.log();
+  const std::string id = daemon_.ok({"disk", "create", "--size", "40"});
+  const std::string uri = daemon_.ok({"disk", "attach", id});
+  EXPECT_EQ(uri, fmt::format("nbds://127.0.0.1:{}/{}", probe->port, id));
+  const auto size_as = [&uri](const std::string& certificates) {
+    auto result = cli::run_program({"nbdinfo", "--size", uri + "?tls-certificates=" + certificates},
+                                   std::chrono::seconds(30));
+    EXPECT_TRUE(result);
+    return result ? result->output : std::string();
+  };
+  EXPECT_EQ(size_as(client), std::to_string(40_GiB) + "\n");
+  EXPECT_EQ(size_as(stranger), "");
+  auto plain =
+      cli::run_program({"nbdinfo", "--size", "nbd" + uri.substr(4)}, std::chrono::seconds(30));
+  ASSERT_TRUE(plain);
+  EXPECT_NE(plain->exit_status, 0);
+}
+
 TEST_F(Clients, CurlSpeaksTheActionApi) {
   CLOUDDISK_NEEDS("curl");
   begin();

@@ -70,7 +70,6 @@ bool installed(const std::string& program);
 
 }  // namespace clouddisk::e2e
 
-#define CLOUDDISK_NEEDS(program)                    \
-  if (!::clouddisk::e2e::installed(program)) {      \
-    GTEST_SKIP() << program << " is not installed"; \
-  }
+// A missing program fails the test: tools/packages.txt names them all.
+#define CLOUDDISK_NEEDS(program) \
+  ASSERT_TRUE(::clouddisk::e2e::installed(program)) << program << ": see tools/install-packages"
