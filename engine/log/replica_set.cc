@@ -121,11 +121,12 @@ Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options o
   set->single_allowed_ = trusted.has_value();
   set->rebuild_ = decision->rebuild;
 
-  // Every start is a generation of its own, so an older copy of a member put back in its place is
-  // recognised. A member that can't take it is out.
+  // Every start is two generations of its own, so an older copy of a member put back in its place
+  // is recognised: it is at least two behind, and only one behind passes for a superblock write cut
+  // short by a crash. A member that can't take them is out.
   ReplicaMask members = decision->in_sync;
   Generation generation = decision->generation;
-  while (true) {
+  for (unsigned complete = 0; complete < 2;) {
     generation = generation.next();
     ReplicaMask written = 0;
     for (unsigned i = 0; i < kReplicaCount; ++i) {
@@ -142,7 +143,11 @@ Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options o
         log(LogLevel::kError, "replicas", "replica {} left out: {}", i + 1, member.reason);
       }
     }
-    if (written == members) break;
+    if (written == members) {
+      ++complete;
+      continue;
+    }
+    complete = 0;
     if (written == 0) {
       co_return fail(Errc::kReplicasLost, "no replica folder can be written: {}",
                      set->members_[std::countr_zero(members)].reason);

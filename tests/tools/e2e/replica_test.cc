@@ -190,6 +190,28 @@ TEST_F(ReplicaTest, AnOldCopyThatComesBackIsNotBelieved) {
   expect_chunks(2);
 }
 
+// The same where the copy was a member all the time: only its age tells.
+TEST_F(ReplicaTest, AMembersCopyFromBeforeTheLastStartIsRebuilt) {
+  begin();
+  write_chunks(1);
+  ASSERT_EQ(daemon_.stop(), 0);
+  const std::string old = daemon_.root() + "/old-copy";
+  fs::copy(daemon_.replica(3), old, fs::copy_options::recursive);
+  ASSERT_TRUE(daemon_.start(arguments_)) << daemon_.log();
+  write_chunks(2);
+  ASSERT_EQ(daemon_.stop(), 0);
+  fs::remove_all(daemon_.replica(3));
+  fs::rename(old, daemon_.replica(3));
+  ASSERT_TRUE(daemon_.start(arguments_)) << daemon_.log();
+  EXPECT_NE(daemon_.log().find("stale: the others went on without it"), std::string::npos);
+  ASSERT_TRUE(daemon_.wait_for_replicas(3));
+  ASSERT_EQ(daemon_.stop(), 0);
+  fs::remove_all(daemon_.replica(1));
+  fs::remove_all(daemon_.replica(2));
+  ASSERT_TRUE(daemon_.start({"--no-limits", "--trust-replica", "3"})) << daemon_.log();
+  expect_chunks(2);
+}
+
 // Two folders are rebuilt at once, each in full.
 TEST_F(ReplicaTest, BothRebuiltCopiesAreWorthAsMuchAsTheOneTheyCameFrom) {
   begin();
