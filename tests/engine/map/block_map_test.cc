@@ -1,0 +1,247 @@
+// The block map against an array of entries: changes, views, relocation, checkpoints, restarts.
+#include "engine/map/block_map.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "engine/base/random.h"
+#include "engine/ring/sim_ring.h"
+#include "tests/support/seed.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr std::uint64_t kBlocks = 9 * kPageBlocks + 77;  // a few pages, the last one ragged
+
+using Content = std::vector<BlockEntry>;
+
+Task<Result<void>> durable() {
+  co_return Result<void>{};
+}
+Task<Result<void>> not_durable() {
+  co_return fail(Errc::kIo, "the log can't be flushed");
+}
+
+// A trimmed block and one never written read the same.
+BlockEntry as_read(BlockEntry entry) {
+  const bool hole = entry.location.kind() == BlockKind::kTrimmed;
+  return hole ? BlockEntry{} : entry;
+}
+
+class BlockMapModel : public testing::Test {
+ protected:
+  struct State {
+    Content now = Content(kBlocks);
+    std::map<std::uint64_t, Content> views;
+  };
+
+  void SetUp() override {
+    auto made = ring_.block_on(BlockMap::create(ring_, cache_, "/index", options()));
+    ASSERT_TRUE(made) << made.error().message;
+    map_ = std::move(*made);
+  }
+  static BlockMap::Options options() {
+    BlockMap::Options options;
+    options.memtable_bytes_max = 4_MiB;
+    return options;
+  }
+
+  BlockEntry next_entry() {
+    ++written_;
+    const auto block = static_cast<std::uint32_t>(1 + written_ % 16000);
+    return {BlockLocation::stored(SegmentSeq(1 + written_ / 16000), block), random_.next()};
+  }
+  std::pair<std::uint64_t, std::uint64_t> random_range(std::uint64_t longest) {
+    const std::uint64_t first = random_.below(kBlocks);
+    return {first, 1 + random_.below(std::min(longest, kBlocks - first))};
+  }
+
+  void put() {
+    const auto [first, count] = random_range(random_.one_in(4) ? 600 : 8);
+    Content entries(count);
+    for (BlockEntry& entry : entries) entry = next_entry();
+    map_->put(Lba(first), entries);
+    std::copy(entries.begin(), entries.end(), state_.now.begin() + static_cast<long>(first));
+  }
+  void put_range() {
+    const auto [first, count] = random_range(random_.one_in(3) ? kBlocks : 40);
+    const auto location = random_.one_in(2) ? BlockLocation::zero() : BlockLocation::trimmed();
+    map_->put_range(Lba(first), count, location);
+    for (std::uint64_t i = first; i < first + count; ++i) state_.now[i] = {location, 0};
+  }
+  void relocate() {
+    const std::uint64_t lba = random_.below(kBlocks);
+    const Content* content = &state_.now;
+    if (!state_.views.empty() && random_.one_in(2)) content = &state_.views.begin()->second;
+    const BlockEntry entry = (*content)[lba];
+    if (!entry.location.is_stored() || moved_.count(entry.location.bits()) != 0) return;
+    const BlockLocation to = next_entry().location;
+    map_->relocate(Lba(lba), entry.location, to);
+    moved_[entry.location.bits()] = to;
+  }
+  void freeze() {
+    if (state_.views.size() >= 5) return;
+    const Epoch view = map_->freeze();
+    EXPECT_GT(map_->epoch().value, view.value);
+    state_.views[view.value] = state_.now;
+  }
+  void drop_view() {
+    if (state_.views.empty()) return;
+    auto it = state_.views.begin();
+    std::advance(it, static_cast<long>(random_.below(state_.views.size())));
+    map_->drop_view(Epoch(it->first));
+    state_.views.erase(it);
+  }
+
+  void apply_moves(Content& content) const {
+    for (BlockEntry& entry : content) {
+      const auto it = moved_.find(entry.location.bits());
+      if (entry.location.is_stored() && it != moved_.end()) entry.location = it->second;
+    }
+  }
+  void checkpoint() {
+    ++position_.next_batch.value;
+    auto done = ring_.block_on(map_->checkpoint(position_, WriteSeq(written_ + 1), durable()));
+    ASSERT_TRUE(done) << done.error().message;
+    apply_moves(state_.now);
+    for (auto& [view, content] : state_.views) apply_moves(content);
+    moved_.clear();
+    saved_ = state_;
+    EXPECT_EQ(map_->last_checkpoint().position, position_);
+  }
+  // The end of the process: what no checkpoint took is gone.
+  void restart() {
+    map_.reset();
+    auto opened = ring_.block_on(BlockMap::open(ring_, cache_, "/index", options()));
+    ASSERT_TRUE(opened) << opened.error().message;
+    map_ = std::move(*opened);
+    state_ = saved_;
+    moved_.clear();
+  }
+
+  // A stored block that is to be moved may show either place until the checkpoint.
+  void expect_entries(const Content& content, std::uint64_t first, const Content& got) {
+    for (std::uint64_t i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(as_read(got[i]), as_read(content[first + i])) << "block " << first + i;
+    }
+  }
+  void look() {
+    const auto [first, count] = random_range(700);
+    Content got(count);
+    auto found = ring_.block_on(map_->lookup(Lba(first), got));
+    ASSERT_TRUE(found) << found.error().message;
+    expect_entries(state_.now, first, got);
+    Content quick(count);
+    if (map_->try_lookup(Lba(first), quick)) expect_entries(state_.now, first, quick);
+    for (const auto& [view, content] : state_.views) {
+      auto seen = ring_.block_on(map_->lookup_view(Epoch(view), Lba(first), got));
+      ASSERT_TRUE(seen) << seen.error().message;
+      expect_entries(content, first, got);
+    }
+  }
+  // Every stored block of any version is counted in its segment's live blocks.
+  void expect_live_counts() {
+    std::map<std::uint64_t, std::set<std::uint64_t>> used;
+    const auto add = [&used](const Content& content) {
+      for (const BlockEntry& entry : content) {
+        if (entry.location.is_stored()) {
+          used[entry.location.segment().value].insert(entry.location.bits());
+        }
+      }
+    };
+    add(state_.now);
+    for (const auto& [view, content] : state_.views) add(content);
+    for (const auto& [segment, blocks] : used) {
+      EXPECT_GE(map_->live_blocks(SegmentSeq(segment)), blocks.size()) << "segment " << segment;
+    }
+  }
+
+  Random random_{announce_seed()};
+  SimMachine machine_{1};
+  SimRing ring_{machine_};
+  PageCache cache_{64_KiB};  // a few pages: they come and go
+  std::unique_ptr<BlockMap> map_;
+  State state_, saved_;
+  std::map<std::uint64_t, BlockLocation> moved_;  // since the last checkpoint
+  LogPosition position_{SegmentSeq(1), 1, BatchSeq(1), 0};
+  std::uint64_t written_ = 0;
+};
+
+TEST_F(BlockMapModel, BehavesLikeArraysThroughViewsCheckpointsAndRestarts) {
+  checkpoint();
+  for (int step = 0; step < 3000 && !HasFatalFailure(); ++step) {
+    const std::uint64_t what = random_.below(100);
+    if (what < 40) {
+      put();
+    } else if (what < 55) {
+      put_range();
+    } else if (what < 62) {
+      relocate();
+    } else if (what < 66) {
+      freeze();
+    } else if (what < 69) {
+      drop_view();
+    } else if (what < 75) {
+      checkpoint();
+      expect_live_counts();
+    } else if (what < 77) {
+      restart();
+    } else {
+      look();
+    }
+  }
+}
+
+TEST_F(BlockMapModel, ACheckpointThatFailsLosesNothingAndTheNextTakesItAlong) {
+  checkpoint();
+  for (int i = 0; i < 50; ++i) put();
+  const Epoch view = map_->freeze();
+  state_.views[view.value] = state_.now;
+  for (int i = 0; i < 50; ++i) put_range();
+  const LogPosition before = map_->last_checkpoint().position;
+  auto failed = ring_.block_on(map_->checkpoint(position_, WriteSeq(written_ + 1), not_durable()));
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(map_->last_checkpoint().position, before);
+  for (int i = 0; i < 30; ++i) {
+    put();
+    look();
+  }
+  checkpoint();
+  restart();
+  for (int i = 0; i < 30; ++i) look();
+}
+
+TEST_F(BlockMapModel, TrimmingAHugeRangeCostsNoMemoryByItsLength) {
+  const std::size_t before = map_->memory_bytes();
+  const std::uint64_t count = (std::uint64_t{32} << 40) / kBlockSize;
+  map_->put_range(Lba(3), count, BlockLocation::trimmed());
+  EXPECT_LT(map_->memory_bytes(), before + 64_KiB);
+  // Whoever looks for content goes from one ragged end straight to the other.
+  auto page = ring_.block_on(map_->next_mapped_page(1));
+  ASSERT_TRUE(page) << page.error().message;
+  EXPECT_GE(*page, count / kPageBlocks);
+}
+
+TEST_F(BlockMapModel, WritersWaitWhenTheMemoryIsUsedUpAndGoOnAfterACheckpoint) {
+  std::uint64_t at = 0;
+  while (!map_->must_wait()) {
+    Content entries(kPageBlocks);
+    for (BlockEntry& entry : entries) entry = next_entry();
+    map_->put(Lba(at), entries);
+    at += kPageBlocks;
+    ASSERT_LT(map_->memory_bytes(), 3 * options().memtable_bytes_max);
+  }
+  EXPECT_TRUE(map_->wants_checkpoint());
+  auto done = ring_.block_on(map_->checkpoint(position_, WriteSeq(written_ + 1), durable()));
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_FALSE(map_->must_wait());
+  EXPECT_FALSE(map_->wants_checkpoint());
+}
+
+}  // namespace
+}  // namespace clouddisk
