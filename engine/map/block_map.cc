@@ -73,6 +73,7 @@ Task<Result<std::unique_ptr<BlockMap>>> BlockMap::open(Ring& ring, PageCache& ca
   map->live_ = opened->live;
   map->epoch_ = opened->checkpoint.epoch;
   map->views_ = opened->checkpoint.views;
+  map->reference_ = opened->checkpoint.reference;
   co_return map;
 }
 
@@ -214,10 +215,35 @@ Epoch BlockMap::freeze() {
 }
 
 void BlockMap::drop_view(Epoch view) {
+  if (view == reference_) {
+    reference_ = Epoch(0);
+    dropped_views_.push_back(view);
+    return;
+  }
   const auto it = std::find(views_.begin(), views_.end(), view);
   if (it == views_.end()) return;
   views_.erase(it);
   dropped_views_.push_back(view);
+}
+
+void BlockMap::make_reference(Epoch view) {
+  if (reference_ == view) return;
+  if (reference_.value != 0) drop_view(reference_);
+  drop_view(view);
+  reference_ = view;
+}
+
+Task<Result<std::vector<std::uint64_t>>> BlockMap::changed_pages(Epoch after, Epoch view) {
+  const auto store = store_;
+  co_return co_await ring_.blocking(
+      [&store, after, view] { return store->changed_pages(after, view); });
+}
+
+Task<Result<PageStore::PagePair>> BlockMap::page_pair(std::uint64_t page, Epoch before,
+                                                      Epoch after) {
+  const auto store = store_;
+  co_return co_await ring_.blocking(
+      [&store, page, before, after] { return store->load_pair(page, before, after); });
 }
 
 // --- Checkpoints ---
@@ -265,6 +291,9 @@ Task<Result<void>> BlockMap::checkpoint(LogPosition position, WriteSeq next_writ
   input.checkpoint.next_write = next_write;
   input.checkpoint.epoch = epoch_;
   input.checkpoint.views = views_;
+  input.checkpoint.reference = reference_;
+  input.views_before = checkpoint_.views;
+  input.next_base_page = options_.next_base_page;
   input.live = live_;
   const std::size_t relocation_parts = frozen_relocations_.size();
 

@@ -12,6 +12,8 @@
 //
 // Versions. Key (page, epoch); a view at epoch e reads the newest version <= e. freeze() bumps the
 // epoch: nothing is copied. drop_view() lets the versions go that no remaining view can see.
+// One frozen epoch may be kept as the reference: what was where then, to tell what changed since,
+// but no longer its data.
 //
 // Relocation (compaction) is by location: "whatever refers to A refers to B from now on". A
 // location is written once in a segment's life, so the rule needs no order against newer writes; it
@@ -48,6 +50,9 @@ class BlockMap {
   struct Options {
     std::size_t memtable_bytes_max = 64_MiB;
     std::size_t memtable_pages_max = 64 * 1024;  // a checkpoint rewrites 4 KiB for each
+    // Set while the disk borrows blocks: an unmapped block then shows the base, a trimmed one
+    // zeros.
+    NextBasePage next_base_page;
   };
 
   // Opens the index in `directory`. kNotFound: there is none (a new disk, or a lost index);
@@ -84,8 +89,17 @@ class BlockMap {
   const std::vector<Epoch>& views() const { return views_; }
   // Ends the current epoch, which becomes a view, and starts the next. Costs the same for any disk.
   Epoch freeze();
-  // Lets go of a view. The space comes back with the next checkpoint.
+  // Lets go of a view, or of the reference. The space comes back with the next checkpoint.
   void drop_view(Epoch view);
+  // Makes a view the reference, instead of what was it before. Its data may go from now on.
+  void make_reference(Epoch view);
+  Epoch reference() const { return reference_; }  // 0: none
+  // Pages that changed after `after`, up to `view`, and one of them at both moments, as of the last
+  // checkpoint, which must have come after the freeze. Only places may be compared, nothing read.
+  Task<Result<std::vector<std::uint64_t>>> changed_pages(Epoch after, Epoch view);
+  Task<Result<PageStore::PagePair>> page_pair(std::uint64_t page, Epoch before, Epoch after);
+  // Nothing is borrowed any more.
+  void forget_base() { options_.next_base_page = nullptr; }
 
   // --- Checkpoints ---
   bool wants_checkpoint() const;  // half of the memory bound is used
@@ -122,7 +136,8 @@ class BlockMap {
   std::uint32_t id_;  // in the cache
   Epoch epoch_;
   std::vector<Epoch> views_;          // ascending
-  std::vector<Epoch> dropped_views_;  // since the last checkpoint
+  Epoch reference_;                   // 0: none
+  std::vector<Epoch> dropped_views_;  // since the last checkpoint, former references included
   std::shared_ptr<MemTable> active_;
   std::vector<EpochTable> frozen_;            // oldest first
   std::shared_ptr<Relocations> relocations_;  // since the last cut

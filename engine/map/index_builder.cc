@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
+#include <set>
 #include <unordered_map>
 
 namespace clouddisk {
@@ -25,8 +27,14 @@ struct RangeRun {
 // One window of the disk, as every view sees it.
 class Window {
  public:
-  Window(Lba first, Lba last, const std::vector<Epoch>& views)
-      : first_(first), last_(last), views_(views), pages_(views.size()) {}
+  // `base_pages`: those in which the disk's base holds something, and a trim has to hide it.
+  Window(Lba first, Lba last, const std::vector<Epoch>& views,
+         std::optional<std::set<std::uint64_t>> base_pages)
+      : first_(first),
+        last_(last),
+        views_(views),
+        pages_(views.size()),
+        base_pages_(std::move(base_pages)) {}
 
   void add(const LoggedRun& run);
   void finish();
@@ -39,6 +47,7 @@ class Window {
   Lba last_;
   const std::vector<Epoch>& views_;  // ascending; the last one is the present
   std::vector<std::unordered_map<std::uint64_t, CandidatePage>> pages_;  // by view
+  std::optional<std::set<std::uint64_t>> base_pages_;
   std::vector<RangeRun> ranges_;
 };
 
@@ -92,6 +101,12 @@ void Window::finish() {
         }
         continue;
       }
+      if (base_pages_) {
+        const auto begin = base_pages_->lower_bound(page_of(range.first));
+        for (auto it = begin; it != base_pages_->end() && *it * kPageBlocks < last; ++it) {
+          pages_[view].try_emplace(*it);
+        }
+      }
       for (auto& [number, page] : pages_[view]) {
         const std::uint64_t begin = std::max(range.first.value, number * kPageBlocks);
         const std::uint64_t end = std::min(last, (number + 1) * kPageBlocks);
@@ -123,9 +138,10 @@ std::vector<PageStore::BuiltPage> Window::take(LiveCounts& live, std::uint64_t& 
         if (view + 1 == views_.size()) ++mapped;
         if (!any_below || below.entries[i].location != location) ++live[location.segment()];
       }
-      const bool holes_only =
-          std::none_of(content.entries.begin(), content.entries.end(), [](const BlockEntry& entry) {
-            return entry.location.is_stored() || entry.location.kind() == BlockKind::kZero;
+      const bool holes_only = std::all_of(
+          content.entries.begin(), content.entries.end(), [this](const BlockEntry& entry) {
+            const BlockKind kind = entry.location.kind();
+            return kind == BlockKind::kUnmapped || (kind == BlockKind::kTrimmed && !base_pages_);
           });
       if (any_below ? content == below : holes_only) continue;
       built.push_back({number, views_[view], content, any_below});
@@ -134,6 +150,19 @@ std::vector<PageStore::BuiltPage> Window::take(LiveCounts& live, std::uint64_t& 
     }
   }
   return built;
+}
+
+Result<std::set<std::uint64_t>> base_pages_in(const NextBasePage& next_page, std::uint64_t first,
+                                              std::uint64_t last) {
+  std::set<std::uint64_t> pages;
+  for (std::uint64_t at = first; at < last; ++at) {
+    auto next = next_page(at);
+    if (!next) return fail(next.error(), "base");
+    if (!*next || **next >= last) break;
+    at = **next;
+    pages.insert(at);
+  }
+  return pages;
 }
 
 }  // namespace
@@ -157,7 +186,14 @@ Task<Result<std::unique_ptr<BlockMap>>> build_index(Ring& ring, PageCache& cache
   for (std::uint64_t at = 0; at < build.disk_blocks; at += build.window_blocks) {
     const Lba first(at);
     const Lba last(std::min(at + build.window_blocks, build.disk_blocks));
-    Window window(first, last, views);
+    std::optional<std::set<std::uint64_t>> base_pages;
+    if (options.next_base_page) {
+      auto found = co_await ring.blocking(
+          [&] { return base_pages_in(options.next_base_page, page_of(first), page_of(last) + 1); });
+      if (!found) co_return fail(found.error(), "build index {}", directory);
+      base_pages = std::move(*found);
+    }
+    Window window(first, last, views, std::move(base_pages));
     const RunVisitor visit = [&window](const LoggedRun& run) { window.add(run); };
     auto visited = co_await source(first, last, visit);
     if (!visited) co_return visited.error();

@@ -61,7 +61,7 @@ Result<ByteReader> unseal(KvBytes value, KvBytes key, const char* what) {
 }
 
 std::vector<std::byte> encode_checkpoint(const Checkpoint& checkpoint) {
-  std::vector<std::byte> value(9 + 4 * 8 + 3 * 8 + 8 + checkpoint.views.size() * 8);
+  std::vector<std::byte> value(9 + 4 * 8 + 3 * 8 + 8 + checkpoint.views.size() * 8 + 8);
   ByteWriter out(value);
   out.zeros(8);
   out.le(kRecordVersion);
@@ -74,6 +74,7 @@ std::vector<std::byte> encode_checkpoint(const Checkpoint& checkpoint) {
   out.le(checkpoint.mapped_blocks);
   out.le(std::uint64_t{checkpoint.views.size()});
   for (const Epoch view : checkpoint.views) out.le(view.value);
+  out.le(checkpoint.reference.value);
   return seal(std::move(value), std::span(&kCheckpointKey, 1));
 }
 
@@ -89,10 +90,11 @@ Result<Checkpoint> decode_checkpoint(KvBytes value) {
   checkpoint.epoch = Epoch(in->le<std::uint64_t>());
   checkpoint.mapped_blocks = in->le<std::uint64_t>();
   const auto views = in->le<std::uint64_t>();
-  if (views != in->remaining() / 8)
+  if (views != in->remaining() / 8 - 1)
     return fail(Errc::kCorrupt, "index: checkpoint of {} views", views);
   for (std::uint64_t i = 0; i < views; ++i)
     checkpoint.views.push_back(Epoch(in->le<std::uint64_t>()));
+  checkpoint.reference = Epoch(in->le<std::uint64_t>());
   if (!in->ok()) return fail(Errc::kCorrupt, "index: checkpoint too short");
   return checkpoint;
 }
@@ -128,14 +130,18 @@ class Merge {
   Result<std::set<std::uint64_t>> pages();
   Result<void> add_stored_pages(std::uint64_t first, std::uint64_t last,
                                 std::set<std::uint64_t>& to);
+  Result<void> add_base_pages(std::uint64_t first, std::uint64_t last,
+                              std::set<std::uint64_t>& to) const;
   Result<void> merge_page(std::uint64_t number);
   Result<std::vector<Version>> load_versions(std::uint64_t number);
   void relocate(std::uint64_t number, std::vector<Version>& versions) const;
   void apply_tables(std::uint64_t number, std::vector<Version>& versions) const;
-  std::vector<Version> prune(std::uint64_t number, std::vector<Version>& versions,
-                             std::vector<Epoch>& gone) const;
+  std::vector<Version> prune(std::vector<Version>& versions, std::vector<Epoch>& gone) const;
   void account(const std::vector<Version>& before, const std::vector<Version>& after);
-  bool visible(Epoch version, std::optional<Epoch> next) const;
+  bool says_nothing(const Page& content) const;
+  static bool visible(const std::vector<Epoch>& views, Epoch version, std::optional<Epoch> next);
+  static std::vector<const Page*> readable(const std::vector<Version>& versions,
+                                           const std::vector<Epoch>& views);
 
   KvWriter& txn_;
   const MergeInput& input_;
@@ -160,6 +166,19 @@ Result<void> Merge::add_stored_pages(std::uint64_t first, std::uint64_t last,
   return {};
 }
 
+Result<void> Merge::add_base_pages(std::uint64_t first, std::uint64_t last,
+                                   std::set<std::uint64_t>& to) const {
+  if (!input_.next_base_page) return {};
+  for (std::uint64_t at = first; at < last; ++at) {
+    auto next = input_.next_base_page(at);
+    if (!next) return fail(next.error(), "base");
+    if (!*next || **next >= last) break;
+    at = **next;
+    to.insert(at);
+  }
+  return {};
+}
+
 Result<std::set<std::uint64_t>> Merge::pages() {
   std::set<std::uint64_t> pages;
   for (const EpochTable& layer : input_.tables) {
@@ -167,9 +186,11 @@ Result<std::set<std::uint64_t>> Merge::pages() {
     for (const auto& [first, cleared] : layer.table->cleared()) {
       if (cleared.location.kind() == BlockKind::kZero) {
         for (std::uint64_t page = first; page < cleared.last; ++page) pages.insert(page);
-      } else if (auto added = add_stored_pages(first, cleared.last, pages); !added) {
-        return added.error();  // A trim of what holds nothing leaves no trace.
+        continue;
       }
+      // A trim of what holds nothing leaves no trace, unless it hides what the base holds.
+      if (auto added = add_stored_pages(first, cleared.last, pages); !added) return added.error();
+      if (auto added = add_base_pages(first, cleared.last, pages); !added) return added.error();
     }
   }
   for (const auto& [page, list] : *input_.relocations) pages.insert(page);
@@ -261,27 +282,31 @@ void Merge::apply_tables(std::uint64_t number, std::vector<Version>& versions) c
 
 // A version is seen until the next one is made: by the views in between, the last also by the
 // present.
-bool Merge::visible(Epoch version, std::optional<Epoch> next) const {
+bool Merge::visible(const std::vector<Epoch>& views, Epoch version, std::optional<Epoch> next) {
   if (!next) return true;
-  const auto view = std::lower_bound(views_.begin(), views_.end(), version);
-  return view != views_.end() && *view < *next;
+  const auto view = std::lower_bound(views.begin(), views.end(), version);
+  return view != views.end() && *view < *next;
 }
 
-std::vector<Version> Merge::prune(std::uint64_t, std::vector<Version>& versions,
-                                  std::vector<Epoch>& gone) const {
+// Below a page of holes there is nothing, or the base, which only an unmapped block lets through.
+bool Merge::says_nothing(const Page& content) const {
+  return std::all_of(content.entries.begin(), content.entries.end(), [this](const auto& entry) {
+    const BlockKind kind = entry.location.kind();
+    return kind == BlockKind::kUnmapped || (kind == BlockKind::kTrimmed && !input_.next_base_page);
+  });
+}
+
+std::vector<Version> Merge::prune(std::vector<Version>& versions, std::vector<Epoch>& gone) const {
+  const Epoch reference = input_.checkpoint.reference;
   std::vector<Version> kept;
   for (std::size_t i = 0; i < versions.size(); ++i) {
     std::optional<Epoch> next;
     if (i + 1 < versions.size()) next = versions[i + 1].epoch;
-    bool keep = visible(versions[i].epoch, next);
+    bool keep =
+        visible(views_, versions[i].epoch, next) ||
+        (reference.value != 0 && versions[i].epoch <= reference && next && reference < *next);
     // At the bottom, a page of holes says what no page says.
-    if (keep && kept.empty()) {
-      keep = std::any_of(versions[i].content.entries.begin(), versions[i].content.entries.end(),
-                         [](const BlockEntry& entry) {
-                           return entry.location.is_stored() ||
-                                  entry.location.kind() == BlockKind::kZero;
-                         });
-    }
+    if (keep && kept.empty()) keep = !says_nothing(versions[i].content);
     if (keep) {
       kept.push_back(std::move(versions[i]));
     } else if (versions[i].stored) {
@@ -291,26 +316,35 @@ std::vector<Version> Merge::prune(std::uint64_t, std::vector<Version>& versions,
   return kept;
 }
 
+// Those whose data somebody may read: not the ones that only the reference sees.
+std::vector<const Page*> Merge::readable(const std::vector<Version>& versions,
+                                         const std::vector<Epoch>& views) {
+  std::vector<const Page*> pages;
+  for (std::size_t i = 0; i < versions.size(); ++i) {
+    std::optional<Epoch> next;
+    if (i + 1 < versions.size()) next = versions[i + 1].epoch;
+    if (visible(views, versions[i].epoch, next)) pages.push_back(&versions[i].content);
+  }
+  return pages;
+}
+
 // A location counts once, however many versions show it. It only ever stands at one block.
 void Merge::account(const std::vector<Version>& before, const std::vector<Version>& after) {
-  const auto shown = [](const std::vector<Version>& versions, std::size_t at, std::size_t index) {
-    const BlockLocation location = versions[at].content.entries[index].location;
-    if (!location.is_stored()) return false;
-    return at == 0 || versions[at - 1].content.entries[index].location != location;
+  const auto count = [this](const std::vector<const Page*>& pages, std::size_t index, bool add) {
+    for (std::size_t at = 0; at < pages.size(); ++at) {
+      const BlockLocation location = pages[at]->entries[index].location;
+      if (!location.is_stored()) continue;
+      if (at > 0 && pages[at - 1]->entries[index].location == location) continue;
+      std::uint64_t& live = live_[location.segment()];
+      live = add ? live + 1 : live - 1;
+      changed_segments_.insert(location.segment());
+    }
   };
+  const std::vector<const Page*> read_before = readable(before, input_.views_before);
+  const std::vector<const Page*> read_after = readable(after, views_);
   for (std::size_t index = 0; index < kPageBlocks; ++index) {
-    for (std::size_t at = 0; at < before.size(); ++at) {
-      if (!shown(before, at, index)) continue;
-      const SegmentSeq segment = before[at].content.entries[index].location.segment();
-      --live_[segment];
-      changed_segments_.insert(segment);
-    }
-    for (std::size_t at = 0; at < after.size(); ++at) {
-      if (!shown(after, at, index)) continue;
-      const SegmentSeq segment = after[at].content.entries[index].location.segment();
-      ++live_[segment];
-      changed_segments_.insert(segment);
-    }
+    count(read_before, index, false);
+    count(read_after, index, true);
     const bool was = !before.empty() && before.back().content.entries[index].location.is_stored();
     const bool is = !after.empty() && after.back().content.entries[index].location.is_stored();
     mapped_delta_ += static_cast<int>(is) - static_cast<int>(was);
@@ -325,7 +359,7 @@ Result<void> Merge::merge_page(std::uint64_t number) {
   apply_tables(number, versions);
   relocate(number, versions);  // After the tables: they may refer to what has moved.
   std::vector<Epoch> gone;
-  const std::vector<Version> after = prune(number, versions, gone);
+  const std::vector<Version> after = prune(versions, gone);
   account(before, after);
   for (const Epoch epoch : gone) {
     if (auto erased = txn_.erase(pair_key(kPage, number, epoch.value)); !erased) return erased;
@@ -402,6 +436,39 @@ Result<std::optional<std::uint64_t>> PageStore::next_page(std::uint64_t page) {
   std::optional<std::uint64_t> found;
   if (*entry && is_pair((*entry)->key, kPage)) found = first_of((*entry)->key);
   return found;
+}
+
+Result<std::vector<std::uint64_t>> PageStore::changed_pages(Epoch after, Epoch view) {
+  auto txn = kv_->read();
+  if (!txn) return txn.error();
+  std::vector<std::uint64_t> pages;
+  auto scanned =
+      (*txn)->scan(pair_key(kPage, 0, 0), pair_key(kPage + 1, 0, 0), [&](KvBytes key, KvBytes) {
+        const Epoch epoch(second_of(key));
+        const std::uint64_t page = first_of(key);
+        if (epoch > after && epoch <= view && (pages.empty() || pages.back() != page)) {
+          pages.push_back(page);
+        }
+        return true;
+      });
+  if (!scanned) return scanned.error();
+  return pages;
+}
+
+Result<PageStore::PagePair> PageStore::load_pair(std::uint64_t page, Epoch before, Epoch after) {
+  auto txn = kv_->read();
+  if (!txn) return txn.error();
+  const auto load = [&txn, page](Epoch view) -> Result<Page> {
+    auto entry = (*txn)->floor(pair_key(kPage, page, view.value));
+    if (!entry) return entry.error();
+    if (!*entry || !is_pair((*entry)->key, kPage) || first_of((*entry)->key) != page) return Page{};
+    return decode_page((*entry)->value, (*entry)->key);
+  };
+  auto old = load(before);
+  if (!old) return fail(old.error(), "index: page {}", page);
+  auto now = load(after);
+  if (!now) return fail(now.error(), "index: page {}", page);
+  return PagePair{*old, *now};
 }
 
 Result<MergeOutput> PageStore::merge(const MergeInput& input) {

@@ -5,6 +5,7 @@
 // Errors: kCorrupt means that the index can't be trusted: rebuild it from the log.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,10 +21,13 @@ namespace clouddisk {
 
 // What a checkpoint stores beside the pages.
 struct Checkpoint {
-  LogPosition position;             // replay starts here
-  WriteSeq next_write;              // of the first write after it
-  Epoch epoch;                      // the current one
-  std::vector<Epoch> views;         // frozen epochs that must stay readable, ascending
+  LogPosition position;      // replay starts here
+  WriteSeq next_write;       // of the first write after it
+  Epoch epoch;               // the current one
+  std::vector<Epoch> views;  // frozen epochs that must stay readable, ascending
+  // A frozen epoch of which only the places are kept, to tell what changed since: its data may be
+  // gone. 0: none.
+  Epoch reference;
   std::uint64_t mapped_blocks = 0;  // stored blocks of the current view
 };
 
@@ -35,6 +39,10 @@ struct Relocation {
 using Relocations = std::map<std::uint64_t, std::vector<Relocation>>;  // by page
 using LiveCounts = std::map<SegmentSeq, std::uint64_t>;
 
+// The first page >= `page` in which a disk's base (BlockSource) holds anything. Blocks: workers
+// call it.
+using NextBasePage = std::function<Result<std::optional<std::uint64_t>>(std::uint64_t page)>;
+
 struct EpochTable {
   Epoch epoch;
   std::shared_ptr<const MemTable> table;
@@ -44,8 +52,10 @@ struct EpochTable {
 struct MergeInput {
   std::vector<EpochTable> tables;  // oldest first
   std::shared_ptr<const Relocations> relocations;
-  std::vector<Epoch> dropped_views;
+  std::vector<Epoch> dropped_views;        // views, or the reference, that are so no longer
+  std::vector<Epoch> views_before;         // as of the last checkpoint
   Checkpoint checkpoint;                   // mapped_blocks: as of the last one
+  NextBasePage next_base_page;             // null: nothing is borrowed
   std::shared_ptr<const LiveCounts> live;  // as of the last one
 };
 struct MergeOutput {
@@ -65,6 +75,15 @@ class PageStore {
   Result<PageRef> load_page(std::uint64_t page, Epoch view);
   // The first page >= `page` with any version.
   Result<std::optional<std::uint64_t>> next_page(std::uint64_t page);
+
+  // Pages with a version made after `after` and not after `view`.
+  Result<std::vector<std::uint64_t>> changed_pages(Epoch after, Epoch view);
+  // One page at two moments, with the same relocations applied to both.
+  struct PagePair {
+    Page before;
+    Page after;
+  };
+  Result<PagePair> load_pair(std::uint64_t page, Epoch before, Epoch after);
 
   // One transaction: new versions, relocations, versions no view needs any more, counts,
   // checkpoint.

@@ -27,27 +27,37 @@ Task<Result<void>> not_durable() {
   co_return fail(Errc::kIo, "the log can't be flushed");
 }
 
-// A trimmed block and one never written read the same.
-BlockEntry as_read(BlockEntry entry) {
-  const bool hole = entry.location.kind() == BlockKind::kTrimmed;
-  return hole ? BlockEntry{} : entry;
-}
-
 class BlockMapModel : public testing::Test {
  protected:
   struct State {
     Content now = Content(kBlocks);
     std::map<std::uint64_t, Content> views;
+    Epoch reference;
+    Content at_reference;
   };
+
+  // A trimmed block and one never written read the same, except over a base.
+  BlockEntry as_read(std::uint64_t lba, BlockEntry entry) const {
+    const bool hole = entry.location.kind() == BlockKind::kTrimmed;
+    return hole && !(based_ && in_base(lba / kPageBlocks)) ? BlockEntry{} : entry;
+  }
+  static bool in_base(std::uint64_t page) { return page % 3 != 0; }
 
   void SetUp() override {
     auto made = ring_.block_on(BlockMap::create(ring_, cache_, "/index", options()));
     ASSERT_TRUE(made) << made.error().message;
     map_ = std::move(*made);
   }
-  static BlockMap::Options options() {
+  BlockMap::Options options() const {
     BlockMap::Options options;
     options.memtable_bytes_max = 4_MiB;
+    if (based_) {
+      options.next_base_page = [](std::uint64_t page) -> Result<std::optional<std::uint64_t>> {
+        while (!in_base(page)) ++page;
+        if (page > kBlocks / kPageBlocks) return std::optional<std::uint64_t>();
+        return std::optional(page);
+      };
+    }
     return options;
   }
 
@@ -98,6 +108,16 @@ class BlockMapModel : public testing::Test {
     state_.views.erase(it);
   }
 
+  void make_reference() {
+    if (state_.views.empty()) return;
+    auto it = state_.views.begin();
+    std::advance(it, static_cast<long>(random_.below(state_.views.size())));
+    map_->make_reference(Epoch(it->first));
+    state_.reference = Epoch(it->first);
+    state_.at_reference = it->second;
+    state_.views.erase(it);
+  }
+
   void apply_moves(Content& content) const {
     for (BlockEntry& entry : content) {
       const auto it = moved_.find(entry.location.bits());
@@ -110,6 +130,7 @@ class BlockMapModel : public testing::Test {
     ASSERT_TRUE(done) << done.error().message;
     apply_moves(state_.now);
     for (auto& [view, content] : state_.views) apply_moves(content);
+    apply_moves(state_.at_reference);
     moved_.clear();
     saved_ = state_;
     EXPECT_EQ(map_->last_checkpoint().position, position_);
@@ -127,7 +148,8 @@ class BlockMapModel : public testing::Test {
   // A stored block that is to be moved may show either place until the checkpoint.
   void expect_entries(const Content& content, std::uint64_t first, const Content& got) {
     for (std::uint64_t i = 0; i < got.size(); ++i) {
-      ASSERT_EQ(as_read(got[i]), as_read(content[first + i])) << "block " << first + i;
+      ASSERT_EQ(as_read(first + i, got[i]), as_read(first + i, content[first + i]))
+          << "block " << first + i;
     }
   }
   void look() {
@@ -144,7 +166,35 @@ class BlockMapModel : public testing::Test {
       expect_entries(content, first, got);
     }
   }
-  // Every stored block of any version is counted in its segment's live blocks.
+  // What changed since the reference, told from places alone. Just after a checkpoint.
+  void compare_with_reference() {
+    if (state_.reference.value == 0) return;
+    ASSERT_EQ(map_->reference(), state_.reference);
+    for (const auto& [view, content] : state_.views) {
+      if (view <= state_.reference.value) continue;
+      auto changed = ring_.block_on(map_->changed_pages(state_.reference, Epoch(view)));
+      ASSERT_TRUE(changed) << changed.error().message;
+      for (std::uint64_t page = 0; page * kPageBlocks < kBlocks; ++page) {
+        auto pair = ring_.block_on(map_->page_pair(page, state_.reference, Epoch(view)));
+        ASSERT_TRUE(pair) << pair.error().message;
+        const std::uint64_t first = page * kPageBlocks;
+        const std::uint64_t last = std::min(first + kPageBlocks, kBlocks);
+        bool differs = false;
+        for (std::uint64_t lba = first; lba < last; ++lba) {
+          const BlockEntry was = as_read(lba, state_.at_reference[lba]);
+          const BlockEntry is = as_read(lba, content[lba]);
+          ASSERT_EQ(as_read(lba, pair->before.entries[lba - first]), was) << "block " << lba;
+          ASSERT_EQ(as_read(lba, pair->after.entries[lba - first]), is) << "block " << lba;
+          differs = differs || was != is;
+        }
+        if (differs) {
+          EXPECT_TRUE(std::binary_search(changed->begin(), changed->end(), page)) << page;
+        }
+      }
+    }
+  }
+  // Every stored block that somebody may read is counted in its segment's live blocks; what only
+  // the reference remembers is not.
   void expect_live_counts() {
     std::map<std::uint64_t, std::set<std::uint64_t>> used;
     const auto add = [&used](const Content& content) {
@@ -157,7 +207,10 @@ class BlockMapModel : public testing::Test {
     add(state_.now);
     for (const auto& [view, content] : state_.views) add(content);
     for (const auto& [segment, blocks] : used) {
-      EXPECT_GE(map_->live_blocks(SegmentSeq(segment)), blocks.size()) << "segment " << segment;
+      EXPECT_EQ(map_->live_blocks(SegmentSeq(segment)), blocks.size()) << "segment " << segment;
+    }
+    for (const auto& [segment, live] : map_->live_counts()) {
+      EXPECT_EQ(used[segment.value].size(), live) << "segment " << segment.value;
     }
   }
 
@@ -170,9 +223,12 @@ class BlockMapModel : public testing::Test {
   std::map<std::uint64_t, BlockLocation> moved_;  // since the last checkpoint
   LogPosition position_{SegmentSeq(1), 1, BatchSeq(1), 0};
   std::uint64_t written_ = 0;
+  bool based_ = false;
+
+  void run_model();
 };
 
-TEST_F(BlockMapModel, BehavesLikeArraysThroughViewsCheckpointsAndRestarts) {
+void BlockMapModel::run_model() {
   checkpoint();
   for (int step = 0; step < 3000 && !HasFatalFailure(); ++step) {
     const std::uint64_t what = random_.below(100);
@@ -184,17 +240,30 @@ TEST_F(BlockMapModel, BehavesLikeArraysThroughViewsCheckpointsAndRestarts) {
       relocate();
     } else if (what < 66) {
       freeze();
-    } else if (what < 69) {
+    } else if (what < 68) {
       drop_view();
+    } else if (what < 69) {
+      make_reference();
     } else if (what < 75) {
       checkpoint();
       expect_live_counts();
+      compare_with_reference();
     } else if (what < 77) {
       restart();
     } else {
       look();
     }
   }
+}
+
+TEST_F(BlockMapModel, BehavesLikeArraysThroughViewsCheckpointsAndRestarts) {
+  run_model();
+}
+
+TEST_F(BlockMapModel, OverABaseATrimIsKeptApartFromWhatWasNeverWritten) {
+  based_ = true;
+  SetUp();
+  run_model();
 }
 
 TEST_F(BlockMapModel, ACheckpointThatFailsLosesNothingAndTheNextTakesItAlong) {
