@@ -225,7 +225,8 @@ Task<Result<WriteSeq>> Compactor::oldest_write_beside(const std::vector<SegmentS
   co_return in_head.value == 0 ? oldest : std::min(oldest, in_head);
 }
 
-// Newest first, each keeps what no newer one covers: many trims of one place become one.
+// Newest first, each keeps what no newer one covers: many trims of one place become one. A newer
+// one covers only what no view sees without it.
 Task<Result<void>> Compactor::move_tombstones(std::vector<Tombstone> tombstones,
                                               const std::vector<SegmentSeq>& victims) {
   if (tombstones.empty()) co_return Result<void>{};
@@ -233,10 +234,16 @@ Task<Result<void>> Compactor::move_tombstones(std::vector<Tombstone> tombstones,
   if (!oldest) co_return oldest.error();
   std::sort(tombstones.begin(), tombstones.end(),
             [](const auto& a, const auto& b) { return a.entry.write > b.entry.write; });
-  std::map<std::uint64_t, std::uint64_t> covered;  // disjoint intervals, first to last
+  const std::vector<Epoch> views = disk_.map_->views();
+  // Over a base a trim always hides something.
+  if (disk_.base_) oldest = WriteSeq(0);
+  // By the first view that sees them: disjoint intervals, first to last.
+  std::map<std::ptrdiff_t, std::map<std::uint64_t, std::uint64_t>> covered_by_view;
   std::vector<LogEntry> kept;
   for (const Tombstone& tombstone : tombstones) {
     if (tombstone.entry.write < *oldest) break;
+    const auto seen_by = std::lower_bound(views.begin(), views.end(), tombstone.entry.epoch);
+    auto& covered = covered_by_view[seen_by - views.begin()];
     std::uint64_t at = tombstone.first;
     auto it = covered.upper_bound(at);
     if (it != covered.begin() && std::prev(it)->second > at) at = std::prev(it)->second;

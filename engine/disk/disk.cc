@@ -45,7 +45,14 @@ Disk::Disk(DiskEnvironment& environment, Identity identity, Options options)
       gate_(environment.ring),
       checkpointing_(environment.ring),
       maintained_(environment.ring),
-      background_(environment.ring) {}
+      background_(environment.ring) {
+  base_ = identity_.base;
+  if (base_) {
+    options_.map.next_base_page = [base = base_](std::uint64_t page) {
+      return base->next_page(page);
+    };
+  }
+}
 
 Disk::~Disk() {
   CHECK(background_.count() == 0);
@@ -123,6 +130,7 @@ Task<Result<void>> Disk::recover() {
     auto rebuilt = co_await rebuild_index_from(*recovered);
     if (!rebuilt) co_return rebuilt;
   }
+  settle_views();
   const Checkpoint& checkpoint = map_->last_checkpoint();
   const WriteSeq next_write = std::max(recovered->next_write, checkpoint.next_write);
   auto started = co_await DiskLog::start(
@@ -130,11 +138,32 @@ Task<Result<void>> Disk::recover() {
       map_->epoch(), options_.log, [this](const Batch& batch) { apply(batch); });
   if (!started) co_return started.error();
   log_ = std::move(*started);
+  if (log_->epoch() < map_->epoch()) log_->set_epoch(map_->epoch());
   auto segments = co_await store_->list();
   if (!segments) co_return segments.error();
   segments_.insert(segments->begin(), segments->end());
   if (options_.compaction) compactor_ = std::make_unique<Compactor>(*this);
   co_return Result<void>{};
+}
+
+// The views that are wanted, and no others. One that was frozen just before the crash may have left
+// no trace in the log yet: then everything recovered belongs to it.
+void Disk::settle_views() {
+  Epoch newest = identity_.reference;
+  for (const Epoch view : identity_.views) newest = std::max(newest, view);
+  while (map_->epoch() <= newest) map_->freeze();
+  const std::vector<Epoch> views = map_->views();
+  for (const Epoch view : views) {
+    const auto& wanted = identity_.views;
+    if (std::find(wanted.begin(), wanted.end(), view) != wanted.end()) continue;
+    if (view == identity_.reference) {
+      map_->make_reference(view);
+    } else {
+      map_->drop_view(view);
+    }
+  }
+  const Epoch reference = map_->reference();
+  if (reference.value != 0 && reference != identity_.reference) map_->drop_view(reference);
 }
 
 // Recovery made everything durable that it replays, or there are too few copies to write at all.
@@ -152,6 +181,11 @@ Task<Result<void>> Disk::rebuild_index_from(const RecoveredLog& recovered) {
   build.checkpoint.position = recovered.tail;
   build.checkpoint.next_write = recovered.next_write;
   build.checkpoint.epoch = recovered.epoch;
+  build.checkpoint.views = identity_.views;
+  std::sort(build.checkpoint.views.begin(), build.checkpoint.views.end());
+  for (const Epoch view : identity_.views) {
+    build.checkpoint.epoch = std::max(build.checkpoint.epoch, view.next());
+  }
 
   // Where a segment that was never sealed ends: at the first batch of the next one.
   std::map<SegmentSeq, BatchSeq> cuts;
@@ -210,6 +244,7 @@ Task<Result<void>> Disk::rebuild_index_from(const RecoveredLog& recovered) {
 
 // In the order of the log: as batches are acknowledged, and again in replay.
 void Disk::apply(const Batch& batch) {
+  while (map_->epoch() < batch.epoch) map_->freeze();
   std::array<BlockEntry, kBatchPayloadBlocksMax> storage;
   for (const LogEntry& entry : batch.entries) {
     switch (entry.kind) {

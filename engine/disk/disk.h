@@ -4,17 +4,24 @@
 //   answer read    read gate -> map -> verified read from one replica -> answer beside  checkpoints
 //   (map to index), compaction (log space), repair of bad copies
 //
+// Moments. freeze() ends an epoch of the log, which stays readable as a view: nothing is copied, no
+//   write waits. A view costs the blocks that were overwritten since.
+// Borrowing. A disk with a base (block_source.h) reads from there what it has not got itself;
+//   hydrate() brings it here.
+//
 // Thread: the ring of its environment makes every call.
 // Ownership: borrows the environment, which outlives it; owns log, map and store.
 // Errors: as block_device.h says. A disk that failed a write goes on: the next one may succeed.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
 #include "engine/disk/block_device.h"
 #include "engine/disk/block_reader.h"
+#include "engine/disk/block_source.h"
 #include "engine/disk/disk_environment.h"
 #include "engine/disk/range_lock.h"
 #include "engine/disk/read_gate.h"
@@ -39,6 +46,9 @@ class Disk final : public BlockDevice {
     std::string id;
     std::uint64_t size_bytes = 0;  // a multiple of 512
     std::string index_directory;
+    std::vector<Epoch> views{};  // that must stay readable; every other one is let go
+    Epoch reference{};           // whose places must be remembered, if they still are; 0: none
+    std::shared_ptr<BlockSource> base{};  // null: nothing is borrowed
   };
   struct Usage {
     std::uint64_t mapped_bytes = 0;
@@ -74,6 +84,46 @@ class Disk final : public BlockDevice {
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length,
                                             std::uint32_t extents_max) override;
   Task<Result<void>> prefetch(std::uint64_t offset, std::uint64_t length) override;
+
+  // --- Moments ---
+  // Ends the epoch: everything acknowledged is in the view that is returned, and durable.
+  Task<Result<Epoch>> freeze();
+  // The same for several disks at one instant: all hold, all begin, all release, then each
+  // finishes.
+  void hold_writes() { log_->hold(); }
+  Epoch begin_freeze();
+  void release_writes() { log_->release(); }
+  Task<Result<void>> finish_freeze(Epoch view);
+  void drop_view(Epoch view) { map_->drop_view(view); }
+  // Keeps what was where at the view, for changes(), and lets its data go.
+  void make_reference(Epoch view) { map_->make_reference(view); }
+  Epoch reference() const { return map_->reference(); }
+  bool has_view(Epoch view) const;
+  // Whole blocks of a view. kNotFound: it is none (any more).
+  Task<Result<Buffer>> read_view(Epoch view, Lba first, std::uint32_t count);
+  Task<Result<std::vector<Extent>>> view_extents(Epoch view, std::uint64_t offset,
+                                                 std::uint64_t length, std::uint32_t extents_max);
+  // What the view has in a page itself; the base is not looked at.
+  Task<Result<void>> view_page(Epoch view, std::uint64_t page, std::span<BlockEntry> out);
+  // The first page >= `page` that some view or the present has anything of its own in.
+  Task<Result<std::uint64_t>> next_mapped_page(std::uint64_t page) {
+    return map_->next_mapped_page(page);
+  }
+  // What changed between two moments, by place; see BlockMap::changed_pages(). Checkpoints first.
+  Task<Result<std::vector<std::uint64_t>>> changed_pages(Epoch after, Epoch view);
+  Task<Result<PageStore::PagePair>> page_pair(std::uint64_t page, Epoch before, Epoch after) {
+    return map_->page_pair(page, before, after);
+  }
+  // For a source over one of our views: pages of the index, asked for on workers. Checkpoint first.
+  NextBasePage indexed_pages() const { return map_->indexed_pages(); }
+
+  // --- Borrowing ---
+  bool has_base() const { return base_ != nullptr; }
+  // Brings what is still borrowed in the range; returns the bytes that came. What a client wrote or
+  // trimmed meanwhile stays.
+  Task<Result<std::uint64_t>> hydrate(std::uint64_t offset, std::uint64_t length);
+  // After everything was hydrated, and no view is left that borrows. Waits for reads under way.
+  Task<void> forget_base();
 
   const std::string& id() const { return identity_.id; }
   // Larger only. In effect for the next request.
@@ -114,6 +164,13 @@ class Disk final : public BlockDevice {
   Task<Result<Buffer>> read_blocks(Lba first, std::span<const BlockEntry> entries, Buffer into);
   struct RunRead;
   Task<void> read_run(std::shared_ptr<RunRead> shared, std::size_t first, std::size_t count);
+  Task<void> borrow_run(std::shared_ptr<RunRead> shared, Lba lba, std::size_t first,
+                        std::size_t count);
+  Task<Result<void>> lookup(std::optional<Epoch> view, Lba first, std::span<BlockEntry> out);
+  Task<Result<std::vector<Extent>>> extents_in(std::optional<Epoch> view, std::uint64_t offset,
+                                               std::uint64_t length, std::uint32_t extents_max);
+  Task<Result<std::uint64_t>> next_page_with_base(std::uint64_t page);
+  void settle_views();
 
   void maintain_if_due();
   Task<void> maintain();
@@ -126,6 +183,7 @@ class Disk final : public BlockDevice {
   std::unique_ptr<BlockMap> map_;
   std::unique_ptr<DiskLog> log_;
   std::unique_ptr<Compactor> compactor_;
+  std::shared_ptr<BlockSource> base_;
   BlockReader reader_;
   RangeLock ranges_;
   ReadGate gate_;

@@ -39,13 +39,22 @@ Task<Result<Buffer>> Disk::read(std::uint64_t offset, std::uint32_t length) {
   Buffer into = co_await environment_.client_buffers.allocate(count * kBlockSize);
   const ReadGate::Pass pass(gate_);
   if (!map_->try_lookup(first, entries)) {
-    if (auto found = co_await map_->lookup(first, entries); !found) {
-      co_return fail(Errc::kIo, "map: {}", found.error().message);
-    }
+    if (auto found = co_await lookup(std::nullopt, first, entries); !found) co_return found.error();
   }
   auto blocks = co_await read_blocks(first, entries, std::move(into));
   if (!blocks) co_return blocks.error();
   co_return blocks->slice(offset - first.value * kBlockSize, length);
+}
+
+Task<Result<void>> Disk::lookup(std::optional<Epoch> view, Lba first, std::span<BlockEntry> out) {
+  Result<void> found;
+  if (view) {
+    found = co_await map_->lookup_view(*view, first, out);
+  } else {
+    found = co_await map_->lookup(first, out);
+  }
+  if (!found) co_return fail(Errc::kIo, "map: {}", found.error().message);
+  co_return found;
 }
 
 // Several runs of one read. Shared, since each run is a coroutine of its own.
@@ -69,16 +78,41 @@ Task<void> Disk::read_run(std::shared_ptr<RunRead> shared, std::size_t first, st
   shared->group.done();
 }
 
-Task<Result<Buffer>> Disk::read_blocks(Lba, std::span<const BlockEntry> entries, Buffer into) {
-  const auto run_length = [entries](std::size_t at) {
+Task<void> Disk::borrow_run(std::shared_ptr<RunRead> shared, Lba lba, std::size_t first,
+                            std::size_t count) {
+  const Buffer part = shared->into.slice(first * kBlockSize, count * kBlockSize);
+  const auto base = base_;
+  CHECK(base != nullptr);  // forget_base() waits for us.
+  const std::uint64_t base_blocks = blocks_for(base->size_bytes());
+  const std::uint64_t here =
+      std::min<std::uint64_t>(count, base_blocks > lba.value ? base_blocks - lba.value : 0);
+  if (here < count) {
+    std::memset(part.data() + here * kBlockSize, 0, (count - here) * kBlockSize);
+  }
+  if (here > 0) {
+    auto read = co_await base->read(ring(), lba, part.slice(0, here * kBlockSize));
+    if (!read) shared->error = read.error();
+  }
+  shared->group.done();
+}
+
+Task<Result<Buffer>> Disk::read_blocks(Lba lba, std::span<const BlockEntry> entries, Buffer into) {
+  const bool over_base = base_ != nullptr;
+  const auto borrowed = [over_base](BlockLocation location) {
+    return over_base && location.kind() == BlockKind::kUnmapped;
+  };
+  const auto run_length = [entries, &borrowed](std::size_t at) {
     const BlockLocation start = entries[at].location;
     std::size_t count = 1;
     while (at + count < entries.size()) {
       const BlockLocation next = entries[at + count].location;
-      const bool follows = start.is_stored()
-                               ? next.is_stored() && next.segment() == start.segment() &&
-                                     next.block() == start.block() + count
-                               : !next.is_stored();
+      bool follows = false;
+      if (start.is_stored()) {
+        follows = next.is_stored() && next.segment() == start.segment() &&
+                  next.block() == start.block() + count;
+      } else {
+        follows = !next.is_stored() && borrowed(next) == borrowed(start);
+      }
       if (!follows) break;
       ++count;
     }
@@ -93,6 +127,9 @@ Task<Result<Buffer>> Disk::read_blocks(Lba, std::span<const BlockEntry> entries,
     if (entries[at].location.is_stored()) {
       shared->group.add();
       spawn(read_run(shared, at, count));
+    } else if (borrowed(entries[at].location)) {
+      shared->group.add();
+      spawn(borrow_run(shared, Lba(lba.value + at), at, count));
     } else {
       std::memset(into.data() + at * kBlockSize, 0, count * kBlockSize);
     }
@@ -166,8 +203,8 @@ Task<Result<void>> Disk::write_partial(std::uint64_t offset, Buffer data) {
     const auto fill_edge = [this](Lba lba, Buffer into) -> Task<Result<void>> {
       const ReadGate::Pass pass(gate_);
       BlockEntry entry;
-      if (auto found = co_await map_->lookup(lba, std::span(&entry, 1)); !found) {
-        co_return fail(Errc::kIo, "map: {}", found.error().message);
+      if (auto found = co_await lookup(std::nullopt, lba, std::span(&entry, 1)); !found) {
+        co_return found;
       }
       auto read = co_await read_blocks(lba, std::span(&entry, 1), into);
       if (!read) co_return read.error();
@@ -253,6 +290,24 @@ Task<Result<void>> Disk::clear_partial(std::uint64_t offset, std::uint64_t lengt
 
 Task<Result<std::vector<Extent>>> Disk::extents(std::uint64_t offset, std::uint64_t length,
                                                 std::uint32_t extents_max) {
+  return extents_in(std::nullopt, offset, length, extents_max);
+}
+
+Task<Result<std::uint64_t>> Disk::next_page_with_base(std::uint64_t page) {
+  auto next = co_await map_->next_mapped_page(page);
+  if (!next) co_return fail(Errc::kIo, "map: {}", next.error().message);
+  const auto base = base_;
+  if (base) {
+    auto borrowed = co_await ring().blocking([&base, page] { return base->next_page(page); });
+    if (!borrowed) co_return borrowed.error();
+    if (*borrowed) *next = std::min(*next, **borrowed);
+  }
+  co_return next;
+}
+
+Task<Result<std::vector<Extent>>> Disk::extents_in(std::optional<Epoch> view, std::uint64_t offset,
+                                                   std::uint64_t length,
+                                                   std::uint32_t extents_max) {
   std::vector<Extent> extents;
   const std::uint64_t end = std::min(offset + length, size_bytes_);
   const auto add = [&extents, extents_max](std::uint64_t bytes, ExtentState state) {
@@ -269,8 +324,8 @@ Task<Result<std::vector<Extent>>> Disk::extents(std::uint64_t offset, std::uint6
   std::uint64_t at = offset;
   while (at < end) {
     const std::uint64_t page = page_of(Lba(at / kBlockSize));
-    auto next = co_await map_->next_mapped_page(page);
-    if (!next) co_return fail(Errc::kIo, "map: {}", next.error().message);
+    auto next = co_await next_page_with_base(page);
+    if (!next) co_return next.error();
     if (*next > page) {
       const std::uint64_t hole_end =
           *next > end / (kPageBlocks * kBlockSize) ? end : *next * kPageBlocks * kBlockSize;
@@ -281,14 +336,22 @@ Task<Result<std::vector<Extent>>> Disk::extents(std::uint64_t offset, std::uint6
     const std::uint64_t page_end = std::min(end, (page + 1) * kPageBlocks * kBlockSize);
     const Lba first(at / kBlockSize);
     const auto entries = std::span(storage).first(blocks_for(page_end) - first.value);
-    if (auto found = co_await map_->lookup(first, entries); !found) {
-      co_return fail(Errc::kIo, "map: {}", found.error().message);
+    if (auto found = co_await lookup(view, first, entries); !found) co_return found.error();
+    PagePresence in_base;
+    if (const auto base = base_) {
+      auto present = co_await base->present(ring(), page);
+      if (!present) co_return present.error();
+      in_base = *present;
     }
     for (std::size_t i = 0; i < entries.size(); ++i) {
       const std::uint64_t block_end = std::min(page_end, (first.value + i + 1) * kBlockSize);
       ExtentState state = ExtentState::kHole;
-      if (entries[i].location.is_stored()) state = ExtentState::kData;
-      if (entries[i].location.kind() == BlockKind::kZero) state = ExtentState::kZero;
+      const BlockKind kind = entries[i].location.kind();
+      if (kind == BlockKind::kStored) state = ExtentState::kData;
+      if (kind == BlockKind::kZero) state = ExtentState::kZero;
+      if (kind == BlockKind::kUnmapped && in_base[index_in_page(first) + i]) {
+        state = ExtentState::kData;
+      }
       if (!add(block_end - at, state)) co_return extents;
       at = block_end;
     }
@@ -296,8 +359,11 @@ Task<Result<std::vector<Extent>>> Disk::extents(std::uint64_t offset, std::uint6
   co_return extents;
 }
 
-Task<Result<void>> Disk::prefetch(std::uint64_t, std::uint64_t) {
-  co_return Result<void>{};  // Nothing is borrowed: every block is here.
+Task<Result<void>> Disk::prefetch(std::uint64_t offset, std::uint64_t length) {
+  if (!base_) co_return Result<void>{};  // Every block is here.
+  auto brought = co_await hydrate(offset, length);
+  if (!brought) co_return brought.error();
+  co_return Result<void>{};
 }
 
 }  // namespace clouddisk

@@ -191,7 +191,7 @@ void DiskLog::kick() {
 }
 
 bool DiskLog::may_launch() const {
-  if (queue_.empty()) return false;
+  if (queue_.empty() || holds_ > 0) return false;
   if (broken_) return in_flight_.empty();
   if (acked_bytes_ - durable_bytes_ >= options_.unflushed_bytes_max) return false;
   if (in_flight_.empty()) return true;
@@ -547,6 +547,23 @@ Task<void> DiskLog::flush_in_background() {
 }
 
 // --- Life ---
+
+void DiskLog::set_epoch(Epoch epoch) {
+  CHECK(epoch > epoch_);
+  epoch_ = epoch;
+}
+
+Task<void> DiskLog::settle_epoch() {
+  const Epoch epoch = epoch_;
+  while (!in_flight_.empty() && in_flight_.front()->batch.epoch < epoch) {
+    co_await progress_.wait();
+  }
+}
+
+void DiskLog::release() {
+  CHECK(holds_ > 0);
+  if (--holds_ == 0) kick();
+}
 
 Task<void> DiskLog::quiesce() {
   while (!queue_.empty() || !in_flight_.empty()) co_await progress_.wait();

@@ -62,9 +62,15 @@ class DiskLog {
   // When it returns, every append that had returned before the call is durable (I2).
   Task<Result<void>> flush();
 
-  // Later batches belong to `epoch`. Batches that wait keep theirs: call it between batches, with
-  // nothing pending (see quiesce()).
-  void set_epoch(Epoch epoch) { epoch_ = epoch; }
+  // Batches launched from now on belong to `epoch`, which is higher; those under way keep theirs.
+  // Nothing waits for it: everything acknowledged so far is in an earlier epoch.
+  void set_epoch(Epoch epoch);
+  Epoch epoch() const { return epoch_; }
+  // Waits until no batch of an earlier epoch is under way.
+  Task<void> settle_epoch();
+  // While held, no batch is launched: several disks can change epoch at one instant. Nests.
+  void hold() { ++holds_; }
+  void release();
   // Waits until every append called so far has ended.
   Task<void> quiesce();
 
@@ -150,6 +156,7 @@ class DiskLog {
   Apply apply_;
 
   Epoch epoch_;
+  unsigned holds_ = 0;
   WriteSeq next_write_{1};
   WriteSeq acked_next_write_{1};
   LogPosition next_;  // where the next batch goes

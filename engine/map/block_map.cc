@@ -246,6 +246,10 @@ Task<Result<PageStore::PagePair>> BlockMap::page_pair(std::uint64_t page, Epoch 
       [&store, page, before, after] { return store->load_pair(page, before, after); });
 }
 
+NextBasePage BlockMap::indexed_pages() const {
+  return [store = store_](std::uint64_t page) { return store->next_page(page); };
+}
+
 // --- Checkpoints ---
 
 std::size_t BlockMap::memory_bytes() const {

@@ -98,6 +98,8 @@ class BlockMap {
   // checkpoint, which must have come after the freeze. Only places may be compared, nothing read.
   Task<Result<std::vector<std::uint64_t>>> changed_pages(Epoch after, Epoch view);
   Task<Result<PageStore::PagePair>> page_pair(std::uint64_t page, Epoch before, Epoch after);
+  // Pages of the index with any version: for a source over a view of this map. Any worker's.
+  NextBasePage indexed_pages() const;
   // Nothing is borrowed any more.
   void forget_base() { options_.next_base_page = nullptr; }
 

@@ -1,0 +1,132 @@
+// disk_views.cc: a Disk's frozen moments, and what it borrows from a base.
+#include <algorithm>
+#include <array>
+
+#include "engine/disk/disk.h"
+
+namespace clouddisk {
+namespace {
+
+// Held exclusively at a time while blocks come in: small, so that writers beside it hardly wait.
+constexpr std::uint64_t kHydrateBlocks = 64_KiB / kBlockSize;
+
+}  // namespace
+
+// --- Moments ---
+
+Task<Result<Epoch>> Disk::freeze() {
+  const Epoch view = begin_freeze();
+  if (auto finished = co_await finish_freeze(view); !finished) co_return finished.error();
+  co_return view;
+}
+
+Epoch Disk::begin_freeze() {
+  const Epoch view = log_->epoch();
+  log_->set_epoch(view.next());
+  return view;
+}
+
+Task<Result<void>> Disk::finish_freeze(Epoch view) {
+  co_await log_->settle_epoch();
+  while (map_->epoch() <= view) map_->freeze();
+  auto durable = co_await log_->flush();
+  if (!durable) {
+    map_->drop_view(view);
+    co_return fail(durable.error(), "disk {} can't be frozen", id());
+  }
+  co_return durable;
+}
+
+bool Disk::has_view(Epoch view) const {
+  return std::binary_search(map_->views().begin(), map_->views().end(), view);
+}
+
+Task<Result<Buffer>> Disk::read_view(Epoch view, Lba first, std::uint32_t count) {
+  CHECK(count > 0 && count <= kTransferMax / kBlockSize);
+  std::array<BlockEntry, kTransferMax / kBlockSize> storage;
+  const auto entries = std::span(storage).first(count);
+  Buffer into = co_await environment_.client_buffers.allocate(count * kBlockSize);
+  const ReadGate::Pass pass(gate_);
+  if (!has_view(view)) co_return fail(Errc::kNotFound, "disk {} has no view {}", id(), view.value);
+  if (auto found = co_await lookup(view, first, entries); !found) co_return found.error();
+  co_return co_await read_blocks(first, entries, std::move(into));
+}
+
+Task<Result<std::vector<Extent>>> Disk::view_extents(Epoch view, std::uint64_t offset,
+                                                     std::uint64_t length,
+                                                     std::uint32_t extents_max) {
+  if (!has_view(view)) co_return fail(Errc::kNotFound, "disk {} has no view {}", id(), view.value);
+  co_return co_await extents_in(view, offset, length, extents_max);
+}
+
+Task<Result<void>> Disk::view_page(Epoch view, std::uint64_t page, std::span<BlockEntry> out) {
+  if (!has_view(view)) co_return fail(Errc::kNotFound, "disk {} has no view {}", id(), view.value);
+  co_return co_await lookup(view, Lba(page * kPageBlocks), out);
+}
+
+Task<Result<std::vector<std::uint64_t>>> Disk::changed_pages(Epoch after, Epoch view) {
+  if (auto done = co_await checkpoint(); !done) co_return done.error();
+  co_return co_await map_->changed_pages(after, view);
+}
+
+// --- Borrowing ---
+
+Task<Result<std::uint64_t>> Disk::hydrate(std::uint64_t offset, std::uint64_t length) {
+  std::uint64_t brought = 0;
+  const auto base = base_;
+  if (!base) co_return brought;
+  const std::uint64_t end = std::min({offset + length, size_bytes_, base->size_bytes()});
+  std::uint64_t at = offset / kBlockSize;
+  const std::uint64_t last = blocks_for(end);
+  while (at < last && base_ && !closed_) {
+    const std::uint64_t page = page_of(Lba(at));
+    auto next = co_await ring().blocking([&base, page] { return base->next_page(page); });
+    if (!next) co_return next.error();
+    if (!*next) break;
+    if (**next > page) {
+      at = **next * kPageBlocks;
+      continue;
+    }
+    auto present = co_await base->present(ring(), page);
+    if (!present) co_return present.error();
+    const std::uint64_t page_end = std::min(last, (page + 1) * kPageBlocks);
+    while (at < page_end && base_ && !closed_) {
+      const std::uint64_t count = std::min(kHydrateBlocks, page_end - at);
+      RangeLock::Hold hold(ranges_, Lba(at), count, true);
+      if (!hold.ready()) co_await hold.acquire();
+      std::array<BlockEntry, kHydrateBlocks> entries;
+      auto found = co_await lookup(std::nullopt, Lba(at), std::span(entries).first(count));
+      if (!found) co_return found.error();
+      const auto wanted = [&](std::uint64_t i) {
+        return entries[i].location.kind() == BlockKind::kUnmapped &&
+               (*present)[index_in_page(Lba(at + i))];
+      };
+      for (std::uint64_t i = 0; i < count;) {
+        std::uint64_t run = 0;
+        while (i + run < count && wanted(i + run)) ++run;
+        if (run == 0) {
+          ++i;
+          continue;
+        }
+        if (auto admitted = co_await admit_write(); !admitted) co_return admitted.error();
+        Buffer data = co_await environment_.work_buffers.allocate(run * kBlockSize);
+        auto read = co_await base->read(ring(), Lba(at + i), data);
+        if (!read) co_return read.error();
+        auto written = co_await log_->append_write(Lba(at + i), std::move(data));
+        if (!written) co_return written.error();
+        brought += run * kBlockSize;
+        i += run;
+      }
+      at += count;
+    }
+  }
+  co_return brought;
+}
+
+Task<void> Disk::forget_base() {
+  co_await gate_.drain();  // They may have looked a block up before it came.
+  base_.reset();
+  map_->forget_base();
+}
+
+}  // namespace clouddisk
