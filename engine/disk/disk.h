@@ -105,17 +105,17 @@ class Disk final : public BlockDevice {
                                                  std::uint64_t length, std::uint32_t extents_max);
   // What the view has in a page itself; the base is not looked at.
   Task<Result<void>> view_page(Epoch view, std::uint64_t page, std::span<BlockEntry> out);
-  // The first page >= `page` that some view or the present has anything of its own in.
-  Task<Result<std::uint64_t>> next_mapped_page(std::uint64_t page) {
-    return map_->next_mapped_page(page);
-  }
+  // The first page >= `page` that some view or the present has anything in; with `own_only` what is
+  // borrowed does not count. BlockMap::kNoPage: none.
+  Task<Result<std::uint64_t>> next_page_anywhere(std::uint64_t page, bool own_only);
   // What changed between two moments, by place; see BlockMap::changed_pages(). Checkpoints first.
   Task<Result<std::vector<std::uint64_t>>> changed_pages(Epoch after, Epoch view);
   Task<Result<PageStore::PagePair>> page_pair(std::uint64_t page, Epoch before, Epoch after) {
     return map_->page_pair(page, before, after);
   }
-  // For a source over one of our views: pages of the index, asked for on workers. Checkpoint first.
-  NextBasePage indexed_pages() const { return map_->indexed_pages(); }
+  // For a source over one of our views: pages of the index and of the base, asked for on workers.
+  // Checkpoint first.
+  NextBasePage pages_with_base() const;
 
   // --- Borrowing ---
   bool has_base() const { return base_ != nullptr; }
@@ -169,7 +169,6 @@ class Disk final : public BlockDevice {
   Task<Result<void>> lookup(std::optional<Epoch> view, Lba first, std::span<BlockEntry> out);
   Task<Result<std::vector<Extent>>> extents_in(std::optional<Epoch> view, std::uint64_t offset,
                                                std::uint64_t length, std::uint32_t extents_max);
-  Task<Result<std::uint64_t>> next_page_with_base(std::uint64_t page);
   void settle_views();
 
   void maintain_if_due();

@@ -293,11 +293,11 @@ Task<Result<std::vector<Extent>>> Disk::extents(std::uint64_t offset, std::uint6
   return extents_in(std::nullopt, offset, length, extents_max);
 }
 
-Task<Result<std::uint64_t>> Disk::next_page_with_base(std::uint64_t page) {
+Task<Result<std::uint64_t>> Disk::next_page_anywhere(std::uint64_t page, bool own_only) {
   auto next = co_await map_->next_mapped_page(page);
   if (!next) co_return fail(Errc::kIo, "map: {}", next.error().message);
   const auto base = base_;
-  if (base) {
+  if (base && !own_only) {
     auto borrowed = co_await ring().blocking([&base, page] { return base->next_page(page); });
     if (!borrowed) co_return borrowed.error();
     if (*borrowed) *next = std::min(*next, **borrowed);
@@ -324,7 +324,7 @@ Task<Result<std::vector<Extent>>> Disk::extents_in(std::optional<Epoch> view, st
   std::uint64_t at = offset;
   while (at < end) {
     const std::uint64_t page = page_of(Lba(at / kBlockSize));
-    auto next = co_await next_page_with_base(page);
+    auto next = co_await next_page_anywhere(page, false);
     if (!next) co_return next.error();
     if (*next > page) {
       const std::uint64_t hole_end =

@@ -69,6 +69,18 @@ Task<Result<std::vector<std::uint64_t>>> Disk::changed_pages(Epoch after, Epoch 
   co_return co_await map_->changed_pages(after, view);
 }
 
+NextBasePage Disk::pages_with_base() const {
+  return [own = map_->indexed_pages(),
+          base = base_](std::uint64_t page) -> Result<std::optional<std::uint64_t>> {
+    auto next = own(page);
+    if (!next || !base) return next;
+    auto borrowed = base->next_page(page);
+    if (!borrowed || !*borrowed) return borrowed ? next : borrowed;
+    if (!*next || **borrowed < **next) return borrowed;
+    return next;
+  };
+}
+
 // --- Borrowing ---
 
 Task<Result<std::uint64_t>> Disk::hydrate(std::uint64_t offset, std::uint64_t length) {

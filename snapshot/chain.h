@@ -1,0 +1,127 @@
+// chain.h: the snapshots of one disk: a pack with their blocks and an index that tells which
+// snapshot has which block where.
+//
+//   pack    an engine Disk of its own, named after the chain (sl-…): three replicas, checksums,
+//   repair,
+//           resync and compaction come with it. Frames (frame.h) are appended at ever higher
+//           addresses, and trimmed when the last snapshot that shows them is gone.
+//   index   ChainIndex, in LMDB, derived from the pack
+//
+// Snapshots are known by their sequence. Which of them exist is told by whoever opens the chain; a
+//   version that none of them sees goes.
+// Thread: the ring of its environment, except the parts marked otherwise.
+// Errors: kIo: blocks asked for are lost or damaged on every replica; others are whole.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/disk/block_source.h"
+#include "engine/disk/disk.h"
+#include "engine/ring/sync.h"
+#include "snapshot/chain_index.h"
+#include "snapshot/frame_cache.h"
+
+namespace clouddisk::snapshot {
+
+class Chain {
+ public:
+  struct Options {
+    int compression_level = 3;
+    std::size_t frame_cache_bytes = 8_MiB;
+    std::size_t page_cache_pages = 2048;
+    Disk::Options pack;
+  };
+  struct Identity {
+    std::string id;                // sl-…
+    std::string index_directory;   // of the pack's map; the chain's index is beside it
+    std::set<std::uint64_t> live;  // sequences of snapshots that exist or are being captured
+  };
+
+  static Task<Result<std::shared_ptr<Chain>>> open(DiskEnvironment& environment, Identity identity,
+                                                   Options options);
+  // Removes the storage of a chain that is not open.
+  static Task<Result<void>> remove(DiskEnvironment& environment, Identity identity);
+  ~Chain();
+
+  const std::string& id() const { return identity_.id; }
+  Ring& ring() { return environment_.ring; }
+  DiskEnvironment& environment() { return environment_; }
+  Disk& pack() { return *pack_; }
+
+  // --- Reading ---
+  // Null: all holes.
+  Task<Result<ChainPageRef>> page(std::uint64_t seq, std::uint64_t page);
+  // Fills `into`, a number of whole blocks.
+  Task<Result<void>> read(std::uint64_t seq, Lba first, Buffer into);
+  // The blocks of one page that `wanted` names, in place, at `into` + index * 4 KiB.
+  Task<Result<void>> read_page(const ChainPage& page, std::size_t first_index, Buffer into);
+  Task<Result<std::vector<std::uint64_t>>> pages_between(std::uint64_t after, std::uint64_t up_to);
+  // The first page >= `page` that some snapshot has anything in. Worker.
+  Result<std::optional<std::uint64_t>> next_page(std::uint64_t page) {
+    return index_->next_page(page);
+  }
+
+  // --- Growing: one capture at a time ---
+  struct ChangedPage {
+    std::uint64_t page = 0;
+    ChainPage content;                  // blocks that did not change stay as they are
+    std::vector<std::uint8_t> changed;  // indexes of the blocks whose content is in `data`
+    std::vector<std::byte> data;
+  };
+  Task<Result<std::optional<CaptureCursor>>> cursor(std::uint64_t seq);
+  // Stores the pages as versions of `seq`, durably, and moves the cursor. `cursor.changed_bytes`
+  // and `stored_bytes` are counted up.
+  Task<Result<CaptureCursor>> add(std::uint64_t seq, std::vector<ChangedPage> pages,
+                                  CaptureCursor cursor);
+  // A snapshot that is about to be captured, or was imported.
+  void begin(std::uint64_t seq) { identity_.live.insert(seq); }
+  const std::set<std::uint64_t>& live() const { return identity_.live; }
+  // Lets go of a snapshot: what only it showed is removed, and the space of it given back.
+  Task<Result<void>> drop(std::uint64_t seq);
+
+  // --- Upkeep ---
+  // After the capture of `seq`: versions of deleted snapshots before it that it might have needed.
+  Task<Result<void>> tidy(std::uint64_t seq);
+  struct Usage {
+    std::uint64_t frame_bytes = 0;   // of frames in use
+    std::uint64_t stored_bytes = 0;  // segments on one replica
+    std::uint64_t index_bytes = 0;
+  };
+  Task<Result<Usage>> usage();
+  // No call may be under way.
+  Task<Result<void>> close();
+
+ private:
+  Chain(DiskEnvironment& environment, Identity identity, Options options);
+  std::string chain_index_directory() const { return identity_.index_directory + "-chain"; }
+  Task<Result<void>> open_index();
+  Task<Result<void>> rebuild();  // chain_rebuild.cc
+  Task<Result<void>> purge(std::uint64_t seq);
+  Task<Result<void>> trim_freed(std::vector<ChainIndex::Freed> freed);
+  Task<Result<FrameData>> frame(PackedBlock block);
+  struct Packing;
+  Task<Result<void>> pack_pages(Packing& packing, std::vector<ChangedPage>& pages);
+
+  DiskEnvironment& environment_;
+  Identity identity_;
+  Options options_;
+  ChainTag tag_;
+  std::shared_ptr<Disk> pack_;
+  std::shared_ptr<ChainIndex> index_;  // shared with workers
+  PackAddress head_ = 0;
+  AsyncMutex changing_;
+  FrameCache frames_;
+  struct PageKey {
+    std::uint64_t seq;
+    std::uint64_t page;
+    auto operator<=>(const PageKey&) const = default;
+  };
+  std::map<PageKey, ChainPageRef> pages_;  // cleared when it is full
+  std::uint64_t generation_ = 0;           // grows when pages may have moved
+};
+
+}  // namespace clouddisk::snapshot

@@ -1,0 +1,96 @@
+// chain_index.h: the index of a chain: which snapshot has which block where. Versioned pages, as in
+// the map of a disk: key (page, snapshot), and a snapshot sees the newest version <= its own. One
+// seek finds any page of any snapshot, however many there are.
+//
+// Derived data: the pack holds the pages as well (FrameKind::kPages), and rebuilds it.
+// Thread: workers; reads beside each other and beside one change. Changes are one transaction each.
+// Errors: kCorrupt: rebuild it from the pack. kNoSpace: nothing changed.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "engine/ring/kv.h"
+#include "snapshot/chain_page.h"
+
+namespace clouddisk::snapshot {
+
+// How far the capture of a snapshot is; kept with the pages that it names.
+struct CaptureCursor {
+  std::uint64_t next_page = 0;
+  std::uint64_t changed_bytes = 0;  // blocks stored, before compression
+  std::uint64_t stored_bytes = 0;   // what they take in the pack
+};
+
+class ChainIndex {
+ public:
+  explicit ChainIndex(std::unique_ptr<Kv> kv) : kv_(std::move(kv)) {}
+
+  // Where the next frame goes. kNotFound: the index was never finished.
+  Result<PackAddress> head();
+  // Null: all holes.
+  Result<ChainPageRef> page(std::uint64_t page, std::uint64_t seq);
+  // The first page >= `page` with any version.
+  Result<std::optional<std::uint64_t>> next_page(std::uint64_t page);
+  // Pages with a version of a snapshot in (after, up_to], ascending.
+  Result<std::vector<std::uint64_t>> pages_between(std::uint64_t after, std::uint64_t up_to);
+  Result<std::optional<CaptureCursor>> cursor(std::uint64_t seq);
+
+  struct NewFrame {
+    PackAddress address = 0;
+    std::uint64_t size = 0;
+    FrameKind kind = FrameKind::kBlocks;
+  };
+  struct NewPage {
+    std::uint64_t page = 0;
+    ChainPage content;
+    PackAddress record = 0;  // the frame that repeats it
+  };
+  // What one step of a capture brought.
+  struct Addition {
+    std::uint64_t seq = 0;
+    std::vector<NewPage> pages;
+    std::vector<NewFrame> frames;
+    std::optional<PackAddress>
+        head;  // a rebuild sets it last: without it the index is not finished
+    CaptureCursor cursor;
+    // A rebuild: blocks of frames that came with another addition are booked as well.
+    bool any_frames = false;
+  };
+  Result<void> add(const Addition& addition);
+
+  // Whole blocks of the pack that nothing needs any more.
+  struct Freed {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+  };
+  struct Purge {
+    std::vector<Freed> freed;  // remembered until forget_freed()
+    bool more = false;         // call again
+  };
+  // Removes versions that none of `live` sees and that came with a snapshot up to `gone`, or before
+  // it if it is live itself: a step of at most `pages_max` pages.
+  Result<Purge> purge(std::uint64_t gone, const std::set<std::uint64_t>& live,
+                      std::size_t pages_max);
+
+  // What was freed and perhaps not trimmed before a crash.
+  Result<std::vector<Freed>> freed();
+  Result<void> forget_freed(const std::vector<Freed>& trimmed);
+
+  // Frames that hold something.
+  struct Usage {
+    std::uint64_t frame_bytes = 0;
+    std::uint64_t frames = 0;
+  };
+  Result<Usage> usage();
+
+  std::uint64_t size_bytes() const { return kv_->size_bytes(); }
+
+ private:
+  std::unique_ptr<Kv> kv_;
+};
+
+}  // namespace clouddisk::snapshot

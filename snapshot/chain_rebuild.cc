@@ -1,0 +1,157 @@
+// chain_rebuild.cc: a chain's index from its pack alone: every frame of pages says again what the
+// index said. Versions that none of the snapshots sees are left out, and their frames with them.
+#include <algorithm>
+#include <map>
+
+#include "engine/base/bytes.h"
+#include "engine/base/log.h"
+#include "snapshot/chain.h"
+
+namespace clouddisk::snapshot {
+namespace {
+
+struct FoundFrame {
+  FrameHeader header;
+  std::vector<std::byte> pages;  // raw, of a frame of pages
+};
+
+}  // namespace
+
+Task<Result<void>> Chain::rebuild() {
+  log(LogLevel::kWarning, "chain", "chain={} rebuilding the index from the pack", id());
+  const std::string directory = chain_index_directory();
+  if (auto removed = co_await ring().remove_tree(directory); !removed) co_return removed;
+  std::map<PackAddress, FrameHeader> frames;
+  struct Version {
+    ChainPage content;
+    PackAddress record = 0;
+  };
+  std::map<std::uint64_t, std::map<std::uint64_t, Version>> versions;  // by page, then sequence
+  PackAddress head = 0;
+  for (std::uint64_t at = 0; at < pack_->size_bytes();) {
+    auto extents = co_await pack_->extents(at, pack_->size_bytes() - at, 1);
+    if (!extents) co_return extents.error();
+    const std::uint64_t end = at + extents->front().length;
+    if (extents->front().state != ExtentState::kData) {
+      at = end;
+      continue;
+    }
+    head = end;
+    // Frames follow each other; where one is missing, the next begins at some multiple of 8. One
+    // may reach across what was trimmed since.
+    while (at < end) {
+      const auto ask = static_cast<std::uint32_t>(
+          std::min<std::uint64_t>(2 * (kFrameHeaderSize + kFrameRawMax), end - at));
+      auto data = co_await pack_->read(at, ask);
+      if (!data) {
+        if (data.error().code != Errc::kIo) co_return data.error();
+        at = std::min(end, align_down(at, kBlockSize) + kBlockSize);  // A lost block.
+        continue;
+      }
+      const Buffer bytes = *data;
+      const ChainTag tag = tag_;
+      std::uint64_t used = 0;
+      const std::uint64_t base = at;
+      auto found = co_await ring().blocking([&bytes, &used, tag, base]() {
+        std::vector<FoundFrame> found;
+        const auto span = std::span<const std::byte>(bytes.span());
+        const std::size_t whole = kFrameHeaderSize + kFrameRawMax;
+        // What is left when less than a whole frame may follow is looked at again with the next
+        // read.
+        while (used + kFrameHeaderSize <= span.size()) {
+          if (span.size() > whole && used > span.size() - whole) break;
+          const auto here = span.subspan(used);
+          auto header = decode_header(here, tag, base + used);
+          if (!header || here.size() < header->size()) {
+            used += kFrameAlignment;
+            continue;
+          }
+          FoundFrame frame;
+          frame.header = *header;
+          if (header->kind == FrameKind::kPages) {
+            auto raw = unpack_frame(here, *header);
+            if (raw) frame.pages = std::move(*raw);
+          }
+          used += header->size();
+          found.push_back(std::move(frame));
+        }
+        return found;
+      });
+      for (const FoundFrame& frame : found) {
+        frames[frame.header.address] = frame.header;
+        std::span<const std::byte> rest(frame.pages);
+        while (rest.size() > 8) {
+          const std::uint64_t page = load_le<std::uint64_t>(rest.data());
+          rest = rest.subspan(8);
+          auto content = decode_runs(rest);
+          if (!content) break;
+          versions[page][frame.header.seq] = {*content, frame.header.address};
+        }
+      }
+      at = std::min(end, base + std::max<std::uint64_t>(used, kFrameAlignment));
+    }
+  }
+  const auto made = co_await ring().blocking([this, &directory]() -> Result<void> {
+    auto kv = ring().open_kv(directory, KvOptions{});
+    if (!kv) return kv.error();
+    index_ = std::make_shared<ChainIndex>(std::move(*kv));
+    return {};
+  });
+  if (!made) co_return made;
+
+  // By sequence: what add() did, done again.
+  std::map<std::uint64_t, ChainIndex::Addition> additions;
+  std::uint64_t lost = 0;
+  for (auto& [page, by_seq] : versions) {
+    for (auto it = by_seq.begin(); it != by_seq.end(); ++it) {
+      const auto next = std::next(it);
+      const auto seen_by = identity_.live.lower_bound(it->first);
+      const bool seen =
+          seen_by != identity_.live.end() && (next == by_seq.end() || *seen_by < next->first);
+      if (!seen) continue;
+      for (PackedBlock& block : it->second.content.blocks) {
+        if (block.is_hole() || frames.count(block.frame()) != 0) continue;
+        ++lost;  // Stays as it is: reading it fails, rather than giving zeros.
+      }
+      auto& addition = additions[it->first];
+      addition.seq = it->first;
+      addition.pages.push_back({page, it->second.content, it->second.record});
+    }
+  }
+  std::map<PackAddress, std::uint64_t> brought_by;  // the first sequence that shows a frame
+  for (const auto& [seq, addition] : additions) {
+    for (const auto& page : addition.pages) {
+      brought_by.try_emplace(page.record, seq);
+      for (const PackedBlock block : page.content.blocks) {
+        if (!block.is_hole()) brought_by.try_emplace(block.frame(), seq);
+      }
+    }
+  }
+  for (const auto& [address, seq] : brought_by) {
+    const auto frame = frames.find(address);
+    const std::uint64_t size = frame != frames.end() ? frame->second.size() : kFrameAlignment;
+    const FrameKind kind = frame != frames.end() ? frame->second.kind : FrameKind::kBlocks;
+    additions[seq].seq = seq;
+    additions[seq].frames.push_back({address, size, kind});
+  }
+  additions.try_emplace(0);
+  const std::uint64_t last = additions.rbegin()->first;
+  for (auto& [seq, addition] : additions) {
+    // The head comes with the last one: until then the index is not finished.
+    if (seq == last) addition.head = align_up(head, kBlockSize);
+    addition.any_frames = true;
+    const auto index = index_;
+    const ChainIndex::Addition& adding = addition;
+    auto added = co_await ring().blocking([&index, &adding] { return index->add(adding); });
+    if (!added) co_return added;
+  }
+  head_ = align_up(head, kBlockSize);
+  if (lost > 0) {
+    log(LogLevel::kError, "chain", "chain={} {} blocks of its snapshots are lost", id(), lost);
+  }
+  log(LogLevel::kInfo, "chain", "chain={} index rebuilt: {} frames, {} pages", id(), frames.size(),
+      versions.size());
+  co_return Result<void>{};
+}
+
+}  // namespace clouddisk::snapshot

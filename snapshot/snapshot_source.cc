@@ -1,0 +1,91 @@
+#include "snapshot/snapshot_source.h"
+
+#include <cstring>
+
+namespace clouddisk::snapshot {
+
+void SnapshotSource::set_view(std::shared_ptr<Disk> disk, Epoch view) {
+  disk_ = std::move(disk);
+  view_ = view;
+  view_pages_ = disk_->pages_with_base();
+  captured_.store(false, std::memory_order_release);
+}
+
+void SnapshotSource::set_captured() {
+  captured_.store(true, std::memory_order_release);
+  disk_.reset();
+}
+
+Task<Result<void>> SnapshotSource::read(Ring& caller, Lba first, Buffer into) {
+  Ring& home_ring = home();
+  const bool away = &caller != &home_ring;
+  if (away) co_await home_ring.enter();
+  auto result = co_await read_at_home(first, into);
+  if (away) co_await caller.enter();
+  co_return result;
+}
+
+Task<Result<void>> SnapshotSource::read_at_home(Lba first, Buffer into) {
+  if (const auto disk = disk_) {
+    auto data = co_await disk->read_view(view_, first,
+                                         static_cast<std::uint32_t>(into.size() / kBlockSize));
+    if (data) {
+      std::memcpy(into.data(), data->data(), into.size());
+      co_return Result<void>{};
+    }
+    // Captured and let go of between our looking and its reading.
+    if (data.error().code != Errc::kNotFound || !captured()) co_return data.error();
+  }
+  co_return co_await chain_->read(seq_, first, into);
+}
+
+Task<Result<PagePresence>> SnapshotSource::present(Ring& caller, std::uint64_t page) {
+  Ring& home_ring = home();
+  const bool away = &caller != &home_ring;
+  if (away) co_await home_ring.enter();
+  auto result = co_await present_at_home(page);
+  if (away) co_await caller.enter();
+  co_return result;
+}
+
+Task<Result<PagePresence>> SnapshotSource::present_at_home(std::uint64_t page) {
+  PagePresence present;
+  constexpr std::uint64_t kPageBytes = kPageBlocks * kBlockSize;
+  if (const auto disk = disk_) {
+    const std::uint64_t offset = page * kPageBytes;
+    if (offset >= size_bytes_) co_return present;
+    const std::uint64_t length = std::min(kPageBytes, size_bytes_ - offset);
+    auto extents = co_await disk->view_extents(view_, offset, length, kPageBlocks);
+    if (extents) {
+      std::uint64_t at = 0;
+      for (const Extent& extent : *extents) {
+        const std::uint64_t end = at + extent.length;
+        for (; at < end; at += kBlockSize) {
+          if (extent.state == ExtentState::kData) present.set(at / kBlockSize);
+        }
+        at = end;
+      }
+      co_return present;
+    }
+    if (extents.error().code != Errc::kNotFound || !captured()) co_return extents.error();
+  }
+  auto found = co_await chain_->page(seq_, page);
+  if (!found) co_return found.error();
+  if (!*found) co_return present;
+  for (std::size_t i = 0; i < kPageBlocks; ++i) present[i] = !(*found)->blocks[i].is_hole();
+  co_return present;
+}
+
+Result<std::optional<std::uint64_t>> SnapshotSource::next_page(std::uint64_t page) {
+  const std::uint64_t end = (blocks_for(size_bytes_) + kPageBlocks - 1) / kPageBlocks;
+  Result<std::optional<std::uint64_t>> next = std::optional<std::uint64_t>();
+  if (captured()) {
+    next = chain_->next_page(page);
+  } else {
+    next = view_pages_(page);
+  }
+  if (next && *next && **next >= end) return std::optional<std::uint64_t>();
+  return next;
+}
+
+}  // namespace clouddisk::snapshot

@@ -1,0 +1,115 @@
+// volume.h: a disk with its past: the storages that hold its content, the chain of its snapshots,
+// and the captures under way between them.
+//
+// A disk has one current storage. A rollback gives it a new one, empty, over the snapshot it goes
+// back to; the old one stays as long as something needs it (a capture, an undo). Who owns a Volume
+// keeps the catalog, and tells it what exists; the Volume opens what is needed for it and no more.
+//
+// Thread: one ring, with everything that it opens.
+// Errors: values; after an error the same call can be made again.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "snapshot/capture.h"
+#include "snapshot/snapshot_source.h"
+
+namespace clouddisk::snapshot {
+
+// A snapshot as the catalog has it.
+struct SnapshotState {
+  std::uint64_t seq = 0;
+  std::uint64_t size_bytes = 0;
+  std::string storage;       // where it was frozen
+  Epoch epoch;               // of that storage
+  std::uint64_t parent = 0;  // sequence its content descends from; 0: none
+  bool captured = false;
+};
+
+// The moment at which a storage had the content of a snapshot that was captured.
+struct ReferencePoint {
+  std::uint64_t seq = 0;  // 0: none
+  std::string storage;
+  Epoch epoch;
+};
+
+struct StorageState {
+  std::string name;  // of its folders
+  std::uint64_t size_bytes = 0;
+  std::shared_ptr<BlockSource> base;  // null: nothing is borrowed
+  std::uint64_t base_seq = 0;         // when the base is a snapshot of our own chain
+};
+
+class Volume {
+ public:
+  struct Options {
+    Disk::Options disk;
+    Chain::Options chain;
+    std::string index_root;                      // <root>/index
+    std::uint64_t capture_bytes_per_second = 0;  // 0: as fast as it goes
+  };
+
+  Volume(DiskEnvironment& environment, std::string chain_id, Options options);
+  ~Volume();  // after close()
+
+  Ring& ring() { return environment_.ring; }
+  DiskEnvironment& environment() { return environment_; }
+
+  // --- What exists; before anything that depends on it is opened ---
+  void know(SnapshotState snapshot);
+  void set_reference(ReferencePoint reference) { reference_ = std::move(reference); }
+
+  // --- Storages ---
+  static Task<Result<void>> create_storage(DiskEnvironment& environment, const Options& options,
+                                           const StorageState& storage);
+  static Task<Result<void>> remove_storage(DiskEnvironment& environment, const Options& options,
+                                           std::string name);
+  // Open while somebody holds it; every open() needs its release().
+  Task<Result<std::shared_ptr<Disk>>> open(StorageState storage);
+  Task<Result<void>> release(std::string name);
+  // Null: not open.
+  std::shared_ptr<Disk> find(const std::string& name) const;
+
+  // --- Snapshots ---
+  // What a snapshot shows. One that is not captured holds its storage open: open(storage) first.
+  Task<Result<std::shared_ptr<SnapshotSource>>> source(std::uint64_t seq);
+  // Brings the oldest snapshot that is not captured into the chain. Its storage must be open.
+  Task<Result<CaptureCursor>> capture(std::uint64_t seq,
+                                      std::function<void(const CaptureProgress&)> progress);
+  // The catalog knows that it is captured: readers go to the chain, the frozen view is let go, and
+  // the moment becomes the reference.
+  void captured(std::uint64_t seq);
+  // It is gone for good, captured or not.
+  Task<Result<void>> drop(std::uint64_t seq);
+  Task<Result<std::shared_ptr<Chain>>> chain();
+  bool has_snapshots() const { return !snapshots_.empty(); }
+
+  // Ends captures; closes everything. No other call may be under way.
+  Task<Result<void>> close();
+  void stop_captures() { stopping_ = true; }
+
+ private:
+  struct OpenStorage {
+    std::shared_ptr<Disk> disk;
+    StorageState state;
+    unsigned holders = 0;
+  };
+  Disk::Identity identity(const StorageState& storage) const;
+  Chain::Identity chain_identity() const;
+
+  DiskEnvironment& environment_;
+  std::string chain_id_;
+  Options options_;
+  AsyncMutex opening_;
+  std::map<std::string, OpenStorage> storages_;
+  std::map<std::uint64_t, SnapshotState> snapshots_;
+  std::map<std::uint64_t, std::shared_ptr<SnapshotSource>> sources_;
+  ReferencePoint reference_;
+  std::shared_ptr<Chain> chain_;
+  bool stopping_ = false;
+};
+
+}  // namespace clouddisk::snapshot
