@@ -131,16 +131,17 @@ Task<Result<void>> Capture::read_changes(std::uint64_t number, const Fates& fate
     std::size_t count = 1;
     while (at + count < kPageBlocks && wanted(at + count)) ++count;
     const Lba first(number * kPageBlocks + at);
-    auto data = co_await disk_.read_view(spec_.view, first, static_cast<std::uint32_t>(count));
+    auto data = co_await disk_.read_view(spec_.view, first, static_cast<std::uint32_t>(count),
+                                         disk_.buffers());
     if (!data) co_return data.error();
     bytes_read_ += data->size();
     bool compares = false;
     for (std::size_t i = at; i < at + count; ++i) {
       compares = compares || (fates[i] == Fate::kCompare && !parent.blocks[i].is_hole());
     }
-    Buffer old;
+    std::vector<std::byte> old;
     if (compares) {
-      old = co_await disk_.buffers().allocate(data->size());
+      old.resize(data->size());
       if (auto read = co_await chain_.read_page(parent, at, old); !read) co_return read;
     }
     for (std::size_t i = at; i < at + count; ++i) {
@@ -149,7 +150,7 @@ Task<Result<void>> Capture::read_changes(std::uint64_t number, const Fates& fate
         changed.content.blocks[i] = PackedBlock();
         continue;
       }
-      const bool same = old && fates[i] == Fate::kCompare && !parent.blocks[i].is_hole() &&
+      const bool same = compares && fates[i] == Fate::kCompare && !parent.blocks[i].is_hole() &&
                         std::memcmp(block, old.data() + (i - at) * kBlockSize, kBlockSize) == 0;
       if (same) continue;
       changed.changed.push_back(static_cast<std::uint8_t>(i));

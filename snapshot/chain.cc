@@ -142,7 +142,8 @@ Task<Result<FrameData>> Chain::frame(PackedBlock block) {
   co_return FrameData(frame);
 }
 
-Task<Result<void>> Chain::read_page(const ChainPage& page, std::size_t first_index, Buffer into) {
+Task<Result<void>> Chain::read_page(const ChainPage& page, std::size_t first_index,
+                                    std::span<std::byte> into) {
   FrameData data;
   PackAddress at = 0;
   for (std::size_t i = 0; i < into.size() / kBlockSize; ++i) {
@@ -166,13 +167,13 @@ Task<Result<void>> Chain::read_page(const ChainPage& page, std::size_t first_ind
   co_return Result<void>{};
 }
 
-Task<Result<void>> Chain::read(std::uint64_t seq, Lba first, Buffer into) {
+Task<Result<void>> Chain::read(std::uint64_t seq, Lba first, std::span<std::byte> into) {
   const std::uint64_t count = into.size() / kBlockSize;
   for (std::uint64_t done = 0; done < count;) {
     const Lba lba(first.value + done);
     const std::size_t index = index_in_page(lba);
     const std::uint64_t part = std::min<std::uint64_t>(kPageBlocks - index, count - done);
-    const Buffer target = into.slice(done * kBlockSize, part * kBlockSize);
+    const auto target = into.subspan(done * kBlockSize, part * kBlockSize);
     auto found = co_await page(seq, page_of(lba));
     if (!found) co_return found.error();
     if (*found) {

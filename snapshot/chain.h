@@ -9,6 +9,8 @@
 //
 // Snapshots are known by their sequence. Which of them exist is told by whoever opens the chain; a
 //   version that none of them sees goes.
+// Memory: `environment.client_buffers` is a pool that no client of a disk holds memory of: whoever
+//   reads a borrowed block has its own already, and may wait here.
 // Thread: the ring of its environment, except the parts marked otherwise.
 // Errors: kIo: blocks asked for are lost or damaged on every replica; others are whole.
 #pragma once
@@ -56,9 +58,10 @@ class Chain {
   // Null: all holes.
   Task<Result<ChainPageRef>> page(std::uint64_t seq, std::uint64_t page);
   // Fills `into`, a number of whole blocks.
-  Task<Result<void>> read(std::uint64_t seq, Lba first, Buffer into);
-  // The blocks of one page that `wanted` names, in place, at `into` + index * 4 KiB.
-  Task<Result<void>> read_page(const ChainPage& page, std::size_t first_index, Buffer into);
+  Task<Result<void>> read(std::uint64_t seq, Lba first, std::span<std::byte> into);
+  // Blocks of one page, from `first_index` on.
+  Task<Result<void>> read_page(const ChainPage& page, std::size_t first_index,
+                               std::span<std::byte> into);
   Task<Result<std::vector<std::uint64_t>>> pages_between(std::uint64_t after, std::uint64_t up_to);
   // The first page >= `page` that some snapshot has anything in. Worker.
   Result<std::optional<std::uint64_t>> next_page(std::uint64_t page) {

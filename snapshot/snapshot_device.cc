@@ -27,7 +27,7 @@ Task<Result<Buffer>> SnapshotDevice::read(std::uint64_t offset, std::uint32_t le
     const std::uint64_t count =
         std::min<std::uint64_t>(kTransferMax / kBlockSize, last - first - at);
     auto read = co_await source_->read(ring(), Lba(first + at),
-                                       blocks.slice(at * kBlockSize, count * kBlockSize));
+                                       blocks.span().subspan(at * kBlockSize, count * kBlockSize));
     if (!read) co_return read.error();
     at += count;
   }

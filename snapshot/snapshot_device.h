@@ -11,10 +11,12 @@ namespace clouddisk::snapshot {
 
 class SnapshotDevice final : public BlockDevice {
  public:
-  explicit SnapshotDevice(std::shared_ptr<SnapshotSource> source) : source_(std::move(source)) {}
+  // `buffers`: of the source's ring, for what is read.
+  SnapshotDevice(std::shared_ptr<SnapshotSource> source, BufferPool& buffers)
+      : source_(std::move(source)), buffers_(buffers) {}
 
   Ring& ring() override { return source_->home(); }
-  BufferPool& buffers() override { return source_->chain().environment().client_buffers; }
+  BufferPool& buffers() override { return buffers_; }
   std::uint64_t size_bytes() const override { return source_->size_bytes(); }
   bool read_only() const override { return true; }
 
@@ -30,6 +32,7 @@ class SnapshotDevice final : public BlockDevice {
 
  private:
   std::shared_ptr<SnapshotSource> source_;
+  BufferPool& buffers_;
 };
 
 }  // namespace clouddisk::snapshot

@@ -16,7 +16,7 @@ void SnapshotSource::set_captured() {
   disk_.reset();
 }
 
-Task<Result<void>> SnapshotSource::read(Ring& caller, Lba first, Buffer into) {
+Task<Result<void>> SnapshotSource::read(Ring& caller, Lba first, std::span<std::byte> into) {
   Ring& home_ring = home();
   const bool away = &caller != &home_ring;
   if (away) co_await home_ring.enter();
@@ -25,10 +25,11 @@ Task<Result<void>> SnapshotSource::read(Ring& caller, Lba first, Buffer into) {
   co_return result;
 }
 
-Task<Result<void>> SnapshotSource::read_at_home(Lba first, Buffer into) {
+Task<Result<void>> SnapshotSource::read_at_home(Lba first, std::span<std::byte> into) {
   if (const auto disk = disk_) {
-    auto data = co_await disk->read_view(view_, first,
-                                         static_cast<std::uint32_t>(into.size() / kBlockSize));
+    auto data =
+        co_await disk->read_view(view_, first, static_cast<std::uint32_t>(into.size() / kBlockSize),
+                                 chain_->environment().client_buffers);
     if (data) {
       std::memcpy(into.data(), data->data(), into.size());
       co_return Result<void>{};

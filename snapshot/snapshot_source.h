@@ -29,12 +29,12 @@ class SnapshotSource final : public BlockSource {
   std::uint64_t seq() const { return seq_; }
 
   std::uint64_t size_bytes() const override { return size_bytes_; }
-  Task<Result<void>> read(Ring& caller, Lba first, Buffer into) override;
+  Task<Result<void>> read(Ring& caller, Lba first, std::span<std::byte> into) override;
   Task<Result<PagePresence>> present(Ring& caller, std::uint64_t page) override;
   Result<std::optional<std::uint64_t>> next_page(std::uint64_t page) override;
 
  private:
-  Task<Result<void>> read_at_home(Lba first, Buffer into);
+  Task<Result<void>> read_at_home(Lba first, std::span<std::byte> into);
   Task<Result<PagePresence>> present_at_home(std::uint64_t page);
 
   std::shared_ptr<Chain> chain_;

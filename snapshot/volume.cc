@@ -6,8 +6,10 @@
 
 namespace clouddisk::snapshot {
 
-Volume::Volume(DiskEnvironment& environment, std::string chain_id, Options options)
+Volume::Volume(DiskEnvironment& environment, DiskEnvironment& pack_environment,
+               std::string chain_id, Options options)
     : environment_(environment),
+      pack_environment_(pack_environment),
       chain_id_(std::move(chain_id)),
       options_(std::move(options)),
       opening_(environment.ring) {}
@@ -33,7 +35,7 @@ Chain::Identity Volume::chain_identity() const {
 Task<Result<std::shared_ptr<Chain>>> Volume::chain() {
   auto guard = co_await opening_.lock();
   if (!chain_) {
-    auto opened = co_await Chain::open(environment_, chain_identity(), options_.chain);
+    auto opened = co_await Chain::open(pack_environment_, chain_identity(), options_.chain);
     if (!opened) co_return opened.error();
     chain_ = std::move(*opened);
   }

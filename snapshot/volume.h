@@ -52,7 +52,9 @@ class Volume {
     std::uint64_t capture_bytes_per_second = 0;  // 0: as fast as it goes
   };
 
-  Volume(DiskEnvironment& environment, std::string chain_id, Options options);
+  // The pack's environment is on the same ring; see Chain about its memory.
+  Volume(DiskEnvironment& environment, DiskEnvironment& pack_environment, std::string chain_id,
+         Options options);
   ~Volume();  // after close()
 
   Ring& ring() { return environment_.ring; }
@@ -101,6 +103,7 @@ class Volume {
   Chain::Identity chain_identity() const;
 
   DiskEnvironment& environment_;
+  DiskEnvironment& pack_environment_;
   std::string chain_id_;
   Options options_;
   AsyncMutex opening_;

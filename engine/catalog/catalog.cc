@@ -32,6 +32,18 @@ Result<void> Catalog::take(const std::string& key, const std::string& json) {
     auto token = token_from_json(json);
     if (!token) return token.error();
     tokens_.insert_or_assign(key, std::move(*token));
+  } else if (key.starts_with(kSnapshotKeys)) {
+    auto snapshot = snapshot_from_json(json);
+    if (!snapshot) return snapshot.error();
+    snapshots_.insert_or_assign(key.substr(kSnapshotKeys.size()), std::move(*snapshot));
+  } else if (key.starts_with(kChainKeys)) {
+    auto chain = chain_from_json(json);
+    if (!chain) return chain.error();
+    chains_.insert_or_assign(key.substr(kChainKeys.size()), std::move(*chain));
+  } else if (key.starts_with(kGroupKeys)) {
+    auto group = group_from_json(json);
+    if (!group) return group.error();
+    groups_.insert_or_assign(key.substr(kGroupKeys.size()), std::move(*group));
   }
   return {};
 }
@@ -50,6 +62,31 @@ const TokenRecord* Catalog::find_token(std::string_view action, std::string_view
   const auto at =
       tokens_.find(std::string(kTokenKeys) + std::string(action) + "/" + std::string(token));
   return at != tokens_.end() ? &at->second : nullptr;
+}
+
+const SnapshotRecord* Catalog::find_snapshot(std::string_view id) const {
+  const auto at = snapshots_.find(id);
+  return at != snapshots_.end() ? &at->second : nullptr;
+}
+
+const ChainRecord* Catalog::find_chain(std::string_view id) const {
+  const auto at = chains_.find(id);
+  return at != chains_.end() ? &at->second : nullptr;
+}
+
+const GroupRecord* Catalog::find_group(std::string_view id) const {
+  const auto at = groups_.find(id);
+  return at != groups_.end() ? &at->second : nullptr;
+}
+
+std::vector<const SnapshotRecord*> Catalog::snapshots_of_disk(std::string_view disk_id) const {
+  std::vector<const SnapshotRecord*> snapshots;
+  for (const auto& [id, snapshot] : snapshots_) {
+    if (snapshot.disk_id == disk_id) snapshots.push_back(&snapshot);
+  }
+  std::sort(snapshots.begin(), snapshots.end(),
+            [](const auto* a, const auto* b) { return a->seq < b->seq; });
+  return snapshots;
 }
 
 std::vector<const DiskRecord*> Catalog::disks_of(std::string_view instance_id) const {
@@ -76,6 +113,12 @@ Task<Result<void>> Catalog::commit(CatalogChange change) {
       disks_.erase(key.substr(kDiskKeys.size()));
     } else if (key.starts_with(kInstanceKeys)) {
       instances_.erase(key.substr(kInstanceKeys.size()));
+    } else if (key.starts_with(kSnapshotKeys)) {
+      snapshots_.erase(key.substr(kSnapshotKeys.size()));
+    } else if (key.starts_with(kChainKeys)) {
+      chains_.erase(key.substr(kChainKeys.size()));
+    } else if (key.starts_with(kGroupKeys)) {
+      groups_.erase(key.substr(kGroupKeys.size()));
     } else {
       tokens_.erase(key);
     }

@@ -1,4 +1,5 @@
-// catalog.h: disks, instances and client tokens by id, kept in every replica (catalog_store.h).
+// catalog.h: disks, instances, snapshots and client tokens by id, kept in every replica
+// (catalog_store.h).
 //
 // Thread: one ring's. Views and pointers stay valid until the next commit.
 // Errors: a commit that fails changed nothing.
@@ -21,6 +22,9 @@ class CatalogChange {
   void put(const DiskRecord& disk) { entries_[key_of(disk)] = to_json(disk); }
   void put(const InstanceRecord& instance) { entries_[key_of(instance)] = to_json(instance); }
   void put(const TokenRecord& token) { entries_[key_of(token)] = to_json(token); }
+  void put(const SnapshotRecord& snapshot) { entries_[key_of(snapshot)] = to_json(snapshot); }
+  void put(const ChainRecord& chain) { entries_[key_of(chain)] = to_json(chain); }
+  void put(const GroupRecord& group) { entries_[key_of(group)] = to_json(group); }
   template <class Record>
   void erase(const Record& record) {
     entries_[key_of(record)] = std::nullopt;
@@ -43,10 +47,18 @@ class Catalog {
   const ById<DiskRecord>& disks() const { return disks_; }
   const ById<InstanceRecord>& instances() const { return instances_; }
   const ById<TokenRecord>& tokens() const { return tokens_; }  // by key
+  const ById<SnapshotRecord>& snapshots() const { return snapshots_; }
+  const ById<ChainRecord>& chains() const { return chains_; }
+  const ById<GroupRecord>& groups() const { return groups_; }
   // Null when there is none.
   const DiskRecord* find_disk(std::string_view id) const;
   const InstanceRecord* find_instance(std::string_view id) const;
   const TokenRecord* find_token(std::string_view action, std::string_view token) const;
+  const SnapshotRecord* find_snapshot(std::string_view id) const;
+  const ChainRecord* find_chain(std::string_view id) const;
+  const GroupRecord* find_group(std::string_view id) const;
+  // By sequence, hidden ones included.
+  std::vector<const SnapshotRecord*> snapshots_of_disk(std::string_view disk_id) const;
   // Disks attached to the instance, or on the way there or away, by device name.
   std::vector<const DiskRecord*> disks_of(std::string_view instance_id) const;
 
@@ -61,6 +73,9 @@ class Catalog {
   ById<DiskRecord> disks_;
   ById<InstanceRecord> instances_;
   ById<TokenRecord> tokens_;
+  ById<SnapshotRecord> snapshots_;
+  ById<ChainRecord> chains_;
+  ById<GroupRecord> groups_;
 };
 
 }  // namespace clouddisk

@@ -36,6 +36,10 @@ std::string region_letters(std::string_view region) {
   return letters;
 }
 
+std::string chain_id_of(std::string_view disk_id) {
+  return "sl-" + std::string(disk_id.substr(disk_id.find('-') + 1));
+}
+
 std::string make_id(std::string_view prefix, std::string_view region, Random& random) {
   std::string id(prefix);
   id += '-';

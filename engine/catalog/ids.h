@@ -16,6 +16,9 @@ inline constexpr std::size_t kIdRunLength = 20;                  // after the da
 // "bp" for cn-hangzhou and so on; for a region the cloud does not have, letters of its name.
 std::string region_letters(std::string_view region);
 
+// A chain is named after its disk: "d-x…" has "sl-x…".
+std::string chain_id_of(std::string_view disk_id);
+
 // `prefix`: "d", "i", "s", "sl", "sp", "ssg", "t".
 std::string make_id(std::string_view prefix, std::string_view region, Random& random);
 

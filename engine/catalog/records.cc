@@ -13,6 +13,9 @@ constexpr std::array<std::string_view, 7> kDiskStatusNames = {
 constexpr std::array<std::string_view, 6> kInstanceStatusNames = {
     "Pending", "Starting", "Running", "Stopping", "Stopped", "Deleting"};
 
+constexpr std::array<std::string_view, 4> kSnapshotStatusNames = {"progressing", "accomplished",
+                                                                  "failed", "deleting"};
+
 template <class Status, std::size_t N>
 Result<Status> parse_status(const std::array<std::string_view, N>& names, std::string_view text) {
   for (std::size_t i = 0; i < N; ++i) {
@@ -66,6 +69,11 @@ class MemberReader {
       into.push_back({tag[0].get<std::string>(), tag[1].get<std::string>()});
     }
   }
+  // Members that records of older programs lack.
+  template <class T>
+  void read_newer(const char* member, T& into) {
+    if (problem_.empty() && json_.contains(member)) read(member, into);
+  }
   template <class Status>
   void read_status(Status& into, Result<Status> (*parse)(std::string_view)) {
     std::string text;
@@ -116,6 +124,13 @@ Result<InstanceStatus> parse_instance_status(std::string_view text) {
   return parse_status<InstanceStatus>(kInstanceStatusNames, text);
 }
 
+std::string_view name(SnapshotStatus status) {
+  return kSnapshotStatusNames[static_cast<std::size_t>(status)];
+}
+Result<SnapshotStatus> parse_snapshot_status(std::string_view text) {
+  return parse_status<SnapshotStatus>(kSnapshotStatusNames, text);
+}
+
 std::string key_of(const DiskRecord& disk) {
   return std::string(kDiskKeys) + disk.id;
 }
@@ -124,6 +139,16 @@ std::string key_of(const InstanceRecord& instance) {
 }
 std::string key_of(const TokenRecord& token) {
   return std::string(kTokenKeys) + token.action + "/" + token.token;
+}
+
+std::string key_of(const SnapshotRecord& snapshot) {
+  return std::string(kSnapshotKeys) + snapshot.id;
+}
+std::string key_of(const ChainRecord& chain) {
+  return std::string(kChainKeys) + chain.id;
+}
+std::string key_of(const GroupRecord& group) {
+  return std::string(kGroupKeys) + group.id;
 }
 
 std::string to_json(const DiskRecord& disk) {
@@ -153,6 +178,14 @@ std::string to_json(const DiskRecord& disk) {
       {"detached", to_number(disk.detached)},
       {"spec_changed", to_number(disk.spec_changed)},
       {"tags", to_json_list(disk.tags)},
+      {"storage", disk.storage},
+      {"storages", disk.storages},
+      {"source_snapshot", disk.source_snapshot},
+      {"base_snapshot", disk.base_snapshot},
+      {"undo_storage", disk.undo_storage},
+      {"undo_base", disk.undo_base},
+      {"undo_current", disk.undo_current},
+      {"undo_until", to_number(disk.undo_until)},
   };
   return json.dump();
 }
@@ -185,6 +218,15 @@ Result<DiskRecord> disk_from_json(std::string_view json) {
   reader.read("detached", disk.detached);
   reader.read("spec_changed", disk.spec_changed);
   reader.read("tags", disk.tags);
+  disk.storage = disk.id;
+  reader.read_newer("storage", disk.storage);
+  reader.read_newer("storages", disk.storages);
+  reader.read_newer("source_snapshot", disk.source_snapshot);
+  reader.read_newer("base_snapshot", disk.base_snapshot);
+  reader.read_newer("undo_storage", disk.undo_storage);
+  reader.read_newer("undo_base", disk.undo_base);
+  reader.read_newer("undo_current", disk.undo_current);
+  reader.read_newer("undo_until", disk.undo_until);
   return reader.finish(std::move(disk));
 }
 
@@ -250,6 +292,126 @@ Result<TokenRecord> token_from_json(std::string_view json) {
   reader.read("reply", token.reply_json);
   reader.read("created", token.created);
   return reader.finish(std::move(token));
+}
+
+std::string to_json(const SnapshotRecord& snapshot) {
+  const Json json = {
+      {"id", snapshot.id},
+      {"region", snapshot.region},
+      {"disk", snapshot.disk_id},
+      {"chain", snapshot.chain_id},
+      {"seq", snapshot.seq},
+      {"parent", snapshot.parent},
+      {"storage", snapshot.storage},
+      {"storage_base", snapshot.storage_base},
+      {"epoch", snapshot.epoch},
+      {"name", snapshot.snapshot_name},
+      {"description", snapshot.description},
+      {"size_bytes", snapshot.size_bytes},
+      {"system", snapshot.system},
+      {"status", name(snapshot.status)},
+      {"failure", snapshot.failure},
+      {"hidden", snapshot.hidden},
+      {"automatic", snapshot.automatic},
+      {"retention_days", snapshot.retention_days},
+      {"changed_bytes", snapshot.changed_bytes},
+      {"stored_bytes", snapshot.stored_bytes},
+      {"group", snapshot.group_id},
+      {"resource_group", snapshot.resource_group},
+      {"created", to_number(snapshot.created)},
+      {"accomplished", to_number(snapshot.accomplished)},
+      {"tags", to_json_list(snapshot.tags)},
+  };
+  return json.dump();
+}
+
+Result<SnapshotRecord> snapshot_from_json(std::string_view json) {
+  MemberReader reader("snapshot", json);
+  SnapshotRecord snapshot;
+  reader.read("id", snapshot.id);
+  reader.read("region", snapshot.region);
+  reader.read("disk", snapshot.disk_id);
+  reader.read("chain", snapshot.chain_id);
+  reader.read("seq", snapshot.seq);
+  reader.read("parent", snapshot.parent);
+  reader.read("storage", snapshot.storage);
+  reader.read("storage_base", snapshot.storage_base);
+  reader.read("epoch", snapshot.epoch);
+  reader.read("name", snapshot.snapshot_name);
+  reader.read("description", snapshot.description);
+  reader.read("size_bytes", snapshot.size_bytes);
+  reader.read("system", snapshot.system);
+  reader.read_status(snapshot.status, &parse_snapshot_status);
+  reader.read("failure", snapshot.failure);
+  reader.read("hidden", snapshot.hidden);
+  reader.read("automatic", snapshot.automatic);
+  reader.read("retention_days", snapshot.retention_days);
+  reader.read("changed_bytes", snapshot.changed_bytes);
+  reader.read("stored_bytes", snapshot.stored_bytes);
+  reader.read("group", snapshot.group_id);
+  reader.read("resource_group", snapshot.resource_group);
+  reader.read("created", snapshot.created);
+  reader.read("accomplished", snapshot.accomplished);
+  reader.read("tags", snapshot.tags);
+  return reader.finish(std::move(snapshot));
+}
+
+std::string to_json(const ChainRecord& chain) {
+  const Json json = {
+      {"id", chain.id},
+      {"region", chain.region},
+      {"disk", chain.disk_id},
+      {"next_seq", chain.next_seq},
+      {"current", chain.current},
+      {"reference_seq", chain.reference_seq},
+      {"reference_storage", chain.reference_storage},
+      {"reference_epoch", chain.reference_epoch},
+      {"created", to_number(chain.created)},
+  };
+  return json.dump();
+}
+
+Result<ChainRecord> chain_from_json(std::string_view json) {
+  MemberReader reader("chain", json);
+  ChainRecord chain;
+  reader.read("id", chain.id);
+  reader.read("region", chain.region);
+  reader.read("disk", chain.disk_id);
+  reader.read("next_seq", chain.next_seq);
+  reader.read("current", chain.current);
+  reader.read("reference_seq", chain.reference_seq);
+  reader.read("reference_storage", chain.reference_storage);
+  reader.read("reference_epoch", chain.reference_epoch);
+  reader.read("created", chain.created);
+  return reader.finish(std::move(chain));
+}
+
+std::string to_json(const GroupRecord& group) {
+  const Json json = {
+      {"id", group.id},
+      {"region", group.region},
+      {"name", group.group_name},
+      {"description", group.description},
+      {"instance", group.instance_id},
+      {"resource_group", group.resource_group},
+      {"created", to_number(group.created)},
+      {"tags", to_json_list(group.tags)},
+  };
+  return json.dump();
+}
+
+Result<GroupRecord> group_from_json(std::string_view json) {
+  MemberReader reader("snapshot group", json);
+  GroupRecord group;
+  reader.read("id", group.id);
+  reader.read("region", group.region);
+  reader.read("name", group.group_name);
+  reader.read("description", group.description);
+  reader.read("instance", group.instance_id);
+  reader.read("resource_group", group.resource_group);
+  reader.read("created", group.created);
+  reader.read("tags", group.tags);
+  return reader.finish(std::move(group));
 }
 
 }  // namespace clouddisk

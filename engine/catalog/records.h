@@ -39,6 +39,11 @@ enum class InstanceStatus : std::uint8_t {
 std::string_view name(InstanceStatus status);
 Result<InstanceStatus> parse_instance_status(std::string_view text);
 
+// Shown as the API spells them; kDeleting is ours alone: its content is being removed.
+enum class SnapshotStatus : std::uint8_t { kProgressing, kAccomplished, kFailed, kDeleting };
+std::string_view name(SnapshotStatus status);
+Result<SnapshotStatus> parse_snapshot_status(std::string_view text);
+
 struct Tag {
   std::string key;
   std::string value;
@@ -73,6 +78,17 @@ struct DiskRecord {
   WallTime spec_changed{};  // of category or level; zero: never
   std::vector<Tag> tags;
 
+  // --- Where its content is ---
+  std::string storage;          // folder in each replica
+  std::uint64_t storages = 0;   // how many it has had: names are not used twice
+  std::string source_snapshot;  // that it was made from, for life; empty: made empty
+  std::string base_snapshot;    // that it still borrows blocks from; empty: none
+  // Before the last rollback; empty: nothing to undo.
+  std::string undo_storage;
+  std::string undo_base;
+  std::uint64_t undo_current = 0;  // ChainRecord::current then
+  WallTime undo_until{};
+
   std::uint64_t visible_bytes() const { return visible_gib * 1_GiB; }
   bool operator==(const DiskRecord&) const = default;
 };
@@ -96,6 +112,64 @@ struct InstanceRecord {
   bool operator==(const InstanceRecord&) const = default;
 };
 
+// A moment of a disk. How the content is kept: snapshot/README.md.
+struct SnapshotRecord {
+  std::string id;
+  std::string region;
+  std::string disk_id;  // of its source
+  std::string chain_id;
+  std::uint64_t seq = 0;     // in the chain, from 1
+  std::uint64_t parent = 0;  // sequence that its content descends from; 0: none
+  std::string storage;       // of the disk, where it was frozen
+  std::string storage_base;  // snapshot that this storage borrowed from then; empty: none
+  std::uint64_t epoch = 0;   // of the storage
+  std::string snapshot_name;
+  std::string description;
+  std::uint64_t size_bytes = 0;  // of the disk, then
+  bool system = false;           // of a system disk
+  SnapshotStatus status = SnapshotStatus::kProgressing;
+  std::string failure;  // why it failed
+  bool hidden = false;  // deleted, but others still need its content
+  bool automatic = false;
+  std::uint64_t retention_days = 0;  // 0: for ever
+  std::uint64_t changed_bytes = 0;   // against its parent, once captured
+  std::uint64_t stored_bytes = 0;    // what they take, compressed
+  std::string group_id;
+  std::string resource_group;
+  WallTime created{};
+  WallTime accomplished{};  // zero: not yet
+  std::vector<Tag> tags;
+  bool operator==(const SnapshotRecord&) const = default;
+};
+
+// The snapshots of one disk. Outlives the disk as long as one of them is left.
+struct ChainRecord {
+  std::string id;
+  std::string region;
+  std::string disk_id;
+  std::uint64_t next_seq = 1;  // never given twice
+  std::uint64_t current = 0;   // sequence that the disk's content descends from; 0: none
+  // When the disk last had the content of a captured snapshot.
+  std::uint64_t reference_seq = 0;  // 0: unknown
+  std::string reference_storage;
+  std::uint64_t reference_epoch = 0;
+  WallTime created{};
+  bool operator==(const ChainRecord&) const = default;
+};
+
+// Snapshots of several disks at one instant.
+struct GroupRecord {
+  std::string id;
+  std::string region;
+  std::string group_name;
+  std::string description;
+  std::string instance_id;
+  std::string resource_group;
+  WallTime created{};
+  std::vector<Tag> tags;
+  bool operator==(const GroupRecord&) const = default;
+};
+
 // Remembers what a ClientToken was answered, so that a repeated request changes nothing.
 struct TokenRecord {
   std::string action;
@@ -110,17 +184,29 @@ struct TokenRecord {
 inline constexpr std::string_view kDiskKeys = "disk/";
 inline constexpr std::string_view kInstanceKeys = "instance/";
 inline constexpr std::string_view kTokenKeys = "token/";
+inline constexpr std::string_view kSnapshotKeys = "snapshot/";
+inline constexpr std::string_view kChainKeys = "chain/";
+inline constexpr std::string_view kGroupKeys = "group/";
 std::string key_of(const DiskRecord& disk);
 std::string key_of(const InstanceRecord& instance);
 std::string key_of(const TokenRecord& token);
+std::string key_of(const SnapshotRecord& snapshot);
+std::string key_of(const ChainRecord& chain);
+std::string key_of(const GroupRecord& group);
 
 std::string to_json(const DiskRecord& disk);
 std::string to_json(const InstanceRecord& instance);
 std::string to_json(const TokenRecord& token);
+std::string to_json(const SnapshotRecord& snapshot);
+std::string to_json(const ChainRecord& chain);
+std::string to_json(const GroupRecord& group);
 // kCorrupt names the member that is missing or of the wrong type.
 Result<DiskRecord> disk_from_json(std::string_view json);
 Result<InstanceRecord> instance_from_json(std::string_view json);
 Result<TokenRecord> token_from_json(std::string_view json);
+Result<SnapshotRecord> snapshot_from_json(std::string_view json);
+Result<ChainRecord> chain_from_json(std::string_view json);
+Result<GroupRecord> group_from_json(std::string_view json);
 
 // The frame around each record's JSON. The checksum covers the key as well, so a record filed under
 // another's key is noticed.

@@ -10,11 +10,11 @@
 #include <bitset>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "engine/base/result.h"
 #include "engine/base/units.h"
 #include "engine/map/page.h"
-#include "engine/ring/buffer_pool.h"
 #include "engine/ring/ring.h"
 
 namespace clouddisk {
@@ -27,8 +27,9 @@ class BlockSource {
   virtual ~BlockSource() = default;
   // Behind it there are zeros.
   virtual std::uint64_t size_bytes() const = 0;
-  // Fills `into`, a number of whole blocks, from `first` on.
-  virtual Task<Result<void>> read(Ring& caller, Lba first, Buffer into) = 0;
+  // Fills `into`, a number of whole blocks, from `first` on. A span, since a Buffer is counted on
+  // its own ring alone; the caller keeps the memory.
+  virtual Task<Result<void>> read(Ring& caller, Lba first, std::span<std::byte> into) = 0;
   virtual Task<Result<PagePresence>> present(Ring& caller, std::uint64_t page) = 0;
   // The first page >= `page` that may hold data. Blocks.
   virtual Result<std::optional<std::uint64_t>> next_page(std::uint64_t page) = 0;

@@ -99,8 +99,8 @@ class Disk final : public BlockDevice {
   void make_reference(Epoch view) { map_->make_reference(view); }
   Epoch reference() const { return map_->reference(); }
   bool has_view(Epoch view) const;
-  // Whole blocks of a view. kNotFound: it is none (any more).
-  Task<Result<Buffer>> read_view(Epoch view, Lba first, std::uint32_t count);
+  // Whole blocks of a view, in memory of `pool`. kNotFound: it is none (any more).
+  Task<Result<Buffer>> read_view(Epoch view, Lba first, std::uint32_t count, BufferPool& pool);
   Task<Result<std::vector<Extent>>> view_extents(Epoch view, std::uint64_t offset,
                                                  std::uint64_t length, std::uint32_t extents_max);
   // What the view has in a page itself; the base is not looked at.

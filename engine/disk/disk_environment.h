@@ -9,8 +9,10 @@
 
 namespace clouddisk {
 
-// Three pools in a line: who holds client memory may wait for work memory, who holds work memory
-// for log memory, and log memory is given back by the device alone. So no two wait for each other.
+// Pools in a line: who holds client memory may wait for work memory, who holds work memory for log
+// memory, and log memory is given back by the device alone. So no two wait for each other. What
+// snapshots are packed in has an environment with client memory of its own, in the line behind
+// work: a read of a borrowed block holds client or work memory already.
 struct DiskEnvironment {
   Ring& ring;
   ReplicaSet& replicas;

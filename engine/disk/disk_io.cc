@@ -90,7 +90,7 @@ Task<void> Disk::borrow_run(std::shared_ptr<RunRead> shared, Lba lba, std::size_
     std::memset(part.data() + here * kBlockSize, 0, (count - here) * kBlockSize);
   }
   if (here > 0) {
-    auto read = co_await base->read(ring(), lba, part.slice(0, here * kBlockSize));
+    auto read = co_await base->read(ring(), lba, part.span().first(here * kBlockSize));
     if (!read) shared->error = read.error();
   }
   shared->group.done();

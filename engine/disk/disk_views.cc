@@ -41,11 +41,11 @@ bool Disk::has_view(Epoch view) const {
   return std::binary_search(map_->views().begin(), map_->views().end(), view);
 }
 
-Task<Result<Buffer>> Disk::read_view(Epoch view, Lba first, std::uint32_t count) {
+Task<Result<Buffer>> Disk::read_view(Epoch view, Lba first, std::uint32_t count, BufferPool& pool) {
   CHECK(count > 0 && count <= kTransferMax / kBlockSize);
   std::array<BlockEntry, kTransferMax / kBlockSize> storage;
   const auto entries = std::span(storage).first(count);
-  Buffer into = co_await environment_.client_buffers.allocate(count * kBlockSize);
+  Buffer into = co_await pool.allocate(count * kBlockSize);
   const ReadGate::Pass pass(gate_);
   if (!has_view(view)) co_return fail(Errc::kNotFound, "disk {} has no view {}", id(), view.value);
   if (auto found = co_await lookup(view, first, entries); !found) co_return found.error();
@@ -122,7 +122,7 @@ Task<Result<std::uint64_t>> Disk::hydrate(std::uint64_t offset, std::uint64_t le
         }
         if (auto admitted = co_await admit_write(); !admitted) co_return admitted.error();
         Buffer data = co_await environment_.work_buffers.allocate(run * kBlockSize);
-        auto read = co_await base->read(ring(), Lba(at + i), data);
+        auto read = co_await base->read(ring(), Lba(at + i), data.span());
         if (!read) co_return read.error();
         auto written = co_await log_->append_write(Lba(at + i), std::move(data));
         if (!written) co_return written.error();

@@ -66,7 +66,8 @@ class VolumeModel : public testing::Test {
   void start() {
     machine_ = std::make_unique<Machine>(*ring_, root_.path());
     ASSERT_FALSE(machine_->error) << machine_->error->message;
-    volume_ = std::make_unique<Volume>(*machine_->environment, "sl-test0000000000000001", options_);
+    volume_ = std::make_unique<Volume>(*machine_->environment, machine_->pack_environment(),
+                                       "sl-test0000000000000001", options_);
     for (const auto& [seq, taken] : taken_) volume_->know(taken.state);
     volume_->set_reference(reference_);
   }
@@ -273,7 +274,7 @@ class VolumeModel : public testing::Test {
     if (!device) {
       auto source = ring_->block_on(volume_->source(seq));
       ASSERT_TRUE(source) << source.error().message;
-      device = std::make_shared<SnapshotDevice>(*source);
+      device = std::make_shared<SnapshotDevice>(*source, machine_->client_buffers);
     }
     const std::string what = fmt::format("snapshot {}{}", seq, taken.state.captured ? "" : "*");
     auto data = ring_->block_on(device->read(at * kBlockSize, length));

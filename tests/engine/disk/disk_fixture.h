@@ -38,6 +38,7 @@ struct Machine {
       : files(ring, 256),
         pages(16_MiB),
         client_buffers(ring, 64_MiB),
+        pack_buffers(ring, 16_MiB),
         work_buffers(ring, 32_MiB),
         log_buffers(ring, 32_MiB) {
     ReplicaSet::Options options;
@@ -50,6 +51,8 @@ struct Machine {
       replicas = std::move(*opened);
       environment.emplace(DiskEnvironment{ring, *replicas, files, pages, client_buffers,
                                           work_buffers, log_buffers});
+      packs.emplace(
+          DiskEnvironment{ring, *replicas, files, pages, pack_buffers, work_buffers, log_buffers});
     } else {
       error = opened.error();
     }
@@ -60,9 +63,12 @@ struct Machine {
   FileCache files;
   PageCache pages;
   BufferPool client_buffers;
+  BufferPool pack_buffers;
   BufferPool work_buffers;
   BufferPool log_buffers;
   std::optional<DiskEnvironment> environment;
+  std::optional<DiskEnvironment> packs;  // for what snapshots are packed in
+  DiskEnvironment& pack_environment() { return *packs; }
 };
 
 inline Disk::Identity identity_in(const std::string& root, std::uint64_t size_bytes) {

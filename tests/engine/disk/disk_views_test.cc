@@ -32,7 +32,7 @@ class PatternSource final : public BlockSource {
     return data ? 1'000'000'000 + lba : 0;
   }
   std::uint64_t size_bytes() const override { return kBytes; }
-  Task<Result<void>> read(Ring& caller, Lba first, Buffer into) override {
+  Task<Result<void>> read(Ring& caller, Lba first, std::span<std::byte> into) override {
     co_await caller.yield();
     for (std::uint64_t i = 0; i < into.size() / 8; ++i) {
       const std::uint64_t value = block(first.value + i * 8 / kBlockSize);
@@ -169,8 +169,8 @@ class DiskViews : public testing::TestWithParam<bool> {
   }
   void look_at(std::uint64_t view, const Content& content, std::uint64_t first,
                std::uint64_t count) {
-    auto seen = ring_->block_on(
-        disk_->read_view(Epoch(view), Lba(first), static_cast<std::uint32_t>(count)));
+    auto seen = ring_->block_on(disk_->read_view(
+        Epoch(view), Lba(first), static_cast<std::uint32_t>(count), machine_->client_buffers));
     ASSERT_TRUE(seen) << seen.error().message;
     expect_blocks(content, first, *seen);
     // What the extents call a hole is zero, and data is where the model has some.
@@ -273,7 +273,7 @@ TEST_P(DiskViews, AFreezeTakesWhatIsAcknowledgedAndNothingLater) {
   look_at_everything();
   disk_->drop_view(Epoch(view));
   views_.clear();
-  auto gone = ring_->block_on(disk_->read_view(Epoch(view), Lba(0), 1));
+  auto gone = ring_->block_on(disk_->read_view(Epoch(view), Lba(0), 1, machine_->client_buffers));
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().code, Errc::kNotFound);
 }

@@ -1,0 +1,144 @@
+#include "engine/catalog/snapshot_rules.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/catalog/name_rules.h"
+
+namespace clouddisk {
+namespace {
+
+bool is_under_way(const SnapshotRecord& snapshot) {
+  return snapshot.status == SnapshotStatus::kProgressing && !snapshot.hidden;
+}
+
+std::size_t count_if(std::span<const SnapshotRecord* const> snapshots,
+                     bool (*wanted)(const SnapshotRecord&)) {
+  return static_cast<std::size_t>(std::count_if(
+      snapshots.begin(), snapshots.end(), [wanted](const auto* one) { return wanted(*one); }));
+}
+
+}  // namespace
+
+Verdict snapshot_name_must_be_allowed(std::string_view name) {
+  constexpr std::string_view kReserved = "auto";
+  if (!name_is_well_formed(name) || name.starts_with(kReserved)) {
+    return Refusal{400, "InvalidSnapshotName.Malformed",
+                   "A snapshot's name has 2 to 128 characters, begins with a letter, and not with "
+                   "http://, https:// or auto."};
+  }
+  return std::nullopt;
+}
+
+Verdict retention_must_fit(std::uint64_t days) {
+  if (days >= 1 && days <= 65'536) return std::nullopt;
+  return Refusal{400, "InvalidRetentionDays.Malformed",
+                 fmt::format("RetentionDays is 1 to 65536, not {}.", days)};
+}
+
+Verdict disk_must_allow_snapshot(const DiskRecord& disk) {
+  if (disk.status != DiskStatus::kAvailable && disk.status != DiskStatus::kInUse) {
+    return Refusal{403, "IncorrectDiskStatus",
+                   fmt::format("Disk {} is {}.", disk.id, name(disk.status))};
+  }
+  if (disk.attached == WallTime{}) {
+    return Refusal{
+        403, "IncorrectDiskStatus.NeverAttached",
+        fmt::format("Disk {} was never attached: there is nothing on it. Attach it first.",
+                    disk.id)};
+  }
+  return std::nullopt;
+}
+
+Verdict capture_must_have_room(const DiskRecord& disk,
+                               std::span<const SnapshotRecord* const> snapshots) {
+  const bool essd = disk.category == "cloud_essd" || disk.category == "cloud_auto";
+  const std::size_t most = essd ? 10 : 1;
+  if (count_if(snapshots, is_under_way) < most) return std::nullopt;
+  return Refusal{
+      403, "IncorrectDiskStatus.CreatingSnapshot",
+      fmt::format("Disk {} has {} snapshots in progress, as many as it may. Wait until one "
+                  "is accomplished.",
+                  disk.id, most)};
+}
+
+Verdict quota_must_have_room(std::span<const SnapshotRecord* const> snapshots) {
+  const std::size_t manual =
+      count_if(snapshots, [](const SnapshotRecord& one) { return !one.automatic && !one.hidden; });
+  if (manual < kManualSnapshotsMax) return std::nullopt;
+  return Refusal{403, "QuotaExceed.Snapshot",
+                 fmt::format("The disk has {} snapshots, as many as it may. Delete one first.",
+                             kManualSnapshotsMax)};
+}
+
+const SnapshotRecord* oldest_automatic_over_quota(
+    std::span<const SnapshotRecord* const> snapshots) {
+  const SnapshotRecord* oldest = nullptr;
+  std::size_t automatic = 0;
+  for (const SnapshotRecord* one : snapshots) {
+    if (!one->automatic || one->hidden) continue;
+    ++automatic;
+    if (oldest == nullptr || one->seq < oldest->seq) oldest = one;
+  }
+  return automatic >= kAutomaticSnapshotsMax ? oldest : nullptr;
+}
+
+Verdict snapshot_must_be_usable(const SnapshotRecord& snapshot) {
+  if (snapshot.status != SnapshotStatus::kFailed) return std::nullopt;
+  return Refusal{403, "InvalidSnapshotId.NotReady",
+                 fmt::format("Snapshot {} failed: {}", snapshot.id, snapshot.failure)};
+}
+
+Verdict snapshot_must_be_of_a_data_disk(const SnapshotRecord& snapshot) {
+  if (!snapshot.system) return std::nullopt;
+  return Refusal{403, "InvalidSnapshotId.NotDataDiskSnapshot",
+                 fmt::format("Snapshot {} is of a system disk.", snapshot.id)};
+}
+
+Verdict size_must_hold_snapshot(std::uint64_t size_gib, const SnapshotRecord& snapshot) {
+  if (size_gib * 1_GiB >= snapshot.size_bytes) return std::nullopt;
+  return Refusal{403, "InvalidDiskSize.TooSmall",
+                 fmt::format("Snapshot {} has {} GiB; {} are too few for it.", snapshot.id,
+                             snapshot.size_bytes / 1_GiB, size_gib)};
+}
+
+Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot, std::size_t disks,
+                                     bool force) {
+  if (disks == 0 || force) return std::nullopt;
+  return Refusal{
+      403, "SnapshotCreatedDisk",
+      fmt::format("{} disks were made from snapshot {}. With Force it is deleted all the "
+                  "same, and they can't be re-initialised any more.",
+                  disks, snapshot.id)};
+}
+
+Verdict snapshot_must_be_of_disk(const SnapshotRecord& snapshot, const DiskRecord& disk) {
+  if (snapshot.disk_id == disk.id) return std::nullopt;
+  return Refusal{
+      403, "InvalidParameter.Mismatch",
+      fmt::format("Snapshot {} is of disk {}, not of {}.", snapshot.id, snapshot.disk_id, disk.id)};
+}
+
+Verdict disk_must_be_out_of_use(const DiskRecord& disk, const InstanceRecord* instance) {
+  if (disk.status != DiskStatus::kAvailable && disk.status != DiskStatus::kInUse) {
+    return Refusal{403, "IncorrectDiskStatus",
+                   fmt::format("Disk {} is {}.", disk.id, name(disk.status))};
+  }
+  if (instance != nullptr && instance->status != InstanceStatus::kStopped) {
+    return Refusal{
+        403, "IncorrectInstanceStatus",
+        fmt::format("Instance {} is {}. Stop it first: what it has read of the disk would "
+                    "no longer be true.",
+                    instance->id, name(instance->status))};
+  }
+  return std::nullopt;
+}
+
+Verdict disk_must_not_be_captured(std::span<const SnapshotRecord* const> snapshots) {
+  if (count_if(snapshots, is_under_way) == 0) return std::nullopt;
+  return Refusal{403, "DiskCreatingSnapshot",
+                 "A snapshot of the disk is in progress. Wait until it is accomplished."};
+}
+
+}  // namespace clouddisk
