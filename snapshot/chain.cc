@@ -34,6 +34,7 @@ Task<Result<std::shared_ptr<Chain>>> Chain::open(DiskEnvironment& environment, I
   const Disk::Identity pack{chain->id(), kPackBytes, chain->identity_.index_directory};
   auto made = co_await Disk::create(environment, pack, options.pack);
   if (!made && made.error().code != Errc::kExists) co_return made.error();
+  chain->fresh_ = made.has_value();
   auto opened = co_await Disk::open(environment, pack, options.pack);
   if (!opened) co_return fail(opened.error(), "pack of chain {}", chain->id());
   chain->pack_ = std::move(*opened);

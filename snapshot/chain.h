@@ -115,6 +115,7 @@ class Chain {
   ChainTag tag_;
   std::shared_ptr<Disk> pack_;
   std::shared_ptr<ChainIndex> index_;  // shared with workers
+  bool fresh_ = false;                 // there was no pack before
   PackAddress head_ = 0;
   AsyncMutex changing_;
   FrameCache frames_;

@@ -18,7 +18,9 @@ struct FoundFrame {
 }  // namespace
 
 Task<Result<void>> Chain::rebuild() {
-  log(LogLevel::kWarning, "chain", "chain={} rebuilding the index from the pack", id());
+  if (!fresh_) {
+    log(LogLevel::kWarning, "chain", "chain={} rebuilding the index from the pack", id());
+  }
   const std::string directory = chain_index_directory();
   if (auto removed = co_await ring().remove_tree(directory); !removed) co_return removed;
   std::map<PackAddress, FrameHeader> frames;
@@ -149,8 +151,10 @@ Task<Result<void>> Chain::rebuild() {
   if (lost > 0) {
     log(LogLevel::kError, "chain", "chain={} {} blocks of its snapshots are lost", id(), lost);
   }
-  log(LogLevel::kInfo, "chain", "chain={} index rebuilt: {} frames, {} pages", id(), frames.size(),
-      versions.size());
+  if (!fresh_) {
+    log(LogLevel::kInfo, "chain", "chain={} index rebuilt: {} frames, {} pages", id(),
+        frames.size(), versions.size());
+  }
   co_return Result<void>{};
 }
 

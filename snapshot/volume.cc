@@ -107,6 +107,12 @@ std::shared_ptr<Disk> Volume::find(const std::string& name) const {
   return it == storages_.end() ? nullptr : it->second.disk;
 }
 
+bool Volume::has_uncaptured(const std::string& storage) const {
+  return std::any_of(snapshots_.begin(), snapshots_.end(), [&storage](const auto& entry) {
+    return !entry.second.captured && entry.second.storage == storage;
+  });
+}
+
 // --- Snapshots ---
 
 Task<Result<std::shared_ptr<SnapshotSource>>> Volume::source(std::uint64_t seq) {
@@ -147,7 +153,7 @@ Task<Result<CaptureCursor>> Volume::capture(std::uint64_t seq,
   spec.seq = seq;
   spec.view = snapshot.epoch;
   spec.size_bytes = snapshot.size_bytes;
-  spec.parent = snapshot.parent;
+  spec.parent = snapshots_.count(snapshot.parent) != 0 ? snapshot.parent : 0;
   spec.bytes_per_second = options_.capture_bytes_per_second;
   for (const auto& [other, state] : snapshots_) {
     CHECK(other >= seq || state.captured);  // the oldest first
@@ -180,6 +186,16 @@ void Volume::captured(std::uint64_t seq) {
   reference_ = {seq, snapshot.storage, snapshot.epoch};
 }
 
+Task<Result<void>> Volume::remove_chain() {
+  CHECK(snapshots_.empty());
+  auto guard = co_await opening_.lock();
+  if (const auto chain = std::exchange(chain_, nullptr)) {
+    if (auto closed = co_await chain->close(); !closed) co_return closed;
+  }
+  Chain::Identity who = chain_identity();
+  co_return co_await Chain::remove(pack_environment_, std::move(who));
+}
+
 Task<Result<void>> Volume::drop(std::uint64_t seq) {
   const auto known = snapshots_.find(seq);
   if (known == snapshots_.end()) co_return Result<void>{};
@@ -197,17 +213,23 @@ Task<Result<void>> Volume::drop(std::uint64_t seq) {
   co_return co_await (*opened)->drop(seq);
 }
 
-Task<Result<void>> Volume::close() {
+Task<Result<void>> Volume::close_storages() {
   stopping_ = true;
   auto guard = co_await opening_.lock();
   Result<void> result;
   sources_.clear();
-  for (auto& [name, storage] : storages_) {
+  const auto storages = std::exchange(storages_, {});
+  for (const auto& [name, storage] : storages) {
     const std::shared_ptr<Disk> disk = storage.disk;
     auto closed = co_await disk->close();
     if (!closed) result = closed;
   }
-  storages_.clear();
+  co_return result;
+}
+
+Task<Result<void>> Volume::close() {
+  Result<void> result = co_await close_storages();
+  auto guard = co_await opening_.lock();
   if (const auto chain = std::exchange(chain_, nullptr)) {
     auto closed = co_await chain->close();
     if (!closed) result = closed;

@@ -87,9 +87,15 @@ class Volume {
   // It is gone for good, captured or not.
   Task<Result<void>> drop(std::uint64_t seq);
   Task<Result<std::shared_ptr<Chain>>> chain();
+  std::shared_ptr<Chain> open_chain() const { return chain_; }  // null: not open
   bool has_snapshots() const { return !snapshots_.empty(); }
+  bool has_uncaptured(const std::string& storage) const;
+  // After the last snapshot was dropped.
+  Task<Result<void>> remove_chain();
 
-  // Ends captures; closes everything. No other call may be under way.
+  // Ends captures; closes everything. No other call may be under way. Where volumes borrow from
+  // each other's snapshots, all close their storages first.
+  Task<Result<void>> close_storages();
   Task<Result<void>> close();
   void stop_captures() { stopping_ = true; }
 

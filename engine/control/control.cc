@@ -58,6 +58,18 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"DeleteInstance", &Impl::delete_instance, true},
       Entry{"DescribeRegions", &Impl::describe_regions},
       Entry{"DescribeZones", &Impl::describe_zones},
+      Entry{"CreateSnapshot", &Impl::create_snapshot, true, true},
+      Entry{"DescribeSnapshots", &Impl::describe_snapshots},
+      Entry{"DeleteSnapshot", &Impl::delete_snapshot, true},
+      Entry{"CreateSnapshotGroup", &Impl::create_snapshot_group, true, true},
+      Entry{"DescribeSnapshotGroups", &Impl::describe_snapshot_groups},
+      Entry{"DeleteSnapshotGroup", &Impl::delete_snapshot_group, true},
+      Entry{"DescribeSnapshotLinks", &Impl::describe_snapshot_links},
+      Entry{"DescribeSnapshotsUsage", &Impl::describe_snapshots_usage},
+      Entry{"ResetDisk", &Impl::reset_disk, true},
+      Entry{"ReInitDisk", &Impl::reinit_disk, true},
+      Entry{"UndoResetDisk", &Impl::undo_reset_disk, true},
+      Entry{"DescribeDiskHydration", &Impl::describe_disk_hydration},
       Entry{"DescribeReplicas", &Impl::describe_replicas},
       Entry{"ResyncReplica", &Impl::resync_replica, true},
       Entry{"DescribeCategories", &Impl::describe_categories},
@@ -85,8 +97,10 @@ Task<Result<std::unique_ptr<Control>>> Control::open(Ring& ring, ReplicaSet& rep
   if (!catalog) co_return fail(catalog.error(), "open the catalog");
   impl->catalog = std::move(*catalog);
   if (auto made = co_await impl->ensure_local_instance(); !made) co_return made.error();
+  impl->tell_past();
   co_await impl->settle();
   co_await impl->serve_all();
+  co_await impl->host.open_past();
   co_return std::unique_ptr<Control>(new Control(std::move(impl)));
 }
 
@@ -187,7 +201,11 @@ Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& requ
 std::string Control::Impl::new_id(std::string_view prefix) {
   while (true) {
     std::string id = make_id(prefix, options.region, random);
-    if (catalog->find_disk(id) == nullptr && catalog->find_instance(id) == nullptr) return id;
+    if (catalog->find_disk(id) == nullptr && catalog->find_instance(id) == nullptr &&
+        catalog->find_snapshot(id) == nullptr && catalog->find_group(id) == nullptr &&
+        catalog->find_chain(chain_id_of(id)) == nullptr) {
+      return id;
+    }
   }
 }
 
@@ -196,6 +214,8 @@ DiskSettings Control::Impl::settings_of(const DiskRecord& disk) const {
   settings.id = disk.id;
   settings.size_bytes = disk.visible_bytes();
   settings.limits = limits_of(disk, profile);
+  settings.storage = disk.storage;
+  settings.base_snapshot = disk.base_snapshot;
   return settings;
 }
 

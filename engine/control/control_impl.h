@@ -77,7 +77,8 @@ struct Control::Impl {
   // --- settle.cc ---
   // Finishes or undoes what a crash or a failure interrupted.
   Task<void> settle();
-  Task<bool> remove_storage(std::string id);
+  // Stops the disk and removes all that it stored, but for its snapshots.
+  Task<bool> remove_storage(DiskRecord disk);
   // Exports every attached disk of a running instance.
   Task<void> serve_all();
   Task<Result<void>> ensure_local_instance();
@@ -125,6 +126,49 @@ struct Control::Impl {
   Task<Outcome> describe_zones(ControlRequest& request);
   Json disk_view(const DiskRecord& disk) const;
   Json instance_view(const InstanceRecord& instance) const;
+
+  // --- snapshot_actions.cc ---
+  Task<Outcome> create_snapshot(ControlRequest& request);
+  Task<Outcome> delete_snapshot(ControlRequest& request);
+  Task<Outcome> create_snapshot_group(ControlRequest& request);
+  Task<Outcome> delete_snapshot_group(ControlRequest& request);
+  Verdict find_snapshot(std::string_view id, const SnapshotRecord*& snapshot) const;
+  // Freezes the disks at one instant and records a snapshot of each.
+  struct NewSnapshot {
+    DiskRecord disk;
+    SnapshotRecord snapshot;  // but for what the freeze decides
+  };
+  Task<Verdict> take(std::vector<NewSnapshot>& taken, CatalogChange change, ControlRequest& request,
+                     Json answer);
+  Task<Verdict> remove_snapshot(SnapshotRecord snapshot);
+
+  // --- rollback_actions.cc ---
+  Task<Outcome> reset_disk(ControlRequest& request);
+  Task<Outcome> reinit_disk(ControlRequest& request);
+  Task<Outcome> undo_reset_disk(ControlRequest& request);
+  Verdict disk_must_be_free_to_change(const DiskRecord& disk) const;
+  // Gives the disk a new storage over `base` (null: empty), and keeps the old one for undo.
+  Task<Outcome> begin_anew(DiskRecord disk, const SnapshotRecord* base, ControlRequest& request);
+
+  // --- snapshot_upkeep.cc ---
+  static SnapshotSettings settings_of(const SnapshotRecord& snapshot);
+  void tell_past();
+  Task<bool> on_captured(CaptureResult result);
+  Task<bool> on_capture_failed(std::string snapshot_id, std::string reason);
+  Task<bool> on_hydrated(std::string disk_id, std::string storage);
+  // Removes hidden snapshots, chains and storages that nothing needs any more. `changing` is held.
+  Task<void> tidy();
+  bool is_needed(const SnapshotRecord& snapshot) const;
+  ChainRecord chain_of(const DiskRecord& disk) const;  // a new one if need be
+
+  // --- describe_snapshots.cc ---
+  Task<Outcome> describe_snapshots(ControlRequest& request);
+  Task<Outcome> describe_snapshot_groups(ControlRequest& request);
+  Task<Outcome> describe_snapshot_links(ControlRequest& request);
+  Task<Outcome> describe_snapshots_usage(ControlRequest& request);
+  Task<Outcome> describe_disk_hydration(ControlRequest& request);
+  Json snapshot_view(const SnapshotRecord& snapshot) const;
+  std::string progress_of(const SnapshotRecord& snapshot) const;
 
   // --- local_actions.cc: ours, not the cloud's ---
   Task<Outcome> describe_replicas(ControlRequest& request);

@@ -3,6 +3,7 @@
 #include "engine/base/log.h"
 #include "engine/catalog/disk_rules.h"
 #include "engine/catalog/name_rules.h"
+#include "engine/catalog/snapshot_rules.h"
 #include "engine/control/control_impl.h"
 #include "engine/control/disk_spec.h"
 
@@ -38,7 +39,7 @@ Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks) {
     CatalogChange undo;
     bool clean = true;
     for (const DiskRecord& other : disks) {
-      if (co_await remove_storage(other.id)) {
+      if (co_await remove_storage(other)) {
         undo.erase(other);
       } else {
         clean = false;
@@ -61,11 +62,23 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
   DiskRecord disk;
   DiskSpecNames names;
   names.category = "DiskCategory";
+  const SnapshotRecord* snapshot = nullptr;
+  if (const auto source = reader.optional_text("SnapshotId")) {
+    if (auto broken = find_snapshot(*source, snapshot)) co_return *broken;
+    if (auto broken = snapshot_must_be_usable(*snapshot)) co_return *broken;
+    if (auto broken = snapshot_must_be_of_a_data_disk(*snapshot)) co_return *broken;
+    names.snapshot_gib = snapshot->size_bytes / 1_GiB;
+  }
   if (auto broken = read_disk_spec(reader, profile, DiskRole::kData, names, disk)) {
     co_return *broken;
   }
   disk.tags = reader.tags();
   if (auto broken = tags_must_be_valid(disk.tags)) co_return *broken;
+  if (snapshot != nullptr) {
+    if (auto broken = size_must_hold_snapshot(disk.size_gib, *snapshot)) co_return *broken;
+    disk.source_snapshot = snapshot->id;
+    disk.base_snapshot = snapshot->id;
+  }
   const InstanceRecord* instance = nullptr;
   if (instance_id) {
     if (auto broken = find_instance(*instance_id, instance)) co_return *broken;
@@ -79,6 +92,7 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
 
   disk.id = new_id("d");
+  disk.storage = disk.id;
   disk.region = options.region;
   disk.zone = options.zone;
   disk.resource_group = reader.text("ResourceGroupId");
@@ -224,6 +238,8 @@ Task<Outcome> Control::Impl::delete_disk(ControlRequest& request) {
   const DiskRecord* found = nullptr;
   if (auto broken = find_disk(disk_id, found)) co_return *broken;
   if (auto broken = disk_must_be_available_to_delete(*found)) co_return *broken;
+  const auto snapshots = catalog->snapshots_of_disk(disk_id);
+  if (auto broken = disk_must_not_be_captured(snapshots)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
 
   DiskRecord disk = *found;
@@ -232,13 +248,14 @@ Task<Outcome> Control::Impl::delete_disk(ControlRequest& request) {
   announced.put(disk);
   if (auto failed = co_await commit(std::move(announced))) co_return *failed;
   // From here on the disk is gone for everybody; what can't be removed now is removed later.
-  if (!co_await remove_storage(disk_id)) {
+  if (!co_await remove_storage(disk)) {
     unsettled = true;
     co_return done();
   }
   CatalogChange finished;
   finished.erase(disk);
   if (co_await commit(std::move(finished))) unsettled = true;
+  co_await tidy();
   co_return done();
 }
 

@@ -7,6 +7,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +24,52 @@ struct DiskSettings {
   std::string id;  // d-…, also the export name
   std::uint64_t size_bytes = 0;
   DiskLimits limits;
+  std::string storage;        // the folder of its content; a rollback gives it another
+  std::string base_snapshot;  // from which it borrows what it has not got itself; empty: none
+};
+
+// A snapshot as the data plane needs it.
+struct SnapshotSettings {
+  std::string id;  // s-…, also the export name
+  std::string disk_id;
+  std::uint64_t seq = 0;
+  std::uint64_t parent = 0;
+  std::uint64_t size_bytes = 0;
+  std::string storage;       // where it was frozen
+  std::string storage_base;  // from which that storage borrows; empty: none
+  Epoch epoch;
+  bool captured = false;
+  bool exported = true;
+};
+
+// When a disk last had the content of a snapshot that was captured; seq 0: unknown.
+struct ReferenceSettings {
+  std::uint64_t seq = 0;
+  std::string storage;
+  Epoch epoch;
+};
+
+struct CaptureResult {
+  std::string snapshot_id;
+  std::uint64_t changed_bytes = 0;
+  std::uint64_t stored_bytes = 0;
+};
+
+struct Progress {
+  std::uint64_t done = 0;  // in units of its own
+  std::uint64_t total = 0;
+  std::string failure;  // why it stopped; empty: it goes on, or is done
+};
+
+// What the data plane tells of its own accord. The control ring; an answer of false: not recorded,
+// to be told again later.
+struct HostEvents {
+  std::function<Task<bool>(CaptureResult)> captured;
+  std::function<Task<bool>(std::string snapshot_id, std::string reason)> capture_failed;
+  // Nothing is borrowed any more by this storage.
+  std::function<Task<bool>(std::string disk_id, std::string storage)> hydrated;
+  // Something is no longer held open: what nothing needs may go.
+  std::function<Task<void>()> released;
 };
 
 // Counters since the disk was opened, and what it holds now.
@@ -42,17 +90,45 @@ class DiskHost {
  public:
   virtual ~DiskHost() = default;
 
-  // Makes the disk's (empty) storage. kExists when there is one.
+  virtual void set_events(HostEvents events) = 0;
+
+  // Makes a (empty) storage for the disk. kExists when there is one.
   virtual Task<Result<void>> create_disk(DiskSettings settings) = 0;
   // Opens the disk and exports it over NBD under its id; fine if it is exported already.
   virtual Task<Result<void>> serve_disk(DiskSettings settings) = 0;
   // Ends its NBD sessions (requests under way are answered), makes everything durable, closes it.
   // Fine if it is not served.
   virtual Task<Result<void>> stop_disk(std::string id) = 0;
-  // Removes its storage from every replica. Fine if there is none. The disk is not served.
-  virtual Task<Result<void>> delete_disk(std::string id) = 0;
+  // Removes a storage from every replica. Fine if there is none. Nothing uses it.
+  virtual Task<Result<void>> delete_storage(std::string storage) = 0;
+  // All that there are, in any replica, those of disks and of chains.
+  virtual Task<Result<std::vector<std::string>>> storages() = 0;
   // For a served disk at once; for another the next serve_disk() brings it.
   virtual Task<Result<void>> apply_settings(DiskSettings settings) = 0;
+
+  // --- Snapshots ---
+  // What exists of a disk's past; at start, before anything is served.
+  virtual void know_past(std::string disk_id, ReferenceSettings reference,
+                         std::vector<SnapshotSettings> snapshots) = 0;
+  // Then: exports every snapshot, and goes on with captures that were cut off.
+  virtual Task<void> open_past() = 0;
+  // Ends an epoch of each disk at one instant; durable on return. The disks need not be served.
+  virtual Task<Result<std::vector<Epoch>>> freeze(std::vector<DiskSettings> disks) = 0;
+  // The moment is not wanted after all.
+  virtual Task<void> unfreeze(DiskSettings disk, Epoch epoch) = 0;
+  // Exports a new snapshot and begins its capture.
+  virtual Task<Result<void>> add_snapshot(SnapshotSettings snapshot) = 0;
+  // Ends its export; the content stays.
+  virtual Task<Result<void>> hide_snapshot(std::string id) = 0;
+  // Removes its content, captured or not. Fine if it is gone.
+  virtual Task<Result<void>> drop_snapshot(std::string disk_id, std::uint64_t seq) = 0;
+  // After the last snapshot of a disk that is gone.
+  virtual Task<Result<void>> remove_chain(std::string disk_id) = 0;
+  // Of a capture, in pages; of a hydration, in bytes. Nothing: none is under way.
+  virtual std::optional<Progress> capture_progress(std::string_view snapshot_id) const = 0;
+  virtual std::optional<Progress> hydration_progress(std::string_view disk_id) const = 0;
+  // On one replica, with what compaction has not freed.
+  virtual Task<Result<std::uint64_t>> chain_stored_bytes(std::string disk_id) = 0;
 
   // kNotFound when the disk is not open.
   virtual Task<Result<DiskStats>> stats(std::string id) = 0;

@@ -17,10 +17,11 @@ std::string category_or_default(const ParamReader& params, Profile profile, Disk
 }
 
 // What is known to the cloud and not to be had here is said, never ignored.
-Verdict refuse_what_is_missing(ParamReader& params) {
-  if (params.has("SnapshotId")) {
+Verdict refuse_what_is_missing(ParamReader& params, const DiskSpecNames& names) {
+  if (params.has("SnapshotId") && names.snapshot_gib == 0) {
     return Refusal{403, "InvalidOperation.CreateFromSnapshotUnsupported",
-                   "Disks can't be created from a snapshot yet."};
+                   "An instance's disks can't be made from a snapshot here: make the disk with "
+                   "CreateDisk, and attach it."};
   }
   if (params.boolean("Encrypted", false) || params.has("KMSKeyId")) {
     return Refusal{403, "InvalidParameter.EncryptedNotSupported",
@@ -41,7 +42,7 @@ Verdict refuse_what_is_missing(ParamReader& params) {
 
 Verdict read_disk_spec(ParamReader& params, Profile profile, DiskRole role,
                        const DiskSpecNames& names, DiskRecord& disk) {
-  if (auto broken = refuse_what_is_missing(params)) return broken;
+  if (auto broken = refuse_what_is_missing(params, names)) return broken;
   disk.category = category_or_default(params, profile, role, names.category);
   if (auto broken = category_must_be_creatable(profile, disk.category)) return broken;
   disk.level = params.text("PerformanceLevel");
@@ -51,10 +52,11 @@ Verdict read_disk_spec(ParamReader& params, Profile profile, DiskRole role,
   CHECK(row != nullptr);
 
   disk.system = role == DiskRole::kSystem;
-  const auto size = params.optional_number("Size");
+  auto size = params.optional_number("Size");
   if (params.problem()) {
     return Refusal{400, "InvalidSize.ValueNotSupported", params.problem()->message};
   }
+  if (!size && names.snapshot_gib != 0) size = names.snapshot_gib;
   if (!size && !disk.system) {
     return Refusal{400, "MissingParameter", "The parameter Size is missing, in GiB."};
   }

@@ -16,6 +16,9 @@ struct DiskSpecNames {
   std::string_view category = "Category";
   std::string_view name_code = "InvalidDiskName.Malformed";
   std::string_view description_code = "InvalidDescription.Malformed";
+  // Of the snapshot that the disk is made from, which the caller has looked up: the size when none
+  // is given. 0: it is made empty.
+  std::uint64_t snapshot_gib = 0;
 };
 
 // Fills category, level, sizes, provisioned IOPS, name and description of `disk`.

@@ -104,6 +104,7 @@ void Control::Impl::give_ids(NewInstance& plan) {
   if (plan.instance.instance_name.empty()) plan.instance.instance_name = plan.instance.id;
   for (DiskRecord& disk : plan.disks) {
     disk.id = new_id("d");
+    disk.storage = disk.id;
     disk.region = plan.instance.region;
     disk.zone = plan.instance.zone;
     disk.resource_group = plan.instance.resource_group;

@@ -1,6 +1,7 @@
 // Actions of our own, beside the cloud's: for the CLI and for operators.
 #include <fmt/format.h>
 
+#include "engine/catalog/snapshot_rules.h"
 #include "engine/control/control_impl.h"
 #include "engine/control/disk_spec.h"
 
@@ -162,6 +163,19 @@ Task<Outcome> Control::Impl::describe_disk_stats(ControlRequest& request) {
 }
 
 Task<Outcome> Control::Impl::describe_disk_export(ControlRequest& request) {
+  if (const auto snapshot_id = request.reader.optional_text("SnapshotId")) {
+    const SnapshotRecord* snapshot = nullptr;
+    if (auto broken = find_snapshot(*snapshot_id, snapshot)) co_return *broken;
+    if (auto broken = snapshot_must_be_usable(*snapshot)) co_return *broken;
+    Json list = Json::array();
+    for (const DiskHost::NbdAddress& address : host.nbd_addresses()) {
+      list.push_back({{"Address", address.text}, {"Uri", nbd_uri(address, *snapshot_id)}});
+    }
+    Json answer = {{"SnapshotId", *snapshot_id},
+                   {"Size", snapshot->size_bytes / 1_GiB},
+                   {"Exports", {{"Export", std::move(list)}}}};
+    co_return Outcome(std::move(answer));
+  }
   const std::string id = request.reader.required("DiskId");
   if (request.reader.problem()) co_return *request.reader.problem();
   const DiskRecord* disk = nullptr;

@@ -40,17 +40,23 @@ bool is_at_rest(const DiskRecord& disk) {
 
 }  // namespace
 
-Task<bool> Control::Impl::remove_storage(std::string id) {
-  auto stopped = co_await host.stop_disk(id);
-  if (stopped) {
-    auto deleted = co_await host.delete_disk(id);
-    if (deleted) co_return true;
-    log(LogLevel::kError, kComponent, "disk {}: its storage stays for now: {}", id,
+Task<bool> Control::Impl::remove_storage(DiskRecord disk) {
+  auto stopped = co_await host.stop_disk(disk.id);
+  if (!stopped) {
+    log(LogLevel::kError, kComponent, "disk {}: can't be closed: {}", disk.id,
+        stopped.error().message);
+    co_return false;
+  }
+  std::vector<std::string> storages = {disk.storage};
+  if (!disk.undo_storage.empty()) storages.push_back(disk.undo_storage);
+  for (const std::string& storage : storages) {
+    auto deleted = co_await host.delete_storage(storage);
+    if (deleted) continue;
+    log(LogLevel::kError, kComponent, "disk {}: its storage stays for now: {}", disk.id,
         deleted.error().message);
     co_return false;
   }
-  log(LogLevel::kError, kComponent, "disk {}: can't be closed: {}", id, stopped.error().message);
-  co_return false;
+  co_return true;
 }
 
 Task<void> Control::Impl::settle() {
@@ -61,7 +67,7 @@ Task<void> Control::Impl::settle() {
     if (is_at_rest(disk)) continue;
     log(LogLevel::kInfo, kComponent, "disk {} was left {}", id, name(disk.status));
     if (is_doomed(disk)) {
-      if (co_await remove_storage(id)) {
+      if (co_await remove_storage(disk)) {
         change.erase(disk);
       } else {
         unsettled = true;
@@ -101,9 +107,10 @@ Task<void> Control::Impl::settle() {
     }
     change.put(instance);
   }
-  if (change.empty()) co_return;
   auto committed = co_await catalog->commit(std::move(change));
-  if (!committed) {
+  if (committed) {
+    co_await tidy();
+  } else {
     log(LogLevel::kError, kComponent, "unfinished changes stay for now: {}",
         committed.error().message);
     unsettled = true;

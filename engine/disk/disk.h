@@ -122,6 +122,8 @@ class Disk final : public BlockDevice {
   // Brings what is still borrowed in the range; returns the bytes that came. What a client wrote or
   // trimmed meanwhile stays.
   Task<Result<std::uint64_t>> hydrate(std::uint64_t offset, std::uint64_t length);
+  // Where the base has something next, from a page on; in bytes. The end of the disk: nowhere.
+  Task<Result<std::uint64_t>> next_borrowed_page(std::uint64_t page);
   // After everything was hydrated, and no view is left that borrows. Waits for reads under way.
   Task<void> forget_base();
 

@@ -135,6 +135,14 @@ Task<Result<std::uint64_t>> Disk::hydrate(std::uint64_t offset, std::uint64_t le
   co_return brought;
 }
 
+Task<Result<std::uint64_t>> Disk::next_borrowed_page(std::uint64_t page) {
+  const auto base = base_;
+  if (!base) co_return size_bytes_;
+  auto next = co_await ring().blocking([&base, page] { return base->next_page(page); });
+  if (!next) co_return next.error();
+  co_return *next ? std::min(size_bytes_, **next * kPageBlocks * kBlockSize) : size_bytes_;
+}
+
 Task<void> Disk::forget_base() {
   co_await gate_.drain();  // They may have looked a block up before it came.
   base_.reset();

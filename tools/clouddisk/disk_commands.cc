@@ -31,7 +31,8 @@ CLI::Option* add_disk_id(CLI::App* command, std::string& id) {
 // --- create ---
 
 struct CreateArguments {
-  std::uint64_t size_gib = 0;
+  std::optional<std::uint64_t> size_gib;
+  std::optional<std::string> snapshot;
   std::string category = "cloud_essd";
   std::optional<std::string> level, name, description, zone, token;
   std::vector<std::string> tags;
@@ -39,7 +40,9 @@ struct CreateArguments {
 };
 
 Outcome<Params> create_params(const CreateArguments& arguments) {
-  Params params{{"DiskCategory", arguments.category}, {"Size", std::to_string(arguments.size_gib)}};
+  Params params{{"DiskCategory", arguments.category}};
+  set_if(params, "Size", arguments.size_gib);
+  set_if(params, "SnapshotId", arguments.snapshot);
   set_if(params, "PerformanceLevel", arguments.level);
   set_if(params, "DiskName", arguments.name);
   set_if(params, "Description", arguments.description);
@@ -79,12 +82,17 @@ void add_create(CLI::App& disk, Session& session) {
                   "  clouddisk disk create --size 40\n"
                   "  clouddisk disk create --size 40 --performance-level PL1 --name data\n"
                   "  clouddisk disk create --category cloud_efficiency --size 100 --count 3\n"
-                  "  clouddisk disk create --size 20 --tag env=test --tag team=storage");
+                  "  clouddisk disk create --size 20 --tag env=test --tag team=storage\n"
+                  "  clouddisk disk create --snapshot s-bp1example --size 100");
   auto arguments = std::make_shared<CreateArguments>();
   command->add_option("--size", arguments->size_gib, "Capacity in GiB")
       ->check(CLI::Range(std::uint64_t{0}, kSizeGibMax))
-      ->required()
       ->type_name("GIB");
+  command
+      ->add_option(
+          "--snapshot", arguments->snapshot,
+          "Make it from this snapshot: ready at once, blocks are loaded as they are needed")
+      ->type_name("ID");
   command
       ->add_option("--category", arguments->category,
                    "cloud_essd, cloud_ssd, cloud_efficiency or cloud; see: clouddisk category list")
@@ -110,6 +118,11 @@ void add_create(CLI::App& disk, Session& session) {
       ->check(CLI::Range(1U, kCountMax))
       ->type_name("N")
       ->capture_default_str();
+  command->parse_complete_callback([arguments] {
+    if (!arguments->size_gib && !arguments->snapshot) {
+      throw CLI::RequiredError("--size, or --snapshot whose size it takes,");
+    }
+  });
   on_call(command, session, [arguments, &session](const ApiClient& api) {
     return create_disks(api, *arguments, session.json());
   });
@@ -412,6 +425,7 @@ void add_disk_commands(CLI::App& root, Session& session) {
   add_modify(*disk, session);
   add_export(*disk, session);
   add_mount_commands(*disk, session);
+  add_rollback_commands(*disk, session);
 }
 
 }  // namespace clouddisk::cli

@@ -82,9 +82,11 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
       "  clouddisk disk attach d-bp1example\n"
       "  sudo clouddisk disk mount d-bp1example /mnt/data --mkfs ext4\n"
       "  clouddisk disk list\n"
+      "  clouddisk snapshot create d-bp1example --name before-upgrade\n"
       "  clouddisk replica status --output json\n"
       "Each command shows more with --help.");
   add_disk_commands(*app, session);
+  add_snapshot_commands(*app, session);
   add_instance_commands(*app, session);
   add_category_commands(*app, session);
   add_replica_commands(*app, session);

@@ -1,9 +1,11 @@
-// engine_host.h: DiskHost over the engine: puts each disk on a reactor, serves it over NBD within
-// its limits, and brings replicas back.
+// engine_host.h: DiskHost over engine and snapshots: puts each disk with its past on a reactor,
+// serves disks over NBD within their limits and snapshots read-only, captures and hydrates in the
+// background, and brings replicas back.
 //
 // Thread: the control ring makes every call; the host moves to a disk's reactor and back itself.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,6 +17,7 @@
 #include "engine/disk/disk.h"
 #include "engine/qos/limited_device.h"
 #include "nbd/server.h"
+#include "snapshot/volume.h"
 #include "tools/clouddiskd/reactor.h"
 
 namespace clouddisk {
@@ -25,6 +28,8 @@ class EngineHost final : public DiskHost {
     std::string index_root;  // <root>/index
     bool limits = true;      // false: disks are as fast as the host
     Disk::Options disk;
+    std::uint64_t capture_bytes_per_second = 400_MiB;  // of each disk
+    std::uint64_t hydrate_bytes_per_second = 200_MiB;  // of each disk
   };
   // Borrows everything; the reactors outlive the host.
   EngineHost(Ring& control, ReplicaSet& replicas, nbd::Server& server,
@@ -37,58 +42,117 @@ class EngineHost final : public DiskHost {
   }
   // Starts bringing back what the start left out.
   void resync_what_is_missing();
-  // Ends resyncs, stops every disk. Nothing else may be called afterwards.
+  // Ends resyncs, captures and hydrations, stops every disk. Nothing else may be called afterwards.
   Task<Result<void>> stop();
 
+  void set_events(HostEvents events) override { events_ = std::move(events); }
   Task<Result<void>> create_disk(DiskSettings settings) override;
   Task<Result<void>> serve_disk(DiskSettings settings) override;
   Task<Result<void>> stop_disk(std::string id) override;
-  Task<Result<void>> delete_disk(std::string id) override;
+  Task<Result<void>> delete_storage(std::string storage) override;
+  Task<Result<std::vector<std::string>>> storages() override { return stored_disks(); }
   Task<Result<void>> apply_settings(DiskSettings settings) override;
   Task<Result<DiskStats>> stats(std::string id) override;
   std::vector<ReplicaStatus> replicas() override { return replicas_.status(); }
   Task<Result<void>> start_resync(unsigned replica) override;
   std::vector<NbdAddress> nbd_addresses() const override;
 
+  void know_past(std::string disk_id, ReferenceSettings reference,
+                 std::vector<SnapshotSettings> snapshots) override;
+  Task<void> open_past() override;
+  Task<Result<std::vector<Epoch>>> freeze(std::vector<DiskSettings> disks) override;
+  Task<void> unfreeze(DiskSettings disk, Epoch epoch) override;
+  Task<Result<void>> add_snapshot(SnapshotSettings snapshot) override;
+  Task<Result<void>> hide_snapshot(std::string id) override;
+  Task<Result<void>> drop_snapshot(std::string disk_id, std::uint64_t seq) override;
+  Task<Result<void>> remove_chain(std::string disk_id) override;
+  std::optional<Progress> capture_progress(std::string_view snapshot_id) const override;
+  std::optional<Progress> hydration_progress(std::string_view disk_id) const override;
+  Task<Result<std::uint64_t>> chain_stored_bytes(std::string disk_id) override;
+
   std::vector<std::string> served_disks() const;
 
  private:
+  using Source = std::shared_ptr<snapshot::SnapshotSource>;
+  struct Hydration {
+    explicit Hydration(Ring& control) : running(control) {}
+    std::atomic<bool> stop{false};
+    WaitGroup running;
+    Progress progress;
+  };
   struct Served {
-    Reactor* reactor = nullptr;
+    DiskSettings settings;
     std::shared_ptr<Disk> disk;
     std::shared_ptr<LimitedDevice> device;
+    std::shared_ptr<Hydration> hydration;  // null: nothing is borrowed
+  };
+  struct Snapshot {
+    SnapshotSettings settings;
+    bool holds_storage = false;  // until it is captured
+    Progress progress;
+  };
+  // All that there is of one disk: everything of it lives on one reactor.
+  struct Past {
+    Reactor* reactor = nullptr;
+    std::unique_ptr<snapshot::Volume> volume;
+    std::map<std::uint64_t, Snapshot> snapshots;
+    bool capturing = false;
+    std::vector<Snapshot>
+        abandoned;  // deleted during their capture, which ends before their storage
   };
 
-  Disk::Identity identity(const DiskSettings& settings) const;
   AsyncMutex& lock_of(const std::string& id);
-  Reactor* next_reactor();
+  Past& past_of(const std::string& disk_id);
+  // "d-x" of the storages "d-x" and "d-x.2", and of the chain "sl-x".
+  static std::string owner_of(const std::string& storage);
+  snapshot::Volume::Options volume_options() const;
   DiskLimits limits_of(const DiskSettings& settings) const {
     return options_.limits ? settings.limits : DiskLimits{};
   }
+  // Those marked "locked" are called with lock_of(the disk) held.
   Task<Result<void>> stop_locked(std::string id);
+  Task<Result<std::shared_ptr<Disk>>> open_locked(Past& past, std::string storage,
+                                                  std::uint64_t size_bytes, std::string base,
+                                                  std::string disk_id);
+  Task<Result<void>> open_chain_locked(Past& past, std::string disk_id);
+  Task<Result<void>> hold_storage_locked(Past& past, std::uint64_t seq);
+  Task<void> release_storage_locked(Past& past, Snapshot& snapshot);
+  Task<Result<Source>> source_locked(Past& past, std::uint64_t seq);
+  // A snapshot to borrow from; `locked_disk` is the disk whose lock is held already.
+  Task<Result<Source>> base_of(std::string snapshot_id, std::string locked_disk);
+  Task<Result<void>> export_locked(Past& past, std::uint64_t seq);
+  Past* find_snapshot(std::string_view id, std::uint64_t& seq);
+  void capture_if_due(const std::string& disk_id);
+  Task<void> capture_all(std::string disk_id);
+  Task<Result<void>> capture_one(Past& past, std::uint64_t seq);
+  Task<void> hydrate(std::string disk_id, DiskSettings settings, std::shared_ptr<Disk> disk,
+                     std::shared_ptr<Hydration> hydration);
+  Task<void> end_hydration(std::string disk_id, std::string storage, std::shared_ptr<Disk> disk);
 
   Task<void> resync(unsigned replica);
   Task<Result<void>> resync_everything(unsigned replica);
   Task<Result<std::vector<std::string>>> stored_disks();
-  Task<Result<void>> resync_disk(unsigned replica, std::string id);
+  Task<Result<void>> resync_disk(unsigned replica, std::string storage);
 
   Ring& control_;
   ReplicaSet& replicas_;
   nbd::Server& server_;
   std::vector<Reactor*> reactors_;
   Options options_;
+  HostEvents events_;
   std::function<Task<Result<void>>(unsigned)> copy_catalog_;
   std::map<std::string, Served> served_;
+  std::map<std::string, Past> pasts_;                         // by disk id
   std::map<std::string, std::unique_ptr<AsyncMutex>> locks_;  // one change of a disk at a time
-  std::size_t next_ = 0;
-  // Disks that the resync under way is done with. Opening one again takes it out: its log may have
-  // gone on in a segment that the replica lacks.
+  // Storages that the resync under way is done with. Opening one again takes it out: its log may
+  // have gone on in a segment that the replica lacks.
   std::set<std::string> resynced_;
   AsyncMutex resyncing_;  // held by the resync under way
-  AsyncMutex opening_;    // no disk is opened while a replica is admitted
+  AsyncMutex opening_;    // no storage is opened while a replica is admitted
   std::uint64_t resync_done_ = 0;
   std::uint64_t resync_total_ = 0;
   WaitGroup background_;
+  Signal stopped_;  // wakes what sleeps when the host stops
   bool stopping_ = false;
 };
 

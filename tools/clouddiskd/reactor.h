@@ -15,6 +15,7 @@ namespace clouddisk {
 struct ReactorOptions {
   std::size_t page_cache_bytes = 128_MiB;  // of map pages
   std::size_t client_buffer_bytes = 64_MiB;
+  std::size_t pack_buffer_bytes = 32_MiB;  // of what snapshots are packed in
   std::size_t work_buffer_bytes = 32_MiB;
   std::size_t log_buffer_bytes = 32_MiB;
   std::size_t files_max = 2048;
@@ -30,6 +31,8 @@ class Reactor {
 
   Ring& ring() { return *ring_; }
   DiskEnvironment& environment() { return *environment_; }
+  // The same, with client memory for packs of snapshots.
+  DiskEnvironment& pack_environment() { return *pack_environment_; }
 
  private:
   Reactor() = default;
@@ -38,7 +41,8 @@ class Reactor {
 
   std::thread thread_;
   Ring* ring_ = nullptr;                    // lives on the thread's stack
-  DiskEnvironment* environment_ = nullptr;  // so does this
+  DiskEnvironment* environment_ = nullptr;  // so do these
+  DiskEnvironment* pack_environment_ = nullptr;
   std::atomic<bool> stop_{false};
 };
 

@@ -174,7 +174,7 @@ TEST_F(ControlTest, CreateDiskRefusesWhatTheCloudRefuses) {
       {"zone", {{"Size", "40"}, {"ZoneId", "cn-local-b"}}, 404, "InvalidZoneId.NotFound"},
       {"name", {{"Size", "40"}, {"DiskName", "http://x"}}, 400, "InvalidDiskName.Malformed"},
       {"description", {{"Size", "40"}, {"Description", "x"}}, 400, "InvalidDescription.Malformed"},
-      {"snapshot", {{"SnapshotId", "s-1"}}, 403, "InvalidOperation.CreateFromSnapshotUnsupported"},
+      {"snapshot", {{"SnapshotId", "s-1"}}, 404, "InvalidSnapshotId.NotFound"},
       {"encrypted",
        {{"Size", "40"}, {"Encrypted", "true"}},
        403,

@@ -30,14 +30,18 @@ class FakeHost final : public DiskHost {
 
   Task<Result<void>> create_disk(DiskSettings settings) override {
     if (auto r = begin("create"); !r) co_return r;
-    if (std::filesystem::exists(file(settings.id))) co_return fail(Errc::kExists, "there already");
+    if (std::filesystem::exists(file(settings.storage))) {
+      co_return fail(Errc::kExists, "there already");
+    }
     write(settings);
     co_return end();
   }
   Task<Result<void>> serve_disk(DiskSettings settings) override {
     if (auto r = begin("serve"); !r) co_return r;
-    if (!std::filesystem::exists(file(settings.id))) co_return fail(Errc::kNotFound, "no storage");
-    CHECK(settings.size_bytes >= stored_size(settings.id));  // A disk never shrinks.
+    if (!std::filesystem::exists(file(settings.storage))) {
+      co_return fail(Errc::kNotFound, "no storage");
+    }
+    CHECK(settings.size_bytes >= stored_size(settings.storage));  // A disk never shrinks.
     write(settings);
     served_[settings.id] = settings;
     co_return end();
@@ -47,12 +51,56 @@ class FakeHost final : public DiskHost {
     served_.erase(id);
     co_return end();
   }
-  Task<Result<void>> delete_disk(std::string id) override {
+  Task<Result<void>> delete_storage(std::string storage) override {
     if (auto r = begin("delete"); !r) co_return r;
-    CHECK(!served_.contains(id));
-    std::filesystem::remove(file(id));
+    for (const auto& [id, settings] : served_) CHECK(settings.storage != storage);
+    std::filesystem::remove(file(storage));
     co_return end();
   }
+  Task<Result<std::vector<std::string>>> storages() override {
+    const auto all = stored();
+    co_return std::vector<std::string>(all.begin(), all.end());
+  }
+
+  void set_events(HostEvents events) override { events_ = std::move(events); }
+  void know_past(std::string, ReferenceSettings, std::vector<SnapshotSettings> list) override {
+    for (SnapshotSettings& snapshot : list) snapshots_[snapshot.id] = std::move(snapshot);
+  }
+  Task<void> open_past() override { co_return; }
+  Task<Result<std::vector<Epoch>>> freeze(std::vector<DiskSettings> disks) override {
+    if (auto r = begin("freeze"); !r) co_return r.error();
+    std::vector<Epoch> epochs;
+    for (std::size_t i = 0; i < disks.size(); ++i) epochs.push_back(Epoch(++epoch_));
+    if (auto r = end(); !r) co_return r.error();
+    co_return epochs;
+  }
+  Task<void> unfreeze(DiskSettings, Epoch) override { co_return; }
+  Task<Result<void>> add_snapshot(SnapshotSettings snapshot) override {
+    if (auto r = begin("add"); !r) co_return r;
+    snapshots_[snapshot.id] = snapshot;
+    co_return end();
+  }
+  Task<Result<void>> hide_snapshot(std::string id) override {
+    if (snapshots_.contains(id)) snapshots_[id].exported = false;
+    co_return Result<void>{};
+  }
+  Task<Result<void>> drop_snapshot(std::string disk_id, std::uint64_t seq) override {
+    if (auto r = begin("drop"); !r) co_return r;
+    std::erase_if(snapshots_, [&](const auto& entry) {
+      return entry.second.disk_id == disk_id && entry.second.seq == seq;
+    });
+    co_return end();
+  }
+  Task<Result<void>> remove_chain(std::string) override { co_return Result<void>{}; }
+  std::optional<Progress> capture_progress(std::string_view) const override {
+    return Progress{1, 4, {}};
+  }
+  std::optional<Progress> hydration_progress(std::string_view) const override {
+    return std::nullopt;
+  }
+  Task<Result<std::uint64_t>> chain_stored_bytes(std::string) override { co_return 64_MiB; }
+  HostEvents& events() { return events_; }
+  const std::map<std::string, SnapshotSettings>& snapshots() const { return snapshots_; }
   Task<Result<void>> apply_settings(DiskSettings settings) override {
     if (auto r = begin("apply"); !r) co_return r;
     const auto at = served_.find(settings.id);
@@ -109,7 +157,7 @@ class FakeHost final : public DiskHost {
 
   std::filesystem::path file(const std::string& id) const { return directory_ / id; }
   void write(const DiskSettings& settings) {
-    std::ofstream(file(settings.id)) << settings.size_bytes;
+    std::ofstream(file(settings.storage)) << settings.size_bytes;
   }
   void step() {
     if (++step_ == crash_at_) _exit(137);
@@ -128,6 +176,9 @@ class FakeHost final : public DiskHost {
   std::filesystem::path directory_;
   std::map<std::string, DiskSettings> served_;
   std::set<unsigned> resynced_;
+  HostEvents events_;
+  std::map<std::string, SnapshotSettings> snapshots_;
+  std::uint64_t epoch_ = 0;
   Failure failing_;
   unsigned step_ = 0;
   unsigned crash_at_ = 0;

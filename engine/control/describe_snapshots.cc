@@ -1,0 +1,290 @@
+#include <fmt/format.h>
+
+#include <map>
+
+#include "engine/catalog/disk_rules.h"
+#include "engine/control/control_impl.h"
+#include "engine/control/describe_page.h"
+
+namespace clouddisk {
+namespace {
+
+std::string_view usage_of(const Catalog& catalog, const SnapshotRecord& snapshot) {
+  for (const auto& [id, disk] : catalog.disks()) {
+    if (disk.source_snapshot == snapshot.id && disk.status != DiskStatus::kDeleting) return "disk";
+  }
+  return "none";
+}
+
+struct SnapshotFilter {
+  std::optional<std::vector<std::string>> ids;
+  std::optional<std::string> disk_id, chain_id, snapshot_name, usage, resource_group, instance_id;
+  std::optional<SnapshotStatus> status;
+  std::optional<bool> automatic, system;
+  bool nothing = false;
+  std::vector<Tag> tags;
+  TimeRange created;
+};
+
+Verdict read_filter(ParamReader& reader, SnapshotFilter& filter) {
+  filter.ids = reader.json_list("SnapshotIds", kIdsMax, 403, "InvalidSnapshotIds.Malformed");
+  filter.disk_id = reader.optional_text("DiskId");
+  filter.chain_id = reader.optional_text("SnapshotLinkId");
+  filter.snapshot_name = reader.optional_text("SnapshotName");
+  filter.resource_group = reader.optional_text("ResourceGroupId");
+  filter.instance_id = reader.optional_text("InstanceId");
+  filter.usage = reader.optional_text("Usage");
+  filter.tags = reader.tags();
+  filter.nothing = reader.boolean("Encrypted", false) || reader.has("KMSKeyId");
+  if (reader.problem()) return reader.problem();
+  if (const auto status = reader.optional_text("Status"); status && *status != "all") {
+    const auto parsed = parse_snapshot_status(*status);
+    if (!parsed || *parsed == SnapshotStatus::kDeleting) {
+      return Refusal{
+          400, "InvalidParameter",
+          fmt::format("Status is progressing, accomplished, failed or all, not '{}'.", *status)};
+    }
+    filter.status = *parsed;
+  }
+  const std::string type = reader.text("SnapshotType", "all");
+  if (type != "all" && type != "auto" && type != "user") {
+    return Refusal{400, "InvalidSnapshotType.ValueNotSupported",
+                   fmt::format("SnapshotType is auto, user or all, not '{}'.", type)};
+  }
+  if (type != "all") filter.automatic = type == "auto";
+  if (const auto source = reader.optional_text("SourceDiskType")) {
+    if (*source != "system" && *source != "data") {
+      return Refusal{400, "InvalidSourceDiskType",
+                     fmt::format("SourceDiskType is system or data, not '{}'.", *source)};
+    }
+    filter.system = *source == "system";
+  }
+  return read_filters(reader, filter.created);
+}
+
+}  // namespace
+
+std::string Control::Impl::progress_of(const SnapshotRecord& snapshot) const {
+  if (snapshot.status == SnapshotStatus::kAccomplished) return "100%";
+  const auto progress = host.capture_progress(snapshot.id);
+  if (!progress || progress->total == 0) return "0%";
+  return fmt::format("{}%", std::min<std::uint64_t>(99, progress->done * 100 / progress->total));
+}
+
+Json Control::Impl::snapshot_view(const SnapshotRecord& snapshot) const {
+  const bool failed = snapshot.status == SnapshotStatus::kFailed;
+  const WallTime modified =
+      snapshot.accomplished == WallTime{} ? snapshot.created : snapshot.accomplished;
+  return {
+      {"SnapshotId", snapshot.id},
+      {"SnapshotName", snapshot.snapshot_name},
+      {"Description", snapshot.description},
+      {"RegionId", snapshot.region},
+      {"SourceDiskId", snapshot.disk_id},
+      {"SourceDiskSize", fmt::format("{}", snapshot.size_bytes / 1_GiB)},
+      {"SourceDiskType", snapshot.system ? "system" : "data"},
+      {"SourceStorageType", "disk"},
+      {"SourceRegionId", ""},
+      {"SourceSnapshotId", ""},
+      {"SnapshotLinkId", snapshot.chain_id},
+      {"SnapshotSN", fmt::format("{}", snapshot.seq)},
+      {"SnapshotType", snapshot.automatic ? "auto" : "user"},
+      {"Status", name(snapshot.status)},
+      {"Progress", progress_of(snapshot)},
+      {"RemainTime", 0},
+      {"Available", !failed},
+      {"Usage", usage_of(*catalog, snapshot)},
+      {"Category", "standard"},
+      {"RetentionDays", snapshot.retention_days},
+      {"Encrypted", false},
+      {"KMSKeyId", ""},
+      {"InstantAccess", true},
+      {"InstantAccessRetentionDays", 0},
+      {"FullSnapshotSizeInBytes", snapshot.size_bytes},
+      {"ProductCode", ""},
+      {"ResourceGroupId", snapshot.resource_group},
+      {"CreationTime", iso_time(snapshot.created)},
+      {"LastModifiedTime", iso_time(modified)},
+      {"Tags", tags_view(snapshot.tags)},
+      // Ours.
+      {"ParentSN", fmt::format("{}", snapshot.parent)},
+      {"ChangedBytes", snapshot.changed_bytes},
+      {"StoredBytes", snapshot.stored_bytes},
+      {"Failure", snapshot.failure},
+  };
+}
+
+Task<Outcome> Control::Impl::describe_snapshots(ControlRequest& request) {
+  SnapshotFilter filter;
+  if (auto broken = read_filter(request.reader, filter)) co_return *broken;
+  std::vector<const SnapshotRecord*> found;
+  for (const auto& [id, snapshot] : catalog->snapshots()) {
+    if (filter.nothing || snapshot.hidden) continue;
+    const auto& ids = filter.ids;
+    if (ids && std::find(ids->begin(), ids->end(), id) == ids->end()) continue;
+    if (filter.disk_id && snapshot.disk_id != *filter.disk_id) continue;
+    if (filter.chain_id && snapshot.chain_id != *filter.chain_id) continue;
+    if (filter.snapshot_name && !matches(*filter.snapshot_name, snapshot.snapshot_name)) continue;
+    if (filter.resource_group && snapshot.resource_group != *filter.resource_group) continue;
+    if (filter.status && snapshot.status != *filter.status) continue;
+    if (filter.automatic && snapshot.automatic != *filter.automatic) continue;
+    if (filter.system && snapshot.system != *filter.system) continue;
+    if (filter.usage && usage_of(*catalog, snapshot) != *filter.usage) continue;
+    if (filter.instance_id) {
+      const DiskRecord* disk = catalog->find_disk(snapshot.disk_id);
+      if (disk == nullptr || disk->instance_id != *filter.instance_id) continue;
+    }
+    if (snapshot.created < filter.created.from || snapshot.created > filter.created.to) continue;
+    if (has_tags(snapshot.tags, filter.tags)) found.push_back(&snapshot);
+  }
+  Json answer = Json::object();
+  Json list = Json::array();
+  const std::function<Json(const SnapshotRecord&)> view = [this](const SnapshotRecord& snapshot) {
+    return snapshot_view(snapshot);
+  };
+  if (auto broken = page(std::move(found), request.reader, answer, view, list)) co_return *broken;
+  answer["Snapshots"] = {{"Snapshot", std::move(list)}};
+  co_return Outcome(std::move(answer));
+}
+
+Task<Outcome> Control::Impl::describe_snapshot_groups(ControlRequest& request) {
+  ParamReader& reader = request.reader;
+  const std::vector<std::string> ids = reader.list("SnapshotGroupId");
+  const auto instance_id = reader.optional_text("InstanceId");
+  const auto group_name = reader.optional_text("Name");
+  const std::vector<Tag> tags = reader.tags();
+  if (reader.problem()) co_return *reader.problem();
+  std::vector<const GroupRecord*> found;
+  for (const auto& [id, group] : catalog->groups()) {
+    if (!ids.empty() && std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
+    if (instance_id && group.instance_id != *instance_id) continue;
+    if (group_name && !matches(*group_name, group.group_name)) continue;
+    if (has_tags(group.tags, tags)) found.push_back(&group);
+  }
+  const std::function<Json(const GroupRecord&)> view = [this](const GroupRecord& group) {
+    Json snapshots = Json::array();
+    SnapshotStatus status = SnapshotStatus::kAccomplished;
+    for (const auto& [id, snapshot] : catalog->snapshots()) {
+      if (snapshot.group_id != group.id || snapshot.hidden) continue;
+      if (snapshot.status == SnapshotStatus::kFailed) status = SnapshotStatus::kFailed;
+      if (snapshot.status == SnapshotStatus::kProgressing &&
+          status == SnapshotStatus::kAccomplished) {
+        status = SnapshotStatus::kProgressing;
+      }
+      snapshots.push_back({{"SnapshotId", id},
+                           {"SourceDiskId", snapshot.disk_id},
+                           {"SourceDiskType", snapshot.system ? "system" : "data"},
+                           {"Progress", progress_of(snapshot)},
+                           {"Available", snapshot.status != SnapshotStatus::kFailed},
+                           {"InstantAccess", true},
+                           {"InstantAccessRetentionDays", 0},
+                           {"Tags", {{"Tag", Json::array()}}}});
+    }
+    Json group_tags = Json::array();
+    for (const Tag& tag : group.tags) {
+      group_tags.push_back({{"Key", tag.key}, {"Value", tag.value}});
+    }
+    return Json{{"SnapshotGroupId", group.id},
+                {"Name", group.group_name},
+                {"Description", group.description},
+                {"InstanceId", group.instance_id},
+                {"ResourceGroupId", group.resource_group},
+                {"CreationTime", iso_time(group.created)},
+                {"Status", name(status)},
+                {"ProgressStatus", ""},
+                {"Snapshots", {{"Snapshot", std::move(snapshots)}}},
+                {"Tags", {{"Tag", std::move(group_tags)}}}};
+  };
+  Json answer = Json::object();
+  Json list = Json::array();
+  if (auto broken = page(std::move(found), reader, answer, view, list)) co_return *broken;
+  answer["SnapshotGroups"] = {{"SnapshotGroup", std::move(list)}};
+  co_return Outcome(std::move(answer));
+}
+
+Task<Outcome> Control::Impl::describe_snapshot_links(ControlRequest& request) {
+  ParamReader& reader = request.reader;
+  const auto disks = reader.json_list("DiskIds", kIdsMax, 403, "InvalidDiskIds.Malformed");
+  const auto ids = reader.json_list("SnapshotLinkIds", kIdsMax, 403, "InvalidParameter");
+  const auto instance_id = reader.optional_text("InstanceId");
+  if (reader.problem()) co_return *reader.problem();
+  // Asked for before the page is made: telling takes a trip to each chain's ring.
+  std::map<std::string, std::uint64_t> stored;
+  const auto chains = catalog->chains();
+  for (const auto& [id, chain] : chains) {
+    auto bytes = co_await host.chain_stored_bytes(chain.disk_id);
+    stored[id] = bytes ? *bytes : 0;
+  }
+  std::vector<const ChainRecord*> found;
+  const auto visible = [this](const ChainRecord& chain) {
+    std::size_t count = 0;
+    for (const SnapshotRecord* one : catalog->snapshots_of_disk(chain.disk_id)) {
+      if (!one->hidden) ++count;
+    }
+    return count;
+  };
+  for (const auto& [id, chain] : catalog->chains()) {
+    if (visible(chain) == 0) continue;
+    if (disks && std::find(disks->begin(), disks->end(), chain.disk_id) == disks->end()) continue;
+    if (ids && std::find(ids->begin(), ids->end(), id) == ids->end()) continue;
+    const DiskRecord* disk = catalog->find_disk(chain.disk_id);
+    if (instance_id && (disk == nullptr || disk->instance_id != *instance_id)) continue;
+    found.push_back(&chain);
+  }
+  const std::function<Json(const ChainRecord&)> view = [&](const ChainRecord& chain) {
+    const DiskRecord* disk = catalog->find_disk(chain.disk_id);
+    const InstanceRecord* instance =
+        disk != nullptr ? catalog->find_instance(disk->instance_id) : nullptr;
+    return Json{{"SnapshotLinkId", chain.id},
+                {"RegionId", chain.region},
+                {"SourceDiskId", chain.disk_id},
+                {"SourceDiskName", disk != nullptr ? disk->disk_name : ""},
+                {"SourceDiskSize", disk != nullptr ? disk->size_gib : 0},
+                {"SourceDiskType", disk != nullptr && disk->system ? "system" : "data"},
+                {"InstanceId", instance != nullptr ? instance->id : ""},
+                {"InstanceName", instance != nullptr ? instance->instance_name : ""},
+                {"InstantAccess", true},
+                {"Category", "standard"},
+                {"TotalCount", visible(chain)},
+                {"TotalSize", stored[chain.id]},
+                {"CurrentSN", chain.current}};
+  };
+  Json answer = Json::object();
+  Json list = Json::array();
+  if (auto broken = page(std::move(found), reader, answer, view, list)) co_return *broken;
+  answer["SnapshotLinks"] = {{"SnapshotLink", std::move(list)}};
+  co_return Outcome(std::move(answer));
+}
+
+Task<Outcome> Control::Impl::describe_snapshots_usage(ControlRequest&) {
+  std::size_t count = 0;
+  for (const auto& [id, snapshot] : catalog->snapshots()) count += snapshot.hidden ? 0U : 1U;
+  std::uint64_t bytes = 0;
+  const auto chains = catalog->chains();
+  for (const auto& [id, chain] : chains) {
+    auto stored = co_await host.chain_stored_bytes(chain.disk_id);
+    if (stored) bytes += *stored;
+  }
+  Json answer = {{"SnapshotCount", count}, {"SnapshotSize", bytes}};
+  co_return Outcome(std::move(answer));
+}
+
+Task<Outcome> Control::Impl::describe_disk_hydration(ControlRequest& request) {
+  const std::string id = request.reader.required("DiskId");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const DiskRecord* disk = nullptr;
+  if (auto broken = find_disk(id, disk)) co_return *broken;
+  const auto progress = host.hydration_progress(id);
+  const bool borrows = !disk->base_snapshot.empty();
+  std::string status = borrows ? "waiting" : "done";
+  if (borrows && progress) status = progress->failure.empty() ? "loading" : "failed";
+  Json answer = {{"DiskId", id},
+                 {"Status", status},
+                 {"SnapshotId", disk->base_snapshot},
+                 {"DoneBytes", progress ? progress->done : 0},
+                 {"TotalBytes", progress ? progress->total : 0},
+                 {"Failure", progress ? progress->failure : ""}};
+  co_return Outcome(std::move(answer));
+}
+
+}  // namespace clouddisk

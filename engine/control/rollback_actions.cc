@@ -1,0 +1,117 @@
+// rollback_actions.cc: back to a snapshot, back to creation, and back from there.
+//
+// Metadata alone: the disk gets a new, empty storage that borrows from the snapshot, and one commit
+// makes it the disk's. The old storage stays, as it is, until it can't be returned to any more.
+#include <fmt/format.h>
+
+#include "engine/catalog/snapshot_rules.h"
+#include "engine/control/control_impl.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr Duration kUndoLife = std::chrono::hours(24);
+
+}  // namespace
+
+Verdict Control::Impl::disk_must_be_free_to_change(const DiskRecord& disk) const {
+  const InstanceRecord* instance = catalog->find_instance(disk.instance_id);
+  if (auto broken = disk_must_be_out_of_use(disk, instance)) return broken;
+  return disk_must_not_be_captured(catalog->snapshots_of_disk(disk.id));
+}
+
+Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* base,
+                                        ControlRequest&) {
+  const bool own = base != nullptr && base->disk_id == disk.id;
+  const std::string base_id = base != nullptr ? base->id : std::string();
+  const std::uint64_t descends_from = own ? base->seq : 0;
+  ChainRecord chain = chain_of(disk);
+  disk.undo_storage = disk.storage;
+  disk.undo_base = disk.base_snapshot;
+  disk.undo_current = chain.current;
+  disk.undo_until = now() + kUndoLife;
+  disk.storage = fmt::format("{}.{}", disk.id, ++disk.storages);
+  disk.base_snapshot = base_id;
+  chain.current = descends_from;
+  DiskSettings settings = settings_of(disk);
+  auto made = co_await host.create_disk(std::move(settings));
+  if (!made) co_return refusal_of(made.error());
+  CatalogChange change;
+  change.put(disk);
+  change.put(chain);
+  auto failed = co_await commit(std::move(change));
+  co_await tidy();  // Also takes away what a commit that failed left.
+  if (failed) co_return *failed;
+  co_return done();
+}
+
+Task<Outcome> Control::Impl::reset_disk(ControlRequest& request) {
+  const std::string disk_id = request.reader.required("DiskId");
+  const std::string snapshot_id = request.reader.required("SnapshotId");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const DiskRecord* disk = nullptr;
+  const SnapshotRecord* snapshot = nullptr;
+  if (auto broken = find_disk(disk_id, disk)) co_return *broken;
+  if (auto broken = find_snapshot(snapshot_id, snapshot)) co_return *broken;
+  if (auto broken = snapshot_must_be_of_disk(*snapshot, *disk)) co_return *broken;
+  if (auto broken = snapshot_must_be_usable(*snapshot)) co_return *broken;
+  if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
+  if (request.dry_run) co_return would_succeed();
+  const SnapshotRecord base = *snapshot;
+  co_return co_await begin_anew(*disk, &base, request);
+}
+
+Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
+  const std::string disk_id = request.reader.required("DiskId");
+  const bool start_instance = request.reader.boolean("AutoStartInstance", false);
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const DiskRecord* disk = nullptr;
+  if (auto broken = find_disk(disk_id, disk)) co_return *broken;
+  const SnapshotRecord* source = nullptr;
+  if (!disk->source_snapshot.empty() && find_snapshot(disk->source_snapshot, source)) {
+    co_return Refusal{403, "InvalidSourceSnapshot",
+                      fmt::format("Snapshot {}, which disk {} was made from, is gone.",
+                                  disk->source_snapshot, disk_id)};
+  }
+  if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
+  if (request.dry_run) co_return would_succeed();
+  SnapshotRecord base;
+  if (source != nullptr) base = *source;
+  const std::string instance_id = disk->instance_id;
+  Outcome outcome = co_await begin_anew(*disk, source != nullptr ? &base : nullptr, request);
+  if (outcome.refusal || !start_instance || instance_id.empty()) co_return outcome;
+  if (auto failed = co_await start(instance_id)) co_return *failed;
+  co_return outcome;
+}
+
+Task<Outcome> Control::Impl::undo_reset_disk(ControlRequest& request) {
+  const std::string disk_id = request.reader.required("DiskId");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const DiskRecord* found = nullptr;
+  if (auto broken = find_disk(disk_id, found)) co_return *broken;
+  if (found->undo_storage.empty() || found->undo_until < now()) {
+    co_return Refusal{403, "IncorrectDiskStatus.NothingToUndo",
+                      fmt::format("Disk {} was not rolled back or re-initialised since its last "
+                                  "snapshot and within 24 hours.",
+                                  disk_id)};
+  }
+  if (auto broken = disk_must_be_free_to_change(*found)) co_return *broken;
+  if (request.dry_run) co_return would_succeed();
+  DiskRecord disk = *found;
+  ChainRecord chain = chain_of(disk);
+  chain.current = disk.undo_current;
+  disk.storage = disk.undo_storage;
+  disk.base_snapshot = disk.undo_base;
+  disk.undo_storage.clear();
+  disk.undo_base.clear();
+  disk.undo_current = 0;
+  disk.undo_until = {};
+  CatalogChange change;
+  change.put(disk);
+  change.put(chain);
+  if (auto failed = co_await commit(std::move(change))) co_return *failed;
+  co_await tidy();
+  co_return done();
+}
+
+}  // namespace clouddisk

@@ -1,0 +1,268 @@
+// Snapshots of the real daemon: what the commands promise, kill -9 at any moment, a lost replica,
+// lost indexes; every snapshot compared with what its disk held.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <thread>
+
+#include "engine/base/random.h"
+#include "tests/support/seed.h"
+#include "tests/tools/e2e/test_daemon.h"
+
+namespace clouddisk::e2e {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kBytes = 24_MiB;  // of the disk are in play
+constexpr std::uint64_t kPiece = 64_KiB;
+
+using Content = std::vector<std::byte>;
+
+class Snapshots : public testing::Test {
+ protected:
+  void start() { ASSERT_TRUE(daemon_.start({"--no-limits"})) << daemon_.log(); }
+  NbdClient connect(const std::string& name) {
+    auto client = daemon_.connect(name);
+    EXPECT_TRUE(client) << client.error().message;
+    return std::move(*client);
+  }
+  Content read(const std::string& name, std::uint64_t bytes = kBytes) {
+    NbdClient client = connect(name);
+    Content content(bytes);
+    for (std::uint64_t at = 0; at < bytes; at += kPiece) {
+      auto done = client.read(at, std::span(content).subspan(at, kPiece));
+      EXPECT_TRUE(done) << name << ": " << done.error().message;
+    }
+    return content;
+  }
+  // Random pieces with content that is half compressible; kept in `model` as well.
+  void scribble(const std::string& disk, Content& model, int pieces) {
+    NbdClient client = connect(disk);
+    for (int i = 0; i < pieces; ++i) {
+      const std::uint64_t length = 512 * (1 + random_.below(kPiece / 512));
+      const std::uint64_t at = 512 * random_.below((kBytes - length) / 512);
+      const auto piece = std::span(model).subspan(at, length);
+      const bool zeros = random_.one_in(8);
+      for (std::size_t b = 0; b < length; ++b) {
+        piece[b] = zeros ? std::byte{0}
+                         : static_cast<std::byte>(b % 2 == 0 ? random_.next() : std::uint64_t{7});
+      }
+      auto done = client.write(at, piece);
+      ASSERT_TRUE(done) << done.error().message;
+    }
+  }
+  static void expect_same(const Content& got, const Content& expected, const std::string& what) {
+    const auto [a, b] = std::mismatch(got.begin(), got.end(), expected.begin());
+    EXPECT_TRUE(a == got.end()) << what << " differs at byte " << a - got.begin();
+  }
+  std::string status_of(const std::string& snapshot) const {
+    return daemon_.ok_json({"snapshot", "show", snapshot})["Status"];
+  }
+  void wait_until_accomplished() const {
+    for (int i = 0; i < 300; ++i) {
+      if (daemon_.ok({"snapshot", "list", "--status", "progressing", "--ids"}).empty()) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    FAIL() << "snapshots are still progressing\n" << daemon_.log();
+  }
+
+  Random random_{announce_seed()};
+  TestDaemon daemon_;
+};
+
+TEST_F(Snapshots, EveryOneKeepsItsContentThroughKillsLostReplicasAndLostIndexes) {
+  start();
+  const std::string disk = daemon_.make_disk();
+  Content model(kBytes);
+  std::map<std::string, Content> taken;
+  for (int round = 0; round < 8 && !HasFailure(); ++round) {
+    scribble(disk, model, 60);
+    taken[daemon_.ok({"snapshot", "create", disk})] = model;
+    scribble(disk, model, 20);
+    if (random_.one_in(2))
+      std::this_thread::sleep_for(std::chrono::milliseconds(random_.below(80)));
+    daemon_.kill_now();
+    if (round == 3) fs::remove_all(daemon_.replica(1 + static_cast<int>(random_.below(3))));
+    if (round == 5) fs::remove_all(daemon_.root() + "/index");
+    start();
+    ASSERT_TRUE(daemon_.wait_for_replicas(3)) << daemon_.log();
+    expect_same(read(disk), model, "the disk");
+    for (const auto& [id, content] : taken) expect_same(read(id), content, id);
+    if (taken.size() > 3) {
+      auto victim = taken.begin();
+      std::advance(victim, static_cast<std::ptrdiff_t>(random_.below(taken.size())));
+      daemon_.ok({"snapshot", "delete", victim->first});
+      taken.erase(victim);
+    }
+  }
+  wait_until_accomplished();
+  daemon_.kill_now();
+  fs::remove_all(daemon_.root() + "/index");
+  start();
+  for (const auto& [id, content] : taken) expect_same(read(id), content, id);
+}
+
+TEST_F(Snapshots, GoBackAndForth) {
+  start();
+  const std::string disk = daemon_.make_disk();
+  Content first(kBytes);
+  scribble(disk, first, 100);
+  const std::string snapshot =
+      daemon_.ok({"snapshot", "create", disk, "--name", "before", "--wait"});
+  Content second = first;
+  scribble(disk, second, 100);
+
+  daemon_.refused("IncorrectInstanceStatus", {"disk", "rollback", disk, "--snapshot", snapshot});
+  expect_same(read(disk), second, "a refused rollback changes nothing");
+  daemon_.ok({"disk", "rollback", disk, "--snapshot", snapshot, "--restart-instance"});
+  expect_same(read(disk), first, "rolled back");
+  Content third = first;
+  scribble(disk, third, 30);
+  daemon_.kill_now();
+  start();
+  expect_same(read(disk), third, "written after the rollback");
+  daemon_.ok({"disk", "undo-rollback", disk, "--restart-instance"});
+  expect_same(read(disk), second, "undone");
+  daemon_.refused("IncorrectDiskStatus.NothingToUndo",
+                  {"disk", "undo-rollback", disk, "--restart-instance"});
+  daemon_.ok({"disk", "reinit", disk, "--restart-instance"});
+  expect_same(read(disk), Content(kBytes), "empty again");
+  daemon_.ok({"disk", "rollback", disk, "--snapshot", snapshot, "--restart-instance"});
+  daemon_.ok({"disk", "hydrate", disk});
+  Content fourth = first;
+  scribble(disk, fourth, 10);
+  const std::string next = daemon_.ok({"snapshot", "create", disk, "--wait"});
+  expect_same(read(next), fourth, "snapshot after a rollback");
+  expect_same(read(snapshot), first, "the one rolled back to");
+  const Json shown = daemon_.ok_json({"snapshot", "show", next});
+  EXPECT_LT(shown["ChangedBytes"].get<std::uint64_t>(), 2_MiB) << "incremental";
+}
+
+TEST_F(Snapshots, DisksMadeFromOneAreItsCopiesAndGoTheirOwnWays) {
+  start();
+  const std::string disk = daemon_.make_disk();
+  Content content(kBytes);
+  scribble(disk, content, 150);
+  const std::string snapshot = daemon_.ok({"snapshot", "create", disk});
+  std::map<std::string, Content> clones;
+  for (int i = 0; i < 5; ++i) {
+    const std::string clone =
+        daemon_.ok({"disk", "create", "--snapshot", snapshot, "--size", "50"});
+    daemon_.ok({"disk", "attach", clone});
+    clones[clone] = content;
+    scribble(clone, clones[clone], 10);
+  }
+  daemon_.refused("InvalidDiskSize.TooSmall",
+                  {"disk", "create", "--snapshot", snapshot, "--size", "20"});
+  daemon_.refused("SnapshotCreatedDisk", {"snapshot", "delete", snapshot});
+  wait_until_accomplished();
+  daemon_.ok({"snapshot", "delete", snapshot, "--force"});
+  daemon_.refused("InvalidSnapshotId.NotFound", {"snapshot", "show", snapshot});
+  daemon_.kill_now();
+  start();
+  for (auto& [clone, expected] : clones) {
+    expect_same(read(clone), expected, clone);
+    daemon_.ok({"disk", "hydrate", clone});
+    expect_same(read(clone), expected, clone);
+  }
+  expect_same(read(disk), content, "the source");
+  // Nothing borrows from it any more: its chain gives the space back.
+  for (int i = 0; i < 100; ++i) {
+    const Json usage = Json::parse(daemon_.ok({"api", "DescribeSnapshotsUsage"}), nullptr, false);
+    if (usage["SnapshotSize"] == 0) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  FAIL() << "the deleted snapshot still takes space";
+}
+
+// One writer writes a number to one disk, and when that is acknowledged to the other: no snapshot
+// of the group may have the second without the first.
+TEST_F(Snapshots, AGroupIsOneInstantOfAllItsDisks) {
+  start();
+  const std::string a = daemon_.make_disk();
+  const std::string b = daemon_.make_disk();
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    NbdClient to_a = connect(a);
+    NbdClient to_b = connect(b);
+    std::vector<std::byte> block(4096);
+    for (std::uint64_t number = 1; !stop; ++number) {
+      std::memcpy(block.data(), &number, 8);
+      ASSERT_TRUE(to_a.write(0, block));
+      ASSERT_TRUE(to_b.write(0, block));
+    }
+  });
+  for (int i = 0; i < 5; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    daemon_.ok(
+        {"api", "CreateSnapshotGroup", "InstanceId=i-local", "DiskId.1=" + a, "DiskId.2=" + b});
+    wait_until_accomplished();
+  }
+  stop = true;
+  writer.join();
+  const Json groups = Json::parse(daemon_.ok({"api", "DescribeSnapshotGroups"}), nullptr, false);
+  const Json& list = groups["SnapshotGroups"]["SnapshotGroup"];
+  ASSERT_EQ(list.size(), 5U);
+  for (const Json& group : list) {
+    EXPECT_EQ(group["Status"], "accomplished");
+    std::map<std::string, std::uint64_t> numbers;
+    for (const Json& one : group["Snapshots"]["Snapshot"]) {
+      const Content content = read(one["SnapshotId"], kPiece);
+      std::memcpy(&numbers[one["SourceDiskId"]], content.data(), 8);
+    }
+    EXPECT_GE(numbers[a], numbers[b]);
+    EXPECT_LE(numbers[a], numbers[b] + 1);
+  }
+}
+
+TEST_F(Snapshots, AreReadOnlyAndExportToQcow2) {
+  CLOUDDISK_NEEDS("qemu-img");
+  start();
+  const std::string disk = daemon_.make_disk();
+  Content content(kBytes);
+  scribble(disk, content, 50);
+  const std::string snapshot = daemon_.ok({"snapshot", "create", disk});
+  {
+    NbdClient client = connect(snapshot);
+    EXPECT_FALSE(client.write(0, std::vector<std::byte>(4096)));
+  }
+  const std::string file = daemon_.root() + "/out.qcow2";
+  daemon_.ok({"snapshot", "export", snapshot, "--to", file});
+  run_ok({"qemu-img", "compare", "-f", "raw", "-F", "qcow2",
+          daemon_.ok({"snapshot", "uri", snapshot}), file});
+  EXPECT_EQ(status_of(snapshot), "accomplished");
+}
+
+TEST_F(Snapshots, RefuseWhatTheCloudRefuses) {
+  start();
+  const std::string disk = daemon_.ok({"disk", "create", "--size", "40"});
+  daemon_.refused("IncorrectDiskStatus.NeverAttached", {"snapshot", "create", disk});
+  daemon_.refused("InvalidDiskId.NotFound", {"snapshot", "create", "d-none"});
+  daemon_.refused("InvalidSnapshotName.Malformed",
+                  {"snapshot", "create", disk, "--name", "automatic"});
+  daemon_.refused("InvalidRetentionDays.Malformed",
+                  {"snapshot", "create", disk, "--retention-days", "70000"});
+  daemon_.refused("InvalidSnapshotId.NotFound", {"snapshot", "delete", "s-none"});
+  daemon_.ok({"disk", "attach", disk});
+  const std::string other = daemon_.make_disk();
+  const std::string foreign = daemon_.ok({"snapshot", "create", other, "--wait"});
+  daemon_.refused("InvalidParameter.Mismatch", {"disk", "rollback", disk, "--snapshot", foreign});
+  daemon_.refused("InvalidSnapshotId.NotFound",
+                  {"disk", "rollback", disk, "--snapshot", "s-none", "--restart-instance"});
+  daemon_.ok({"disk", "detach", disk});
+  // A detached disk has a past as well.
+  const std::string detached = daemon_.ok({"snapshot", "create", disk, "--wait"});
+  daemon_.ok({"disk", "rollback", disk, "--snapshot", detached});
+  daemon_.ok({"disk", "delete", disk});
+  EXPECT_EQ(status_of(detached), "accomplished") << "it outlives its disk";
+  const std::string again = daemon_.ok({"disk", "create", "--snapshot", detached});
+  daemon_.ok({"disk", "attach", again});
+}
+
+}  // namespace
+}  // namespace clouddisk::e2e

@@ -1,0 +1,176 @@
+#include <unistd.h>
+
+#include <chrono>
+#include <optional>
+#include <thread>
+
+#include "engine/base/units.h"
+#include "tools/clouddisk/mount.h"
+#include "tools/clouddisk/session.h"
+
+namespace clouddisk::cli {
+namespace {
+
+constexpr std::chrono::milliseconds kHydrationPoll(200);
+
+CLI::Option* add_disk_argument(CLI::App* command, std::string& id) {
+  return command->add_option("DISK", id, "The disk's id, d-…")->required()->type_name("");
+}
+
+struct Going {
+  std::string id;
+  std::optional<std::string> snapshot;
+  bool restart = false;
+};
+
+// The instance that has to be stopped for it, if it runs; empty: none.
+Outcome<std::string> running_instance_of(const ApiClient& api, const std::string& disk_id) {
+  auto disks = api.call("DescribeDisks", {{"DiskIds", Json::array({disk_id}).dump()}});
+  if (!disks) return disks.failure();
+  const Json& found = (*disks)["Disks"]["Disk"];
+  if (found.empty()) return std::string();  // The action itself says so best.
+  const std::string instance = text_of(found[0], "InstanceId");
+  if (instance.empty()) return instance;
+  auto states = api.call("DescribeInstances", {{"InstanceIds", Json::array({instance}).dump()}});
+  if (!states) return states.failure();
+  const Json& instances = (*states)["Instances"]["Instance"];
+  const bool runs = !instances.empty() && text_of(instances[0], "Status") == "Running";
+  return runs ? instance : std::string();
+}
+
+// Stops the disk's instance around the action when asked to.
+Verdict go(const ApiClient& api, const Session& session, const Going& going,
+           const std::string& action, Params params) {
+  if (const auto mounted = mounted_at(session.root, going.id)) {
+    return Failure{"DiskMounted",
+                   fmt::format("Disk {} is mounted at {}. First: clouddisk disk umount {}",
+                               going.id, *mounted, going.id)};
+  }
+  std::string instance;
+  if (going.restart) {
+    auto running = running_instance_of(api, going.id);
+    if (!running) return running.failure();
+    instance = *running;
+    if (!instance.empty()) {
+      auto stopped = api.call("StopInstance", {{"InstanceId", instance}});
+      if (!stopped) return stopped.failure();
+    }
+  }
+  auto answer = api.call(action, params);
+  if (!instance.empty()) {
+    auto started = api.call("StartInstance", {{"InstanceId", instance}});
+    if (answer && !started) return started.failure();
+  }
+  if (!answer) return answer.failure();
+  if (session.json()) print_json(*answer);
+  return Done{};
+}
+
+void add_restart(CLI::App* command, bool& restart) {
+  command->add_flag(
+      "--restart-instance", restart,
+      "Stop the instance that it is attached to, and start it again afterwards: all its "
+      "disks lose their clients meanwhile");
+}
+
+void add_rollback(CLI::App& disk, Session& session) {
+  CLI::App* command = add_command(
+      disk, "rollback", "Bring a disk back to one of its snapshots; its instance is stopped",
+      "  clouddisk disk rollback d-bp1example --snapshot s-bp1example\n"
+      "  clouddisk disk rollback d-bp1example --snapshot s-bp1example --restart-instance\n"
+      "  clouddisk disk undo-rollback d-bp1example");
+  auto going = std::make_shared<Going>();
+  add_disk_argument(command, going->id);
+  command->add_option("--snapshot", going->snapshot, "The snapshot's id, s-…")
+      ->required()
+      ->type_name("ID");
+  add_restart(command, going->restart);
+  on_call(command, session, [going, &session](const ApiClient& api) {
+    return go(api, session, *going, "ResetDisk",
+              {{"DiskId", going->id}, {"SnapshotId", *going->snapshot}});
+  });
+}
+
+void add_reinit(CLI::App& disk, Session& session) {
+  CLI::App* command = add_command(
+      disk, "reinit", "Bring a disk back to its creation: empty, or the snapshot it was made from",
+      "  clouddisk disk reinit d-bp1example --restart-instance");
+  auto going = std::make_shared<Going>();
+  add_disk_argument(command, going->id);
+  add_restart(command, going->restart);
+  on_call(command, session, [going, &session](const ApiClient& api) {
+    return go(api, session, *going, "ReInitDisk", {{"DiskId", going->id}});
+  });
+}
+
+void add_undo(CLI::App& disk, Session& session) {
+  CLI::App* command = add_command(
+      disk, "undo-rollback",
+      "Bring back what a rollback or reinit replaced, within 24 hours and before the next "
+      "snapshot",
+      "  clouddisk disk undo-rollback d-bp1example --restart-instance");
+  auto going = std::make_shared<Going>();
+  add_disk_argument(command, going->id);
+  add_restart(command, going->restart);
+  on_call(command, session, [going, &session](const ApiClient& api) {
+    return go(api, session, *going, "UndoResetDisk", {{"DiskId", going->id}});
+  });
+}
+
+std::string bar(std::uint64_t done, std::uint64_t total) {
+  constexpr std::size_t kWidth = 40;
+  const std::size_t filled = total == 0 ? 0 : static_cast<std::size_t>(done * kWidth / total);
+  return fmt::format("[{}{}] {} of {}", std::string(filled, '='), std::string(kWidth - filled, ' '),
+                     format_bytes(done), format_bytes(total));
+}
+
+void add_hydrate(CLI::App& disk, Session& session) {
+  CLI::App* command = add_command(
+      disk, "hydrate", "Wait until a disk has loaded all that it borrows from a snapshot",
+      "  clouddisk disk hydrate d-bp1example\n"
+      "  clouddisk disk hydrate d-bp1example --no-wait --output json");
+  struct Arguments {
+    std::string id;
+    bool no_wait = false;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  add_disk_argument(command, arguments->id);
+  command->add_flag("--no-wait", arguments->no_wait, "Only tell how far it is");
+  on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
+    const bool terminal = ::isatty(STDERR_FILENO) == 1;
+    while (true) {
+      auto answer = api.call("DescribeDiskHydration", {{"DiskId", arguments->id}});
+      if (!answer) return answer.failure();
+      const std::string status = text_of(*answer, "Status");
+      const std::string shown =
+          bar(number_of(*answer, "DoneBytes"), number_of(*answer, "TotalBytes"));
+      if (terminal && status == "loading") fmt::print(stderr, "\r{}", shown);
+      if (status == "done" || arguments->no_wait) {
+        if (terminal) fmt::print(stderr, "\n");
+        if (session.json()) {
+          print_json(*answer);
+        } else {
+          print_text(status == "loading" ? shown + "\n" : status + "\n");
+        }
+        return Done{};
+      }
+      if (status == "failed") return Failure{"HydrationFailed", text_of(*answer, "Failure")};
+      if (status == "waiting") {
+        return refuse("IncorrectDiskStatus",
+                      "The disk loads while it is attached to a running instance: attach it first");
+      }
+      std::this_thread::sleep_for(kHydrationPoll);
+    }
+  });
+}
+
+}  // namespace
+
+void add_rollback_commands(CLI::App& disk, Session& session) {
+  add_rollback(disk, session);
+  add_reinit(disk, session);
+  add_undo(disk, session);
+  add_hydrate(disk, session);
+}
+
+}  // namespace clouddisk::cli

@@ -1,0 +1,338 @@
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <optional>
+#include <thread>
+
+#include "engine/base/units.h"
+#include "tools/clouddisk/process.h"
+#include "tools/clouddisk/session.h"
+#include "tools/clouddisk/table.h"
+
+namespace clouddisk::cli {
+namespace {
+
+constexpr std::chrono::milliseconds kCapturePoll(200);
+constexpr std::chrono::hours kCopyMax(24 * 7);
+
+CLI::Option* add_snapshot_id(CLI::App* command, std::string& id) {
+  return command->add_option("SNAPSHOT", id, "The snapshot's id, s-…")->required()->type_name("");
+}
+CLI::Option* add_source_disk(CLI::App* command, std::string& id) {
+  return command->add_option("DISK", id, "The disk's id, d-…")->required()->type_name("");
+}
+
+std::string size_text(const Json& snapshot) {
+  return text_of(snapshot, "SourceDiskSize") + " GiB";
+}
+
+std::string snapshots_table(const Json& snapshots) {
+  Table table({{"SNAPSHOT"},
+               {"NAME"},
+               {"DISK"},
+               {"SIZE", true},
+               {"STATUS"},
+               {"PROGRESS", true},
+               {"CHANGED", true},
+               {"STORED", true},
+               {"CREATED"}});
+  for (const Json& one : snapshots) {
+    table.add_row({text_of(one, "SnapshotId"), text_of(one, "SnapshotName"),
+                   text_of(one, "SourceDiskId"), size_text(one), text_of(one, "Status"),
+                   text_of(one, "Progress"), format_bytes(number_of(one, "ChangedBytes")),
+                   format_bytes(number_of(one, "StoredBytes")), text_of(one, "CreationTime")});
+  }
+  return table.text();
+}
+
+Outcome<Json> describe(const ApiClient& api, const std::string& id) {
+  auto answer = api.call("DescribeSnapshots", {{"SnapshotIds", Json::array({id}).dump()}});
+  if (!answer) return answer.failure();
+  const Json& found = (*answer)["Snapshots"]["Snapshot"];
+  if (!found.is_array() || found.empty()) {
+    return Failure{"InvalidSnapshotId.NotFound",
+                   fmt::format("There is no snapshot '{}'; see: clouddisk snapshot list", id)};
+  }
+  return Json(found[0]);
+}
+
+// Until it is captured; tells how far it is on a terminal.
+Outcome<Json> wait_for(const ApiClient& api, const std::string& id) {
+  while (true) {
+    auto snapshot = describe(api, id);
+    if (!snapshot) return snapshot;
+    const std::string status = text_of(*snapshot, "Status");
+    if (status == "failed") {
+      return Failure{"CreateSnapshot.Failed", text_of(*snapshot, "Failure")};
+    }
+    if (status == "accomplished") return snapshot;
+    std::this_thread::sleep_for(kCapturePoll);
+  }
+}
+
+Outcome<std::string> uri_of(const ApiClient& api, const std::string& id) {
+  auto answer = api.call("DescribeDiskExport", {{"SnapshotId", id}});
+  if (!answer) return answer.failure();
+  const Json& exports = (*answer)["Exports"]["Export"];
+  if (!exports.is_array() || exports.empty()) {
+    return Failure{"NoExport", "The daemon listens on no NBD address"};
+  }
+  return text_of(exports[0], "Uri");
+}
+
+void add_create(CLI::App& parent, Session& session) {
+  struct Arguments {
+    std::string disk;
+    std::optional<std::string> name, description, retention;
+    bool wait = false;
+  };
+  CLI::App* command =
+      add_command(parent, "create", "Take a snapshot of a disk and print its id; the disk goes on",
+                  "  clouddisk snapshot create d-bp1example --name before-upgrade\n"
+                  "  clouddisk snapshot create d-bp1example --wait      # until it is captured");
+  auto arguments = std::make_shared<Arguments>();
+  add_source_disk(command, arguments->disk);
+  command->add_option("--name", arguments->name, "2 to 128 characters, not beginning with auto")
+      ->type_name("TEXT");
+  command->add_option("--description", arguments->description, "2 to 256 characters")
+      ->type_name("TEXT");
+  command->add_option("--retention-days", arguments->retention, "1 to 65536; default: for ever")
+      ->type_name("DAYS");
+  command->add_flag("--wait", arguments->wait, "Return when it no longer depends on the disk");
+  on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
+    Params params{{"DiskId", arguments->disk}};
+    if (arguments->name) params["SnapshotName"] = *arguments->name;
+    if (arguments->description) params["Description"] = *arguments->description;
+    if (arguments->retention) params["RetentionDays"] = *arguments->retention;
+    auto answer = api.call("CreateSnapshot", params);
+    if (!answer) return answer.failure();
+    const std::string id = text_of(*answer, "SnapshotId");
+    if (arguments->wait) {
+      if (auto done = wait_for(api, id); !done) return done.failure();
+    }
+    if (session.json()) {
+      print_json(*answer);
+    } else {
+      print_text(id + "\n");
+    }
+    return Done{};
+  });
+}
+
+void add_list(CLI::App& parent, Session& session) {
+  struct Arguments {
+    std::optional<std::string> disk, status;
+    bool ids_only = false;
+  };
+  CLI::App* command = add_command(parent, "list", "Show snapshots, newest first",
+                                  "  clouddisk snapshot list\n"
+                                  "  clouddisk snapshot list --disk d-bp1example\n"
+                                  "  clouddisk snapshot list --status progressing --ids");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("--disk", arguments->disk, "Only those of this disk")->type_name("ID");
+  command->add_option("--status", arguments->status, "progressing, accomplished or failed")
+      ->type_name("STATUS");
+  command->add_flag("--ids", arguments->ids_only, "Print the ids alone, one a line");
+  on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
+    Params params;
+    if (arguments->disk) params["DiskId"] = *arguments->disk;
+    if (arguments->status) params["Status"] = *arguments->status;
+    auto answer = api.call_all("DescribeSnapshots", params, "Snapshots", "Snapshot");
+    if (!answer) return answer.failure();
+    const Json& snapshots = (*answer)["Snapshots"]["Snapshot"];
+    if (arguments->ids_only) {
+      for (const Json& one : snapshots) print_text(text_of(one, "SnapshotId") + "\n");
+    } else if (session.json()) {
+      print_json(*answer);
+    } else {
+      print_text(snapshots_table(snapshots));
+    }
+    return Done{};
+  });
+}
+
+void add_show(CLI::App& parent, Session& session) {
+  CLI::App* command = add_command(parent, "show", "Show everything about one snapshot",
+                                  "  clouddisk snapshot show s-bp1example");
+  auto id = std::make_shared<std::string>();
+  add_snapshot_id(command, *id);
+  on_call(command, session, [id, &session](const ApiClient& api) -> Verdict {
+    auto found = describe(api, *id);
+    if (!found) return found.failure();
+    if (session.json()) {
+      print_json(*found);
+      return Done{};
+    }
+    auto uri = uri_of(api, *id);
+    const Json& one = *found;
+    print_text(fields_text({{"id", text_of(one, "SnapshotId")},
+                            {"name", text_of(one, "SnapshotName")},
+                            {"description", text_of(one, "Description")},
+                            {"disk", text_of(one, "SourceDiskId")},
+                            {"size", size_text(one)},
+                            {"status", text_of(one, "Status")},
+                            {"failure", text_of(one, "Failure")},
+                            {"progress", text_of(one, "Progress")},
+                            {"chain", text_of(one, "SnapshotLinkId")},
+                            {"number in chain", text_of(one, "SnapshotSN")},
+                            {"changed against", text_of(one, "ParentSN")},
+                            {"changed", format_bytes(number_of(one, "ChangedBytes"))},
+                            {"stored", format_bytes(number_of(one, "StoredBytes"))},
+                            {"used for", text_of(one, "Usage")},
+                            {"created", text_of(one, "CreationTime")},
+                            {"nbd", uri ? *uri : std::string()}}));
+    return Done{};
+  });
+}
+
+// The chain as a tree: a snapshot below the one that its content descends from.
+std::string chain_tree(std::vector<Json> snapshots, std::uint64_t current) {
+  std::sort(snapshots.begin(), snapshots.end(), [](const Json& a, const Json& b) {
+    return std::stoull(text_of(a, "SnapshotSN")) < std::stoull(text_of(b, "SnapshotSN"));
+  });
+  std::map<std::uint64_t, std::vector<const Json*>> children;
+  std::map<std::uint64_t, bool> known;
+  for (const Json& one : snapshots) known[std::stoull(text_of(one, "SnapshotSN"))] = true;
+  for (const Json& one : snapshots) {
+    const std::uint64_t parent = std::stoull(text_of(one, "ParentSN"));
+    children[known.count(parent) != 0 ? parent : 0].push_back(&one);
+  }
+  std::string text;
+  const std::function<void(std::uint64_t, const std::string&)> add =
+      [&](std::uint64_t parent, const std::string& indent) {
+        const auto it = children.find(parent);
+        if (it == children.end()) return;
+        // A straight line stays at its depth; a rollback opens a branch.
+        for (std::size_t i = 0; i < it->second.size(); ++i) {
+          const Json& one = *it->second[i];
+          const std::uint64_t seq = std::stoull(text_of(one, "SnapshotSN"));
+          const bool last = i + 1 == it->second.size();
+          text +=
+              fmt::format("{}{} {}  {}  {} changed, {} stored  {}{}\n", indent, last ? "o" : "o-",
+                          text_of(one, "SnapshotId"),
+                          text_of(one, "SnapshotName").empty() ? "-" : text_of(one, "SnapshotName"),
+                          format_bytes(number_of(one, "ChangedBytes")),
+                          format_bytes(number_of(one, "StoredBytes")), text_of(one, "Status"),
+                          seq == current ? "  <- the disk" : "");
+          add(seq, last ? indent : indent + "| ");
+        }
+      };
+  add(0, "");
+  return text;
+}
+
+void add_chain(CLI::App& parent, Session& session) {
+  CLI::App* command = add_command(
+      parent, "chain", "Show a disk's snapshots as a tree: sizes, and where rollbacks went",
+      "  clouddisk snapshot chain d-bp1example");
+  auto id = std::make_shared<std::string>();
+  add_source_disk(command, *id);
+  on_call(command, session, [id, &session](const ApiClient& api) -> Verdict {
+    auto answer = api.call_all("DescribeSnapshots", {{"DiskId", *id}}, "Snapshots", "Snapshot");
+    if (!answer) return answer.failure();
+    auto links = api.call("DescribeSnapshotLinks", {{"DiskIds", Json::array({*id}).dump()}});
+    if (!links) return links.failure();
+    const Json& found = (*links)["SnapshotLinks"]["SnapshotLink"];
+    if (session.json()) {
+      print_json({{"Chain", found.empty() ? Json() : found[0]},
+                  {"Snapshots", (*answer)["Snapshots"]["Snapshot"]}});
+      return Done{};
+    }
+    if (found.empty()) {
+      print_text(fmt::format("disk {} has no snapshots\n", *id));
+      return Done{};
+    }
+    const Json& link = found[0];
+    const std::vector<Json> snapshots = (*answer)["Snapshots"]["Snapshot"];
+    print_text(fmt::format("{} of {}: {} of 256 snapshots, {} stored\n",
+                           text_of(link, "SnapshotLinkId"), *id, number_of(link, "TotalCount"),
+                           format_bytes(number_of(link, "TotalSize"))));
+    print_text(chain_tree(snapshots, number_of(link, "CurrentSN")));
+    return Done{};
+  });
+}
+
+void add_uri(CLI::App& parent, Session& session) {
+  CLI::App* command =
+      add_command(parent, "uri", "Print the NBD URI of a snapshot, which is read-only",
+                  "  nbdcopy \"$(clouddisk snapshot uri s-bp1example)\" before.raw");
+  auto id = std::make_shared<std::string>();
+  add_snapshot_id(command, *id);
+  on_call(command, session, [id](const ApiClient& api) -> Verdict {
+    auto uri = uri_of(api, *id);
+    if (!uri) return uri.failure();
+    print_text(*uri + "\n");
+    return Done{};
+  });
+}
+
+void add_delete(CLI::App& parent, Session& session) {
+  struct Arguments {
+    std::vector<std::string> ids;
+    bool force = false;
+  };
+  CLI::App* command = add_command(parent, "delete", "Delete snapshots; others lose nothing by it",
+                                  "  clouddisk snapshot delete s-bp1example\n"
+                                  "  clouddisk snapshot delete s-bp1example --force");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("SNAPSHOT", arguments->ids, "Ids, s-…")->required()->type_name("");
+  command->add_flag("--force", arguments->force,
+                    "Even if disks were made from it: they can't be re-initialised afterwards");
+  on_call(command, session, [arguments](const ApiClient& api) -> Verdict {
+    for (const std::string& id : arguments->ids) {
+      auto answer = api.call("DeleteSnapshot",
+                             {{"SnapshotId", id}, {"Force", arguments->force ? "true" : "false"}});
+      if (!answer) return answer.failure();
+    }
+    return Done{};
+  });
+}
+
+void add_export(CLI::App& parent, Session& session) {
+  struct Arguments {
+    std::string id, to;
+  };
+  CLI::App* command =
+      add_command(parent, "export", "Copy a snapshot to a file, raw or qcow2 by its name",
+                  "  clouddisk snapshot export s-bp1example --to base.qcow2\n"
+                  "  clouddisk snapshot export s-bp1example --to base.raw");
+  auto arguments = std::make_shared<Arguments>();
+  add_snapshot_id(command, arguments->id);
+  command->add_option("--to", arguments->to, "The file: *.qcow2, or raw whatever else")
+      ->required()
+      ->type_name("FILE");
+  on_call(command, session, [arguments](const ApiClient& api) -> Verdict {
+    auto uri = uri_of(api, arguments->id);
+    if (!uri) return uri.failure();
+    if (find_program("qemu-img").empty()) {
+      return refuse("ProgramMissing", "qemu-img copies it: install the package qemu-utils");
+    }
+    const bool qcow2 = arguments->to.ends_with(".qcow2");
+    std::vector<std::string> copy = {"qemu-img", "convert", "-f",
+                                     "raw",      "-O",      qcow2 ? "qcow2" : "raw"};
+    if (qcow2) copy.insert(copy.end(), {"-c", "-o", "compression_type=zstd"});
+    copy.insert(copy.end(), {*uri, arguments->to});
+    auto result = run_program(copy, kCopyMax);
+    if (!result) return result.failure();
+    if (!result->ok()) return Failure{"ExportFailed", result->complaint()};
+    return Done{};
+  });
+}
+
+}  // namespace
+
+void add_snapshot_commands(CLI::App& root, Session& session) {
+  CLI::App* snapshot = add_noun(root, "snapshot", "Take, show, copy and delete snapshots",
+                                "  clouddisk snapshot create d-bp1example --name before-upgrade\n"
+                                "  clouddisk snapshot list\n"
+                                "  clouddisk disk rollback d-bp1example --snapshot s-bp1example");
+  add_create(*snapshot, session);
+  add_list(*snapshot, session);
+  add_show(*snapshot, session);
+  add_chain(*snapshot, session);
+  add_uri(*snapshot, session);
+  add_export(*snapshot, session);
+  add_delete(*snapshot, session);
+}
+
+}  // namespace clouddisk::cli

@@ -1,0 +1,493 @@
+// engine_host_snapshots.cc: the past of disks: freezing, exporting, capturing, hydrating.
+#include <algorithm>
+
+#include "engine/base/log.h"
+#include "engine/catalog/ids.h"
+#include "snapshot/snapshot_device.h"
+#include "tools/clouddiskd/engine_host.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr std::uint64_t kHydrateStep = 1_MiB;
+constexpr Duration kRetryAfter = std::chrono::seconds(2);
+constexpr unsigned kHydrateTries = 10;
+constexpr unsigned kCaptureTries = 30;
+
+snapshot::SnapshotState state_of(const SnapshotSettings& settings) {
+  snapshot::SnapshotState state;
+  state.seq = settings.seq;
+  state.size_bytes = settings.size_bytes;
+  state.storage = settings.storage;
+  state.epoch = settings.epoch;
+  state.parent = settings.parent;
+  state.captured = settings.captured;
+  return state;
+}
+
+}  // namespace
+
+void EngineHost::know_past(std::string disk_id, ReferenceSettings reference,
+                           std::vector<SnapshotSettings> snapshots) {
+  Past& past = past_of(disk_id);
+  // Nothing is open yet, so no other thread looks at the volume.
+  past.volume->set_reference({reference.seq, reference.storage, reference.epoch});
+  for (SnapshotSettings& settings : snapshots) {
+    past.volume->know(state_of(settings));
+    const std::uint64_t seq = settings.seq;
+    past.snapshots[seq].settings = std::move(settings);
+  }
+}
+
+Task<void> EngineHost::open_past() {
+  std::vector<std::string> ids;
+  for (const auto& [id, past] : pasts_) {
+    if (!past.snapshots.empty()) ids.push_back(id);
+  }
+  for (const std::string& id : ids) {
+    auto guard = co_await lock_of(id).lock();
+    Past& past = past_of(id);
+    std::vector<std::uint64_t> sequences;
+    for (const auto& [seq, snapshot] : past.snapshots) sequences.push_back(seq);
+    for (const std::uint64_t seq : sequences) {
+      auto exported = co_await export_locked(past, seq);
+      if (!exported) {
+        log(LogLevel::kError, "host", "snapshot={} is not served: {}",
+            past.snapshots[seq].settings.id, exported.error().message);
+      }
+    }
+    capture_if_due(id);
+  }
+}
+
+EngineHost::Past* EngineHost::find_snapshot(std::string_view id, std::uint64_t& seq) {
+  for (auto& [disk_id, past] : pasts_) {
+    for (const auto& [number, snapshot] : past.snapshots) {
+      if (snapshot.settings.id != id) continue;
+      seq = number;
+      return &past;
+    }
+  }
+  return nullptr;
+}
+
+// --- Opening ---
+
+Task<Result<void>> EngineHost::open_chain_locked(Past& past, std::string disk_id) {
+  auto opening = co_await opening_.lock();
+  if (stopping_) co_return fail(Errc::kShutdown, "the daemon is stopping");
+  resynced_.erase(chain_id_of(disk_id));
+  co_await past.reactor->ring().enter();
+  auto opened = co_await past.volume->chain();
+  co_await control_.enter();
+  if (!opened) co_return opened.error();
+  co_return Result<void>{};
+}
+
+// A snapshot that is not captured yet needs its storage open.
+Task<Result<void>> EngineHost::hold_storage_locked(Past& past, std::uint64_t seq) {
+  const Snapshot& snapshot = past.snapshots.at(seq);
+  if (snapshot.settings.captured || snapshot.holds_storage) co_return Result<void>{};
+  const SnapshotSettings settings = snapshot.settings;
+  auto opened = co_await open_locked(past, settings.storage, settings.size_bytes,
+                                     settings.storage_base, settings.disk_id);
+  if (!opened) co_return opened.error();
+  past.snapshots.at(seq).holds_storage = true;
+  co_return Result<void>{};
+}
+
+Task<void> EngineHost::release_storage_locked(Past& past, Snapshot& snapshot) {
+  if (!std::exchange(snapshot.holds_storage, false)) co_return;
+  const std::string storage = snapshot.settings.storage;
+  co_await past.reactor->ring().enter();
+  auto released = co_await past.volume->release(storage);
+  co_await control_.enter();
+  if (!released) {
+    log(LogLevel::kError, "host", "storage={} closed with: {}", storage, released.error().message);
+  }
+}
+
+Task<Result<EngineHost::Source>> EngineHost::source_locked(Past& past, std::uint64_t seq) {
+  const std::string disk_id = past.snapshots.at(seq).settings.disk_id;
+  if (auto opened = co_await open_chain_locked(past, disk_id); !opened) co_return opened.error();
+  if (auto held = co_await hold_storage_locked(past, seq); !held) co_return held.error();
+  co_await past.reactor->ring().enter();
+  auto source = co_await past.volume->source(seq);
+  co_await control_.enter();
+  co_return source;
+}
+
+Task<Result<EngineHost::Source>> EngineHost::base_of(std::string snapshot_id,
+                                                     std::string locked_disk) {
+  std::uint64_t seq = 0;
+  Past* past = find_snapshot(snapshot_id, seq);
+  if (past == nullptr) co_return fail(Errc::kNotFound, "there is no such snapshot any more");
+  const std::string disk_id = past->snapshots.at(seq).settings.disk_id;
+  if (disk_id == locked_disk) co_return co_await source_locked(*past, seq);
+  auto guard = co_await lock_of(disk_id).lock();
+  if (find_snapshot(snapshot_id, seq) != past) {
+    co_return fail(Errc::kNotFound, "there is no such snapshot any more");
+  }
+  co_return co_await source_locked(*past, seq);
+}
+
+Task<Result<void>> EngineHost::export_locked(Past& past, std::uint64_t seq) {
+  const SnapshotSettings settings = past.snapshots.at(seq).settings;
+  // A hidden one is not exported; what it still has to give is opened when it is asked for.
+  if (!settings.exported || server_.has_export(settings.id)) co_return Result<void>{};
+  auto source = co_await source_locked(past, seq);
+  if (!source) co_return source.error();
+  nbd::Server::Export added;
+  added.name = settings.id;
+  added.description =
+      fmt::format("Snapshot of {}, {}", settings.disk_id, format_bytes(settings.size_bytes));
+  added.device = std::make_shared<snapshot::SnapshotDevice>(
+      *source, past.reactor->environment().client_buffers);
+  co_return server_.add_export(std::move(added));
+}
+
+// --- Taking ---
+
+Task<Result<std::vector<Epoch>>> EngineHost::freeze(std::vector<DiskSettings> disks) {
+  struct Frozen {
+    Past* past = nullptr;
+    std::shared_ptr<Disk> disk;
+    Epoch epoch;
+  };
+  std::vector<DiskSettings> sorted = disks;
+  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  // In the order of ids, so that no two wait for each other.
+  std::map<std::string, Frozen> frozen;
+  std::vector<AsyncMutex::Guard> guards;
+  Result<void> result;
+  for (const DiskSettings& settings : sorted) {
+    guards.push_back(co_await lock_of(settings.id).lock());
+    Past& past = past_of(settings.id);
+    auto opened = co_await open_locked(past, settings.storage, settings.size_bytes,
+                                       settings.base_snapshot, settings.id);
+    if (!opened) {
+      result = opened.error();
+      break;
+    }
+    frozen[settings.id] = {&past, *opened, Epoch()};
+  }
+  if (result) {
+    // All hold, all begin, all go on: no write of any is between the moments of two.
+    const bool several = frozen.size() > 1;
+    if (several) {
+      for (auto& [id, one] : frozen) {
+        co_await one.past->reactor->ring().enter();
+        one.disk->hold_writes();
+      }
+    }
+    for (auto& [id, one] : frozen) {
+      co_await one.past->reactor->ring().enter();
+      one.epoch = one.disk->begin_freeze();
+    }
+    if (several) {
+      for (auto& [id, one] : frozen) {
+        co_await one.past->reactor->ring().enter();
+        one.disk->release_writes();
+      }
+    }
+    for (auto& [id, one] : frozen) {
+      co_await one.past->reactor->ring().enter();
+      auto finished = co_await one.disk->finish_freeze(one.epoch);
+      if (!finished) result = finished;
+    }
+    co_await control_.enter();
+  }
+  std::vector<Epoch> epochs;
+  for (auto& [id, one] : frozen) {
+    co_await one.past->reactor->ring().enter();
+    if (!result && one.epoch.value != 0) one.disk->drop_view(one.epoch);
+    const std::string storage = one.disk->id();
+    one.disk.reset();
+    // Served or held by another snapshot it stays open; else the view is on record, and the
+    // snapshot opens it again.
+    auto released = co_await one.past->volume->release(storage);
+    co_await control_.enter();
+    if (!released && result) result = released;
+  }
+  if (!result) co_return result.error();
+  for (const DiskSettings& settings : disks) epochs.push_back(frozen.at(settings.id).epoch);
+  co_return epochs;
+}
+
+Task<void> EngineHost::unfreeze(DiskSettings disk, Epoch epoch) {
+  auto guard = co_await lock_of(disk.id).lock();
+  Past& past = past_of(disk.id);
+  co_await past.reactor->ring().enter();
+  if (const auto open = past.volume->find(disk.storage)) open->drop_view(epoch);
+  co_await control_.enter();
+}
+
+Task<Result<void>> EngineHost::add_snapshot(SnapshotSettings settings) {
+  auto guard = co_await lock_of(settings.disk_id).lock();
+  Past& past = past_of(settings.disk_id);
+  const std::string disk_id = settings.disk_id;
+  const std::uint64_t seq = settings.seq;
+  const snapshot::SnapshotState state = state_of(settings);
+  past.snapshots[seq].settings = std::move(settings);
+  co_await past.reactor->ring().enter();
+  past.volume->know(state);
+  co_await control_.enter();
+  auto exported = co_await export_locked(past, seq);
+  capture_if_due(disk_id);
+  co_return exported;
+}
+
+Task<Result<void>> EngineHost::hide_snapshot(std::string id) {
+  std::uint64_t seq = 0;
+  if (Past* past = find_snapshot(id, seq)) past->snapshots.at(seq).settings.exported = false;
+  co_return co_await server_.remove_export(id);
+}
+
+Task<Result<void>> EngineHost::drop_snapshot(std::string disk_id, std::uint64_t seq) {
+  auto guard = co_await lock_of(disk_id).lock();
+  Past& past = past_of(disk_id);
+  const auto it = past.snapshots.find(seq);
+  if (it == past.snapshots.end()) co_return Result<void>{};
+  const std::string id = it->second.settings.id;
+  if (auto removed = co_await server_.remove_export(id); !removed) co_return removed;
+  if (auto opened = co_await open_chain_locked(past, disk_id); !opened) co_return opened;
+  co_await past.reactor->ring().enter();
+  auto dropped = co_await past.volume->drop(seq);
+  co_await control_.enter();
+  const auto still = past.snapshots.find(seq);
+  if (still != past.snapshots.end() && dropped) {
+    Snapshot gone = still->second;
+    past.snapshots.erase(still);
+    // A capture under way notices at its next page, and holds the storage itself until then.
+    if (!past.capturing) {
+      co_await release_storage_locked(past, gone);
+    } else if (gone.holds_storage) {
+      past.abandoned.push_back(gone);
+    }
+  }
+  co_return dropped;
+}
+
+Task<Result<void>> EngineHost::remove_chain(std::string disk_id) {
+  auto guard = co_await lock_of(disk_id).lock();
+  Past& past = past_of(disk_id);
+  if (past.capturing || !past.snapshots.empty()) {
+    co_return fail(Errc::kBusy, "the chain of {} is in use", disk_id);
+  }
+  co_await past.reactor->ring().enter();
+  auto removed = co_await past.volume->remove_chain();
+  co_await control_.enter();
+  co_return removed;
+}
+
+// --- Capturing ---
+
+void EngineHost::capture_if_due(const std::string& disk_id) {
+  Past& past = past_of(disk_id);
+  const bool due = std::any_of(past.snapshots.begin(), past.snapshots.end(),
+                               [](const auto& one) { return !one.second.settings.captured; });
+  if (!due || past.capturing || stopping_) return;
+  past.capturing = true;
+  background_.add();
+  spawn(capture_all(disk_id));
+}
+
+Task<void> EngineHost::capture_all(std::string disk_id) {
+  Past& past = past_of(disk_id);
+  unsigned tries = 0;
+  while (!stopping_) {
+    std::uint64_t seq = 0;
+    for (const auto& [number, snapshot] : past.snapshots) {
+      if (!snapshot.settings.captured) {
+        seq = number;
+        break;
+      }
+    }
+    if (seq == 0) break;
+    const std::string id = past.snapshots.at(seq).settings.id;
+    auto captured = co_await capture_one(past, seq);
+    auto guard = co_await lock_of(disk_id).lock();
+    const std::vector<Snapshot> abandoned = std::exchange(past.abandoned, {});
+    for (Snapshot gone : abandoned) co_await release_storage_locked(past, gone);
+    const bool exists = past.snapshots.count(seq) != 0;
+    if (captured) {
+      tries = 0;
+      if (exists) co_await release_storage_locked(past, past.snapshots.at(seq));
+      guard.unlock();
+      if (events_.released) co_await events_.released();
+      continue;
+    }
+    guard.unlock();
+    if (stopping_ || !exists) continue;
+    log(LogLevel::kWarning, "snapshot", "snapshot={} capture: {}", id, captured.error().message);
+    past.snapshots.at(seq).progress.failure = captured.error().message;
+    if (++tries >= kCaptureTries) {
+      // It would hold up those after it for ever.
+      tries = 0;
+      std::string reason = captured.error().message;
+      co_await events_.capture_failed(id, std::move(reason));
+      auto dropped = co_await drop_snapshot(disk_id, seq);
+      static_cast<void>(dropped);
+      continue;
+    }
+    const bool woken = co_await stopped_.wait_until(control_.now() + kRetryAfter);
+    static_cast<void>(woken);
+  }
+  past.capturing = false;
+  {
+    auto guard = co_await lock_of(disk_id).lock();
+    const std::vector<Snapshot> abandoned = std::exchange(past.abandoned, {});
+    for (Snapshot gone : abandoned) co_await release_storage_locked(past, gone);
+  }
+  if (!stopping_) {
+    if (events_.released) co_await events_.released();
+    capture_if_due(disk_id);
+  }
+  background_.done();
+}
+
+Task<Result<void>> EngineHost::capture_one(Past& past, std::uint64_t seq) {
+  const SnapshotSettings settings = past.snapshots.at(seq).settings;
+  {
+    auto guard = co_await lock_of(settings.disk_id).lock();
+    if (past.snapshots.count(seq) == 0) co_return fail(Errc::kShutdown, "it was deleted");
+    auto opened = co_await open_chain_locked(past, settings.disk_id);
+    if (!opened) co_return opened;
+    if (auto held = co_await hold_storage_locked(past, seq); !held) co_return held;
+  }
+  const std::function<void(const snapshot::CaptureProgress&)> progress =
+      [this, &past, seq](const snapshot::CaptureProgress& now) {
+        control_.post([&past, seq, now] {
+          const auto it = past.snapshots.find(seq);
+          if (it != past.snapshots.end()) {
+            it->second.progress = {now.pages_done, now.pages_total, {}};
+          }
+        });
+      };
+  co_await past.reactor->ring().enter();
+  auto cursor = co_await past.volume->capture(seq, progress);
+  co_await control_.enter();
+  if (!cursor) co_return cursor.error();
+  CaptureResult result{settings.id, cursor->changed_bytes, cursor->stored_bytes};
+  const bool recorded = co_await events_.captured(std::move(result));
+  if (!recorded) co_return fail(Errc::kBusy, "the catalog could not record it");
+  auto guard = co_await lock_of(settings.disk_id).lock();
+  const auto it = past.snapshots.find(seq);
+  if (it == past.snapshots.end()) co_return Result<void>{};
+  it->second.settings.captured = true;
+  co_await past.reactor->ring().enter();
+  past.volume->captured(seq);
+  co_await control_.enter();
+  log(LogLevel::kInfo, "snapshot", "snapshot={} accomplished changed={} stored={}", settings.id,
+      cursor->changed_bytes, cursor->stored_bytes);
+  co_return Result<void>{};
+}
+
+std::optional<Progress> EngineHost::capture_progress(std::string_view snapshot_id) const {
+  for (const auto& [disk_id, past] : pasts_) {
+    for (const auto& [seq, snapshot] : past.snapshots) {
+      if (snapshot.settings.id == snapshot_id && !snapshot.settings.captured) {
+        return snapshot.progress;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+Task<Result<std::uint64_t>> EngineHost::chain_stored_bytes(std::string disk_id) {
+  auto guard = co_await lock_of(disk_id).lock();
+  Past& past = past_of(disk_id);
+  co_await past.reactor->ring().enter();
+  std::uint64_t bytes = 0;
+  if (const auto chain = past.volume->open_chain()) {
+    auto usage = co_await chain->usage();
+    if (usage) bytes = usage->frame_bytes;
+  }
+  co_await control_.enter();
+  co_return bytes;
+}
+
+// --- Hydrating ---
+
+Task<void> EngineHost::hydrate(std::string disk_id, DiskSettings settings,
+                               std::shared_ptr<Disk> disk, std::shared_ptr<Hydration> hydration) {
+  Reactor* reactor = past_of(disk_id).reactor;
+  hydration->progress.total = settings.size_bytes;
+  unsigned tries = 0;
+  std::uint64_t at = 0;
+  while (at < settings.size_bytes && !hydration->stop) {
+    co_await reactor->ring().enter();
+    const TimePoint begun = reactor->ring().now();
+    auto brought = co_await disk->hydrate(at, kHydrateStep);
+    if (brought && *brought > 0 && options_.hydrate_bytes_per_second > 0) {
+      const double seconds =
+          static_cast<double>(*brought) / static_cast<double>(options_.hydrate_bytes_per_second);
+      co_await reactor->ring().sleep_until(
+          begun + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)));
+    }
+    // Long stretches that the snapshot has nothing in are skipped at once.
+    std::uint64_t next = at + kHydrateStep;
+    if (brought && *brought == 0) {
+      auto page = co_await disk->next_borrowed_page(next / (kPageBlocks * kBlockSize));
+      if (page) next = std::max(next, std::min(settings.size_bytes, *page));
+    }
+    co_await control_.enter();
+    if (brought) {
+      tries = 0;
+      at = next;
+      hydration->progress = {std::min(at, settings.size_bytes), settings.size_bytes, {}};
+      continue;
+    }
+    log(LogLevel::kWarning, "hydrate", "disk={} at {}: {}", disk_id, at, brought.error().message);
+    if (++tries >= kHydrateTries) {
+      hydration->progress.failure = brought.error().message;
+      break;
+    }
+    const bool woken = co_await stopped_.wait_until(control_.now() + kRetryAfter);
+    static_cast<void>(woken);
+  }
+  const bool complete = at >= settings.size_bytes;
+  hydration->running.done();
+  if (complete && !stopping_) co_await end_hydration(disk_id, settings.storage, disk);
+  disk.reset();
+  background_.done();
+}
+
+Task<void> EngineHost::end_hydration(std::string disk_id, std::string storage,
+                                     std::shared_ptr<Disk> disk) {
+  while (!stopping_) {
+    {
+      auto guard = co_await lock_of(disk_id).lock();
+      const auto it = served_.find(disk_id);
+      if (it == served_.end() || it->second.disk != disk) co_return;
+      Past& past = past_of(disk_id);
+      co_await past.reactor->ring().enter();
+      // Moments not captured yet may still borrow.
+      const bool borrowed = past.volume->has_uncaptured(storage);
+      Result<void> durable;
+      if (!borrowed) durable = co_await disk->flush();
+      co_await control_.enter();
+      if (!borrowed && durable) break;
+    }
+    const bool woken = co_await stopped_.wait_until(control_.now() + kRetryAfter);
+    static_cast<void>(woken);
+  }
+  if (stopping_ || !co_await events_.hydrated(disk_id, storage)) co_return;
+  auto guard = co_await lock_of(disk_id).lock();
+  const auto it = served_.find(disk_id);
+  if (it == served_.end() || it->second.disk != disk) co_return;
+  it->second.hydration.reset();
+  it->second.settings.base_snapshot.clear();
+  co_await past_of(disk_id).reactor->ring().enter();
+  co_await disk->forget_base();
+  co_await control_.enter();
+  log(LogLevel::kInfo, "hydrate", "disk={} borrows nothing any more", disk_id);
+}
+
+std::optional<Progress> EngineHost::hydration_progress(std::string_view disk_id) const {
+  const auto it = served_.find(std::string(disk_id));
+  if (it == served_.end() || !it->second.hydration) return std::nullopt;
+  return it->second.hydration->progress;
+}
+
+}  // namespace clouddisk
