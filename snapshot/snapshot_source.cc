@@ -14,6 +14,9 @@ void SnapshotSource::set_view(std::shared_ptr<Disk> disk, Epoch view) {
 void SnapshotSource::set_captured() {
   captured_.store(true, std::memory_order_release);
   disk_.reset();
+  // The disk's index may be closed and opened again from now on; one process opens it once.
+  const std::lock_guard lock(pages_mutex_);
+  view_pages_ = nullptr;
 }
 
 Task<Result<void>> SnapshotSource::read(Ring& caller, Lba first, std::span<std::byte> into) {
@@ -80,10 +83,15 @@ Task<Result<PagePresence>> SnapshotSource::present_at_home(std::uint64_t page) {
 Result<std::optional<std::uint64_t>> SnapshotSource::next_page(std::uint64_t page) {
   const std::uint64_t end = (blocks_for(size_bytes_) + kPageBlocks - 1) / kPageBlocks;
   Result<std::optional<std::uint64_t>> next = std::optional<std::uint64_t>();
-  if (captured()) {
-    next = chain_->next_page(page);
+  NextBasePage view_pages;
+  {
+    const std::lock_guard lock(pages_mutex_);
+    view_pages = view_pages_;
+  }
+  if (view_pages) {
+    next = view_pages(page);
   } else {
-    next = view_pages_(page);
+    next = chain_->next_page(page);
   }
   if (next && *next && **next >= end) return std::optional<std::uint64_t>();
   return next;

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 
 #include "engine/disk/block_source.h"
 #include "snapshot/chain.h"
@@ -42,7 +43,8 @@ class SnapshotSource final : public BlockSource {
   std::uint64_t size_bytes_;
   std::shared_ptr<Disk> disk_;  // until it is captured
   Epoch view_;
-  NextBasePage view_pages_;  // kept for workers that ask while it changes
+  std::mutex pages_mutex_;   // workers ask while it changes
+  NextBasePage view_pages_;  // until it is captured
   std::atomic<bool> captured_{true};
 };
 

@@ -82,6 +82,11 @@ Task<Result<std::shared_ptr<Disk>>> Volume::open(StorageState storage) {
   auto guard = co_await opening_.lock();
   const std::string name = storage.name;
   if (const auto it = storages_.find(name); it != storages_.end()) {
+    // Whoever opened it first may have known an earlier size.
+    Disk& disk = *it->second.disk;
+    if (storage.size_bytes > disk.size_bytes()) {
+      if (auto grown = disk.grow(storage.size_bytes); !grown) co_return grown.error();
+    }
     ++it->second.holders;
     co_return it->second.disk;
   }

@@ -211,6 +211,10 @@ Task<Result<void>> Disk::rebuild_index_from(const RecoveredLog& recovered) {
           build.checkpoint.next_write = std::max(build.checkpoint.next_write, entry.write.next());
         }
         build.checkpoint.epoch = std::max(build.checkpoint.epoch, entry.epoch);
+        // Who opens a former storage may know an earlier size of the disk.
+        if (has_payload(entry.kind)) {
+          build.disk_blocks = std::max(build.disk_blocks, entry.lba.value + entry.count);
+        }
         if (entry.lba.value >= last.value || entry.lba.value + entry.count <= first.value) return;
         LoggedRun run;
         run.first = entry.lba;

@@ -71,10 +71,10 @@ Task<Result<void>> EngineHost::create_disk(DiskSettings settings) {
 // Opens a storage of the disk, over its base if it has one. Every open needs its release.
 Task<Result<std::shared_ptr<Disk>>> EngineHost::open_locked(Past& past, std::string storage,
                                                             std::uint64_t size_bytes,
-                                                            std::string base, std::string disk_id) {
+                                                            std::string base, Locked locked) {
   snapshot::StorageState state{storage, size_bytes, nullptr, 0};
   if (!base.empty()) {
-    auto source = co_await base_of(base, disk_id);
+    auto source = co_await base_of(base, std::move(locked));
     if (!source) co_return fail(source.error(), "snapshot {}", base);
     std::uint64_t seq = 0;
     if (find_snapshot(base, seq) == &past) state.base_seq = seq;
@@ -93,8 +93,9 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
   auto guard = co_await lock_of(settings.id).lock();
   if (served_.count(settings.id) != 0) co_return Result<void>{};
   Past& past = past_of(settings.id);
+  Locked locked = {settings.id};
   auto opened = co_await open_locked(past, settings.storage, settings.size_bytes,
-                                     settings.base_snapshot, settings.id);
+                                     settings.base_snapshot, std::move(locked));
   if (!opened) co_return opened.error();
   Served served;
   served.settings = settings;

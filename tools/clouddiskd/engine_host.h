@@ -109,17 +109,19 @@ class EngineHost final : public DiskHost {
   DiskLimits limits_of(const DiskSettings& settings) const {
     return options_.limits ? settings.limits : DiskLimits{};
   }
+  using Locked = std::set<std::string>;  // disks whose lock the caller holds
   // Those marked "locked" are called with lock_of(the disk) held.
   Task<Result<void>> stop_locked(std::string id);
   Task<Result<std::shared_ptr<Disk>>> open_locked(Past& past, std::string storage,
                                                   std::uint64_t size_bytes, std::string base,
-                                                  std::string disk_id);
+                                                  Locked locked);
   Task<Result<void>> open_chain_locked(Past& past, std::string disk_id);
-  Task<Result<void>> hold_storage_locked(Past& past, std::uint64_t seq);
+  Task<Result<void>> hold_storage_locked(Past& past, std::uint64_t seq, Locked locked);
   Task<void> release_storage_locked(Past& past, Snapshot& snapshot);
-  Task<Result<Source>> source_locked(Past& past, std::uint64_t seq);
-  // A snapshot to borrow from; `locked_disk` is the disk whose lock is held already.
-  Task<Result<Source>> base_of(std::string snapshot_id, std::string locked_disk);
+  Task<Result<Source>> source_locked(Past& past, std::uint64_t seq, Locked locked);
+  // A snapshot to borrow from. Its disk's lock is taken unless it is among those held already.
+  // Disks only borrow from snapshots of disks made before them, or of themselves: no cycle.
+  Task<Result<Source>> base_of(std::string snapshot_id, Locked locked);
   Task<Result<void>> export_locked(Past& past, std::uint64_t seq);
   Past* find_snapshot(std::string_view id, std::uint64_t& seq);
   void capture_if_due(const std::string& disk_id);

@@ -85,12 +85,12 @@ Task<Result<void>> EngineHost::open_chain_locked(Past& past, std::string disk_id
 }
 
 // A snapshot that is not captured yet needs its storage open.
-Task<Result<void>> EngineHost::hold_storage_locked(Past& past, std::uint64_t seq) {
+Task<Result<void>> EngineHost::hold_storage_locked(Past& past, std::uint64_t seq, Locked locked) {
   const Snapshot& snapshot = past.snapshots.at(seq);
   if (snapshot.settings.captured || snapshot.holds_storage) co_return Result<void>{};
   const SnapshotSettings settings = snapshot.settings;
   auto opened = co_await open_locked(past, settings.storage, settings.size_bytes,
-                                     settings.storage_base, settings.disk_id);
+                                     settings.storage_base, std::move(locked));
   if (!opened) co_return opened.error();
   past.snapshots.at(seq).holds_storage = true;
   co_return Result<void>{};
@@ -107,35 +107,38 @@ Task<void> EngineHost::release_storage_locked(Past& past, Snapshot& snapshot) {
   }
 }
 
-Task<Result<EngineHost::Source>> EngineHost::source_locked(Past& past, std::uint64_t seq) {
+Task<Result<EngineHost::Source>> EngineHost::source_locked(Past& past, std::uint64_t seq,
+                                                           Locked locked) {
   const std::string disk_id = past.snapshots.at(seq).settings.disk_id;
   if (auto opened = co_await open_chain_locked(past, disk_id); !opened) co_return opened.error();
-  if (auto held = co_await hold_storage_locked(past, seq); !held) co_return held.error();
+  auto held = co_await hold_storage_locked(past, seq, std::move(locked));
+  if (!held) co_return held.error();
   co_await past.reactor->ring().enter();
   auto source = co_await past.volume->source(seq);
   co_await control_.enter();
   co_return source;
 }
 
-Task<Result<EngineHost::Source>> EngineHost::base_of(std::string snapshot_id,
-                                                     std::string locked_disk) {
+Task<Result<EngineHost::Source>> EngineHost::base_of(std::string snapshot_id, Locked locked) {
   std::uint64_t seq = 0;
   Past* past = find_snapshot(snapshot_id, seq);
   if (past == nullptr) co_return fail(Errc::kNotFound, "there is no such snapshot any more");
   const std::string disk_id = past->snapshots.at(seq).settings.disk_id;
-  if (disk_id == locked_disk) co_return co_await source_locked(*past, seq);
+  if (locked.count(disk_id) != 0) co_return co_await source_locked(*past, seq, std::move(locked));
+  locked.insert(disk_id);
   auto guard = co_await lock_of(disk_id).lock();
   if (find_snapshot(snapshot_id, seq) != past) {
     co_return fail(Errc::kNotFound, "there is no such snapshot any more");
   }
-  co_return co_await source_locked(*past, seq);
+  co_return co_await source_locked(*past, seq, std::move(locked));
 }
 
 Task<Result<void>> EngineHost::export_locked(Past& past, std::uint64_t seq) {
   const SnapshotSettings settings = past.snapshots.at(seq).settings;
   // A hidden one is not exported; what it still has to give is opened when it is asked for.
   if (!settings.exported || server_.has_export(settings.id)) co_return Result<void>{};
-  auto source = co_await source_locked(past, seq);
+  Locked locked = {settings.disk_id};
+  auto source = co_await source_locked(past, seq, std::move(locked));
   if (!source) co_return source.error();
   nbd::Server::Export added;
   added.name = settings.id;
@@ -154,17 +157,17 @@ Task<Result<std::vector<Epoch>>> EngineHost::freeze(std::vector<DiskSettings> di
     std::shared_ptr<Disk> disk;
     Epoch epoch;
   };
-  std::vector<DiskSettings> sorted = disks;
-  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
-  // In the order of ids, so that no two wait for each other.
+  // Each is locked while it is opened and let go, never two at once: a capture holds a disk's lock
+  // and may ask for that of the disk it borrows from. In between they stay open, and control
+  // actions, which alone close them, run one at a time.
   std::map<std::string, Frozen> frozen;
-  std::vector<AsyncMutex::Guard> guards;
   Result<void> result;
-  for (const DiskSettings& settings : sorted) {
-    guards.push_back(co_await lock_of(settings.id).lock());
+  for (const DiskSettings& settings : disks) {
+    auto guard = co_await lock_of(settings.id).lock();
     Past& past = past_of(settings.id);
+    Locked locked = {settings.id};
     auto opened = co_await open_locked(past, settings.storage, settings.size_bytes,
-                                       settings.base_snapshot, settings.id);
+                                       settings.base_snapshot, std::move(locked));
     if (!opened) {
       result = opened.error();
       break;
@@ -199,6 +202,7 @@ Task<Result<std::vector<Epoch>>> EngineHost::freeze(std::vector<DiskSettings> di
   }
   std::vector<Epoch> epochs;
   for (auto& [id, one] : frozen) {
+    auto guard = co_await lock_of(id).lock();
     co_await one.past->reactor->ring().enter();
     if (!result && one.epoch.value != 0) one.disk->drop_view(one.epoch);
     const std::string storage = one.disk->id();
@@ -353,7 +357,9 @@ Task<Result<void>> EngineHost::capture_one(Past& past, std::uint64_t seq) {
     if (past.snapshots.count(seq) == 0) co_return fail(Errc::kShutdown, "it was deleted");
     auto opened = co_await open_chain_locked(past, settings.disk_id);
     if (!opened) co_return opened;
-    if (auto held = co_await hold_storage_locked(past, seq); !held) co_return held;
+    Locked locked = {settings.disk_id};
+    auto held = co_await hold_storage_locked(past, seq, std::move(locked));
+    if (!held) co_return held;
   }
   const std::function<void(const snapshot::CaptureProgress&)> progress =
       [this, &past, seq](const snapshot::CaptureProgress& now) {

@@ -37,6 +37,14 @@ DiskRecord full_disk() {
   disk.detached = WallTime(std::chrono::nanoseconds(2));
   disk.spec_changed = WallTime(std::chrono::nanoseconds(3));
   disk.tags = {{"env", "test"}, {"empty", ""}};
+  disk.storage = "d-bp131n0q38u3a4zi0001.3";
+  disk.storages = 3;
+  disk.source_snapshot = "s-1";
+  disk.base_snapshot = "s-2";
+  disk.undo_storage = "d-bp131n0q38u3a4zi0001.2";
+  disk.undo_base = "s-3";
+  disk.undo_current = 9;
+  disk.undo_until = WallTime(std::chrono::nanoseconds(4));
   return disk;
 }
 
@@ -71,6 +79,84 @@ TEST(Records, EveryMemberSurvivesARoundTrip) {
   const auto read_token = token_from_json(to_json(token));
   ASSERT_TRUE(read_token) << read_token.error().message;
   EXPECT_EQ(*read_token, token);
+}
+
+TEST(Records, SnapshotsChainsAndGroupsSurviveARoundTrip) {
+  SnapshotRecord snapshot;
+  snapshot.id = "s-bp1";
+  snapshot.region = "r";
+  snapshot.disk_id = "d-bp1";
+  snapshot.chain_id = "sl-bp1";
+  snapshot.seq = 7;
+  snapshot.parent = 5;
+  snapshot.storage = "d-bp1.2";
+  snapshot.storage_base = "s-bp0";
+  snapshot.epoch = 11;
+  snapshot.snapshot_name = "before";
+  snapshot.description = "the upgrade";
+  snapshot.size_bytes = 40_GiB;
+  snapshot.system = true;
+  snapshot.status = SnapshotStatus::kFailed;
+  snapshot.failure = "no room";
+  snapshot.hidden = true;
+  snapshot.automatic = true;
+  snapshot.retention_days = 30;
+  snapshot.changed_bytes = 4096;
+  snapshot.stored_bytes = 99;
+  snapshot.group_id = "ssg-1";
+  snapshot.resource_group = "rg";
+  snapshot.created = WallTime(std::chrono::nanoseconds(5));
+  snapshot.accomplished = WallTime(std::chrono::nanoseconds(6));
+  snapshot.tags = {{"a", "b"}};
+  const auto read = snapshot_from_json(to_json(snapshot));
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(*read, snapshot);
+
+  ChainRecord chain;
+  chain.id = "sl-bp1";
+  chain.region = "r";
+  chain.disk_id = "d-bp1";
+  chain.next_seq = 8;
+  chain.current = 7;
+  chain.reference_seq = 6;
+  chain.reference_storage = "d-bp1.1";
+  chain.reference_epoch = 3;
+  chain.created = WallTime(std::chrono::nanoseconds(1));
+  const auto read_chain = chain_from_json(to_json(chain));
+  ASSERT_TRUE(read_chain) << read_chain.error().message;
+  EXPECT_EQ(*read_chain, chain);
+
+  GroupRecord group;
+  group.id = "ssg-1";
+  group.region = "r";
+  group.group_name = "all";
+  group.description = "d";
+  group.instance_id = "i-local";
+  group.resource_group = "rg";
+  group.created = WallTime(std::chrono::nanoseconds(2));
+  group.tags = {{"c", "d"}};
+  const auto read_group = group_from_json(to_json(group));
+  ASSERT_TRUE(read_group) << read_group.error().message;
+  EXPECT_EQ(*read_group, group);
+  EXPECT_EQ(chain_id_of("d-bp1"), "sl-bp1");
+}
+
+TEST(Records, ADiskOfAnOlderProgramHasItsOwnStorage) {
+  std::string json = to_json(full_disk());
+  for (const char* member : {"storage", "storages", "source_snapshot", "base_snapshot",
+                             "undo_storage", "undo_base", "undo_current", "undo_until"}) {
+    const std::string quoted = std::string("\"") + member + "\":";
+    const std::size_t at = json.find(quoted);
+    ASSERT_NE(at, std::string::npos) << member;
+    std::size_t end = json.find_first_of(",}", at);
+    if (json[end] == ',') ++end;
+    json.erase(at, end - at);
+  }
+  if (json[json.size() - 2] == ',') json.erase(json.size() - 2, 1);
+  const auto read = disk_from_json(json);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->storage, read->id);
+  EXPECT_TRUE(read->base_snapshot.empty());
 }
 
 TEST(Records, MissingAndMalformedMembersAreNamed) {

@@ -1,0 +1,131 @@
+#include "engine/catalog/snapshot_rules.h"
+
+#include <gtest/gtest.h>
+
+namespace clouddisk {
+namespace {
+
+DiskRecord disk() {
+  DiskRecord disk;
+  disk.id = "d-1";
+  disk.category = "cloud_essd";
+  disk.status = DiskStatus::kInUse;
+  disk.attached = WallTime(Duration(1));
+  return disk;
+}
+SnapshotRecord snapshot(SnapshotStatus status = SnapshotStatus::kAccomplished) {
+  SnapshotRecord snapshot;
+  snapshot.id = "s-1";
+  snapshot.disk_id = "d-1";
+  snapshot.status = status;
+  snapshot.size_bytes = 40_GiB;
+  return snapshot;
+}
+std::vector<const SnapshotRecord*> pointers(const std::vector<SnapshotRecord>& all) {
+  std::vector<const SnapshotRecord*> list;
+  for (const SnapshotRecord& one : all) list.push_back(&one);
+  return list;
+}
+void expect(const Verdict& verdict, int status, std::string_view code) {
+  ASSERT_TRUE(verdict);
+  EXPECT_EQ(verdict->http_status, status) << verdict->message;
+  EXPECT_EQ(verdict->code, code);
+}
+
+TEST(SnapshotRules, Names) {
+  EXPECT_FALSE(snapshot_name_must_be_allowed("before-upgrade"));
+  for (const char* name : {"auto", "automatic", "x", "http://x", "1st"}) {
+    expect(snapshot_name_must_be_allowed(name), 400, "InvalidSnapshotName.Malformed");
+  }
+}
+
+TEST(SnapshotRules, Retention) {
+  EXPECT_FALSE(retention_must_fit(1));
+  EXPECT_FALSE(retention_must_fit(65'536));
+  expect(retention_must_fit(0), 400, "InvalidRetentionDays.Malformed");
+  expect(retention_must_fit(65'537), 400, "InvalidRetentionDays.Malformed");
+}
+
+TEST(SnapshotRules, OnlyADiskAtRestThatWasAttachedOnce) {
+  DiskRecord one = disk();
+  EXPECT_FALSE(disk_must_allow_snapshot(one));
+  one.status = DiskStatus::kAvailable;
+  EXPECT_FALSE(disk_must_allow_snapshot(one));
+  one.status = DiskStatus::kReIniting;
+  expect(disk_must_allow_snapshot(one), 403, "IncorrectDiskStatus");
+  one = disk();
+  one.attached = {};
+  expect(disk_must_allow_snapshot(one), 403, "IncorrectDiskStatus.NeverAttached");
+}
+
+TEST(SnapshotRules, TenAtATimeForEssdOneForOthers) {
+  std::vector<SnapshotRecord> all(9, snapshot(SnapshotStatus::kProgressing));
+  EXPECT_FALSE(capture_must_have_room(disk(), pointers(all)));
+  all.push_back(snapshot(SnapshotStatus::kProgressing));
+  expect(capture_must_have_room(disk(), pointers(all)), 403,
+         "IncorrectDiskStatus.CreatingSnapshot");
+  all.back().hidden = true;
+  EXPECT_FALSE(capture_must_have_room(disk(), pointers(all)));
+  DiskRecord ssd = disk();
+  ssd.category = "cloud_ssd";
+  const std::vector<SnapshotRecord> one(1, snapshot(SnapshotStatus::kProgressing));
+  expect(capture_must_have_room(ssd, pointers(one)), 403, "IncorrectDiskStatus.CreatingSnapshot");
+  const std::vector<SnapshotRecord> done(1, snapshot());
+  EXPECT_FALSE(capture_must_have_room(ssd, pointers(done)));
+}
+
+TEST(SnapshotRules, QuotasOfManualAndAutomaticOnes) {
+  std::vector<SnapshotRecord> all(255, snapshot());
+  EXPECT_FALSE(quota_must_have_room(pointers(all)));
+  all.push_back(snapshot());
+  expect(quota_must_have_room(pointers(all)), 403, "QuotaExceed.Snapshot");
+  all.back().automatic = true;
+  EXPECT_FALSE(quota_must_have_room(pointers(all)));
+  std::vector<SnapshotRecord> automatic(1000, snapshot());
+  for (std::size_t i = 0; i < automatic.size(); ++i) {
+    automatic[i].automatic = true;
+    automatic[i].seq = 2000 - i;
+  }
+  EXPECT_EQ(oldest_automatic_over_quota(pointers(automatic)), &automatic.back());
+  automatic.pop_back();
+  EXPECT_EQ(oldest_automatic_over_quota(pointers(automatic)), nullptr);
+}
+
+TEST(SnapshotRules, UsingOne) {
+  EXPECT_FALSE(snapshot_must_be_usable(snapshot()));
+  EXPECT_FALSE(snapshot_must_be_usable(snapshot(SnapshotStatus::kProgressing)));
+  expect(snapshot_must_be_usable(snapshot(SnapshotStatus::kFailed)), 403,
+         "InvalidSnapshotId.NotReady");
+  SnapshotRecord system = snapshot();
+  system.system = true;
+  expect(snapshot_must_be_of_a_data_disk(system), 403, "InvalidSnapshotId.NotDataDiskSnapshot");
+  EXPECT_FALSE(snapshot_must_be_of_a_data_disk(snapshot()));
+  EXPECT_FALSE(size_must_hold_snapshot(40, snapshot()));
+  expect(size_must_hold_snapshot(39, snapshot()), 403, "InvalidDiskSize.TooSmall");
+  EXPECT_FALSE(snapshot_must_not_have_disks(snapshot(), 0, false));
+  EXPECT_FALSE(snapshot_must_not_have_disks(snapshot(), 3, true));
+  expect(snapshot_must_not_have_disks(snapshot(), 1, false), 403, "SnapshotCreatedDisk");
+}
+
+TEST(SnapshotRules, GoingBack) {
+  EXPECT_FALSE(snapshot_must_be_of_disk(snapshot(), disk()));
+  SnapshotRecord foreign = snapshot();
+  foreign.disk_id = "d-2";
+  expect(snapshot_must_be_of_disk(foreign, disk()), 403, "InvalidParameter.Mismatch");
+  InstanceRecord instance;
+  instance.status = InstanceStatus::kStopped;
+  EXPECT_FALSE(disk_must_be_out_of_use(disk(), &instance));
+  EXPECT_FALSE(disk_must_be_out_of_use(disk(), nullptr));
+  instance.status = InstanceStatus::kRunning;
+  expect(disk_must_be_out_of_use(disk(), &instance), 403, "IncorrectInstanceStatus");
+  DiskRecord attaching = disk();
+  attaching.status = DiskStatus::kAttaching;
+  expect(disk_must_be_out_of_use(attaching, nullptr), 403, "IncorrectDiskStatus");
+  const std::vector<SnapshotRecord> busy(1, snapshot(SnapshotStatus::kProgressing));
+  expect(disk_must_not_be_captured(pointers(busy)), 403, "DiskCreatingSnapshot");
+  const std::vector<SnapshotRecord> calm(1, snapshot());
+  EXPECT_FALSE(disk_must_not_be_captured(pointers(calm)));
+}
+
+}  // namespace
+}  // namespace clouddisk

@@ -1,0 +1,209 @@
+// Snapshots through the actions: rules, what is shown, what becomes of hidden ones, crashes.
+#include <gtest/gtest.h>
+
+#include "tests/engine/control/control_fixture.h"
+
+namespace clouddisk {
+namespace {
+
+class SnapshotActions : public ControlTest {
+ protected:
+  static std::string take(Daemon& daemon, const std::string& disk) {
+    return daemon.must("CreateSnapshot", {{"DiskId", disk}}).value("SnapshotId", "");
+  }
+  static Json snapshots(Daemon& daemon, Params params = {}) {
+    params["PageSize"] = "100";
+    return daemon.must("DescribeSnapshots", std::move(params)).at("Snapshots").at("Snapshot");
+  }
+  static Json show(Daemon& daemon, const std::string& id) {
+    const Json list = snapshots(daemon, {{"SnapshotIds", "[\"" + id + "\"]"}});
+    return list.empty() ? Json() : list[0];
+  }
+  static void capture(Daemon& daemon, const std::string& id) {
+    CaptureResult result{id, 8192, 100};
+    EXPECT_TRUE(daemon.machine.ring->block_on(daemon.host.events().captured(std::move(result))));
+    daemon.machine.ring->block_on(daemon.host.events().released());
+  }
+  static std::string attached_disk(Daemon& daemon) {
+    const std::string disk = daemon.create_disk();
+    daemon.attach(disk);
+    return disk;
+  }
+};
+
+TEST_F(SnapshotActions, AreShownFromProgressingToAccomplished) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string id =
+      daemon.must("CreateSnapshot", {{"DiskId", disk}, {"SnapshotName", "one"}, {"Tag.1.Key", "k"}})
+          .value("SnapshotId", "");
+  Json one = show(daemon, id);
+  EXPECT_EQ(one["Status"], "progressing");
+  EXPECT_EQ(one["Progress"], "25%");
+  EXPECT_EQ(one["SourceDiskId"], disk);
+  EXPECT_EQ(one["SourceDiskSize"], "40");
+  EXPECT_EQ(one["SnapshotLinkId"], "sl-" + disk.substr(2));
+  EXPECT_EQ(one["Available"], true);
+  EXPECT_EQ(one["Tags"]["Tag"][0]["TagKey"], "k");
+  capture(daemon, id);
+  one = show(daemon, id);
+  EXPECT_EQ(one["Status"], "accomplished");
+  EXPECT_EQ(one["Progress"], "100%");
+  EXPECT_EQ(one["ChangedBytes"], 8192);
+  EXPECT_EQ(snapshots(daemon, {{"Status", "progressing"}}).size(), 0U);
+  EXPECT_EQ(snapshots(daemon, {{"DiskId", disk}, {"SnapshotName", "o*"}}).size(), 1U);
+  const Json links = daemon.must("DescribeSnapshotLinks")["SnapshotLinks"]["SnapshotLink"];
+  ASSERT_EQ(links.size(), 1U);
+  EXPECT_EQ(links[0]["TotalCount"], 1);
+  EXPECT_EQ(daemon.must("DescribeSnapshotsUsage")["SnapshotCount"], 1);
+}
+
+TEST_F(SnapshotActions, ATokenMakesOneSnapshot) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const Params params = {{"DiskId", disk}, {"ClientToken", "t"}};
+  EXPECT_EQ(daemon.must("CreateSnapshot", params).at("SnapshotId"),
+            daemon.must("CreateSnapshot", params).at("SnapshotId"));
+  EXPECT_EQ(snapshots(daemon).size(), 1U);
+}
+
+TEST_F(SnapshotActions, AFreezeThatFailsLeavesNothing) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  daemon.host.fail_next("freeze", Errc::kNoSpace);
+  EXPECT_REFUSED(daemon.ask("CreateSnapshot", {{"DiskId", disk}}), 503, "ServiceUnavailable");
+  EXPECT_EQ(snapshots(daemon).size(), 0U);
+  EXPECT_TRUE(daemon.host.snapshots().empty());
+}
+
+TEST_F(SnapshotActions, ADeletedOneIsGoneForUsersAndStaysWhileItIsNeeded) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string first = take(daemon, disk);
+  capture(daemon, first);
+  const std::string second = take(daemon, disk);
+  capture(daemon, second);
+  // The disk's next snapshot is compared with the newest.
+  daemon.must("DeleteSnapshot", {{"SnapshotId", second}});
+  EXPECT_TRUE(show(daemon, second).is_null());
+  EXPECT_EQ(daemon.host.snapshots().size(), 2U);
+  EXPECT_REFUSED(daemon.ask("DeleteSnapshot", {{"SnapshotId", second}}), 404,
+                 "InvalidSnapshotId.NotFound");
+  const std::string third = take(daemon, disk);
+  EXPECT_EQ(daemon.host.snapshots().size(), 3U) << "its capture needs it";
+  capture(daemon, third);
+  EXPECT_EQ(daemon.host.snapshots().size(), 2U) << "and then it goes";
+  daemon.must("DeleteSnapshot", {{"SnapshotId", first}});
+  daemon.must("DeleteSnapshot", {{"SnapshotId", third}});
+  EXPECT_TRUE(daemon.host.snapshots().empty()) << "with the last, nothing is kept";
+}
+
+TEST_F(SnapshotActions, ADiskMadeFromOneKeepsItsContentThere) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string id = take(daemon, disk);
+  capture(daemon, id);
+  const std::string clone = daemon.must("CreateDisk", {{"SnapshotId", id}}).value("DiskId", "");
+  EXPECT_EQ(daemon.disk(clone)["Size"], 40);
+  EXPECT_EQ(daemon.disk(clone)["SourceSnapshotId"], id);
+  EXPECT_EQ(show(daemon, id)["Usage"], "disk");
+  daemon.attach(clone);
+  const std::string storage = daemon.host.served().at(clone).storage;
+  EXPECT_EQ(daemon.host.served().at(clone).base_snapshot, id);
+  EXPECT_REFUSED(daemon.ask("DeleteSnapshot", {{"SnapshotId", id}}), 403, "SnapshotCreatedDisk");
+  daemon.must("DeleteSnapshot", {{"SnapshotId", id}, {"Force", "true"}});
+  EXPECT_EQ(daemon.host.snapshots().size(), 1U);
+  EXPECT_TRUE(daemon.machine.ring->block_on(daemon.host.events().hydrated(clone, storage)));
+  EXPECT_TRUE(daemon.host.snapshots().empty());
+  daemon.must("StopInstance", {{"InstanceId", "i-local"}});
+  EXPECT_REFUSED(daemon.ask("ReInitDisk", {{"DiskId", clone}}), 403, "InvalidSourceSnapshot");
+  EXPECT_REFUSED(daemon.ask("CreateDisk", {{"SnapshotId", "s-none"}}), 404,
+                 "InvalidSnapshotId.NotFound");
+}
+
+TEST_F(SnapshotActions, ARollbackGivesTheDiskAnotherStorageAndUndoTheOldOne) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string id = take(daemon, disk);
+  const Params back = {{"DiskId", disk}, {"SnapshotId", id}};
+  EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "IncorrectInstanceStatus");
+  daemon.must("StopInstance", {{"InstanceId", "i-local"}});
+  EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "DiskCreatingSnapshot");
+  capture(daemon, id);
+  daemon.must("ResetDisk", back);
+  EXPECT_EQ(daemon.host.stored(), (std::set<std::string>{disk, disk + ".1"}));
+  daemon.must("UndoResetDisk", {{"DiskId", disk}});
+  EXPECT_EQ(daemon.host.stored(), (std::set<std::string>{disk}));
+  EXPECT_REFUSED(daemon.ask("UndoResetDisk", {{"DiskId", disk}}), 403,
+                 "IncorrectDiskStatus.NothingToUndo");
+  daemon.must("ReInitDisk", {{"DiskId", disk}});
+  daemon.must("StartInstance", {{"InstanceId", "i-local"}});
+  EXPECT_EQ(daemon.host.served().at(disk).storage, disk + ".2");
+  EXPECT_EQ(daemon.host.served().at(disk).base_snapshot, "");
+  // A newer snapshot ends what could be undone, and the old storage goes.
+  take(daemon, disk);
+  EXPECT_EQ(daemon.host.stored(), (std::set<std::string>{disk + ".2"}));
+}
+
+TEST_F(SnapshotActions, AFailedCaptureIsShownAndDoesNotStopTheNext) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string bad = take(daemon, disk);
+  const std::string good = take(daemon, disk);
+  std::string reason = "no room";
+  EXPECT_TRUE(
+      daemon.machine.ring->block_on(daemon.host.events().capture_failed(bad, std::move(reason))));
+  EXPECT_EQ(show(daemon, bad)["Status"], "failed");
+  EXPECT_EQ(show(daemon, bad)["Failure"], "no room");
+  EXPECT_EQ(show(daemon, good)["ParentSN"], "0");
+  EXPECT_REFUSED(daemon.ask("CreateDisk", {{"SnapshotId", bad}}), 403,
+                 "InvalidSnapshotId.NotReady");
+  capture(daemon, good);
+  daemon.must("DeleteSnapshot", {{"SnapshotId", bad}});
+  EXPECT_TRUE(show(daemon, bad).is_null());
+}
+
+TEST_F(SnapshotActions, AGroupIsTakenShownAndDeletedTogether) {
+  Daemon daemon(root_.path());
+  const std::string a = attached_disk(daemon);
+  const std::string b = attached_disk(daemon);
+  const std::string loose = daemon.create_disk();
+  EXPECT_REFUSED(daemon.ask("CreateSnapshotGroup"), 400, "MissingParameter");
+  EXPECT_REFUSED(daemon.ask("CreateSnapshotGroup", {{"DiskId.1", a}, {"DiskId.2", loose}}), 403,
+                 "IncorrectDiskStatus");
+  const std::string id =
+      daemon.must("CreateSnapshotGroup", {{"InstanceId", "i-local"}, {"Name", "all"}})
+          .value("SnapshotGroupId", "");
+  EXPECT_EQ(snapshots(daemon).size(), 2U);
+  Json groups = daemon.must("DescribeSnapshotGroups")["SnapshotGroups"]["SnapshotGroup"];
+  ASSERT_EQ(groups.size(), 1U);
+  EXPECT_EQ(groups[0]["Status"], "progressing");
+  EXPECT_EQ(groups[0]["Snapshots"]["Snapshot"].size(), 2U);
+  daemon.must("DeleteSnapshotGroup", {{"SnapshotGroupId", id}});
+  EXPECT_EQ(snapshots(daemon).size(), 0U);
+  EXPECT_REFUSED(daemon.ask("DeleteSnapshotGroup", {{"SnapshotGroupId", id}}), 404,
+                 "InvalidSnapshotGroupId.NotFound");
+}
+
+TEST_F(SnapshotActions, SnapshotsOutliveARestartAndTheirDisk) {
+  std::string disk, id;
+  {
+    Daemon daemon(root_.path());
+    disk = attached_disk(daemon);
+    id = take(daemon, disk);
+  }
+  Daemon daemon(root_.path());
+  ASSERT_EQ(daemon.host.snapshots().size(), 1U) << "the host is told of it";
+  EXPECT_FALSE(daemon.host.snapshots().at(id).captured);
+  daemon.must("DetachDisk", {{"DiskId", disk}, {"InstanceId", "i-local"}});
+  EXPECT_REFUSED(daemon.ask("DeleteDisk", {{"DiskId", disk}}), 403, "DiskCreatingSnapshot");
+  capture(daemon, id);
+  daemon.must("DeleteDisk", {{"DiskId", disk}});
+  EXPECT_TRUE(daemon.host.stored().empty());
+  EXPECT_EQ(show(daemon, id)["Status"], "accomplished");
+  daemon.must("DeleteSnapshot", {{"SnapshotId", id}});
+  EXPECT_TRUE(daemon.host.snapshots().empty());
+}
+
+}  // namespace
+}  // namespace clouddisk
