@@ -87,7 +87,8 @@ class Volume {
   // It is gone for good, captured or not.
   Task<Result<void>> drop(std::uint64_t seq);
   Task<Result<std::shared_ptr<Chain>>> chain();
-  std::shared_ptr<Chain> open_chain() const { return chain_; }  // null: not open
+  std::shared_ptr<Chain> open_chain() const { return chain_; }    // null: not open
+  std::uint64_t reference_seq() const { return reference_.seq; }  // 0: unknown
   bool has_snapshots() const { return !snapshots_.empty(); }
   bool has_uncaptured(const std::string& storage) const;
   // After the last snapshot was dropped.

@@ -105,6 +105,11 @@ class Disk final : public BlockDevice {
                                                  std::uint64_t length, std::uint32_t extents_max);
   // What the view has in a page itself; the base is not looked at.
   Task<Result<void>> view_page(Epoch view, std::uint64_t page, std::span<BlockEntry> out);
+  // The same of the present. `out` has a page's length; what lies behind the disk's end is
+  // unmapped.
+  Task<Result<void>> present_page(std::uint64_t page, std::span<BlockEntry> out) {
+    return lookup(std::nullopt, Lba(page * kPageBlocks), out);
+  }
   // The first page >= `page` that some view or the present has anything in; with `own_only` what is
   // borrowed does not count. BlockMap::kNoPage: none.
   Task<Result<std::uint64_t>> next_page_anywhere(std::uint64_t page, bool own_only);

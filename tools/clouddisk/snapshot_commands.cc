@@ -266,6 +266,66 @@ void add_uri(CLI::App& parent, Session& session) {
   });
 }
 
+// Through the context that the export offers, as any backup program would.
+void add_diff(CLI::App& parent, Session& session) {
+  struct Arguments {
+    std::string older, newer;
+  };
+  CLI::App* command = add_command(
+      parent, "diff", "Show the extents in which a snapshot or disk differs from an older snapshot",
+      "  clouddisk snapshot diff s-bp1older s-bp1newer\n"
+      "  clouddisk snapshot diff s-bp1older d-bp1example --output json");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("OLDER", arguments->older, "A snapshot, s-…")->required()->type_name("");
+  command->add_option("NEWER", arguments->newer, "Another of the same disk, or the disk, d-…")
+      ->required()
+      ->type_name("");
+  on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
+    if (auto known = describe(api, arguments->older); !known) return known.failure();
+    std::string uri;
+    if (arguments->newer.starts_with("d-")) {
+      auto exports = api.exports(arguments->newer);
+      if (!exports) return exports.failure();
+      uri = exports->front().uri;
+    } else {
+      auto found = uri_of(api, arguments->newer);
+      if (!found) return found.failure();
+      uri = *found;
+    }
+    if (find_program("nbdinfo").empty()) {
+      return refuse("ProgramMissing", "nbdinfo reads it: install the package libnbd-bin");
+    }
+    auto result = run_program(
+        {"nbdinfo", "--json", "--map=clouddisk:changed-since:" + arguments->older, uri}, kCopyMax);
+    if (!result) return result.failure();
+    if (!result->ok()) {
+      return Failure{"DiffFailed",
+                     fmt::format("{} is no snapshot of the same disk, or can't be read: {}",
+                                 arguments->older, result->complaint())};
+    }
+    const Json map = Json::parse(result->output, nullptr, false);
+    if (!map.is_array()) return refuse("DiffFailed", "nbdinfo answered something else");
+    Json changed = Json::array();
+    Table table({{"OFFSET", true}, {"LENGTH", true}});
+    std::uint64_t bytes = 0;
+    for (const Json& extent : map) {
+      if (number_of(extent, "type") != 1) continue;
+      const std::uint64_t offset = number_of(extent, "offset");
+      const std::uint64_t length = number_of(extent, "length");
+      changed.push_back({{"Offset", offset}, {"Length", length}});
+      table.add_row({with_thousands(offset), with_thousands(length)});
+      bytes += length;
+    }
+    if (session.json()) {
+      print_json({{"ChangedBytes", bytes}, {"Extents", changed}});
+    } else {
+      print_text(table.empty() ? std::string() : table.text());
+      print_text(fmt::format("{} in {} extents\n", format_bytes(bytes), changed.size()));
+    }
+    return Done{};
+  });
+}
+
 void add_delete(CLI::App& parent, Session& session) {
   struct Arguments {
     std::vector<std::string> ids;
@@ -331,6 +391,7 @@ void add_snapshot_commands(CLI::App& root, Session& session) {
   add_show(*snapshot, session);
   add_chain(*snapshot, session);
   add_uri(*snapshot, session);
+  add_diff(*snapshot, session);
   add_export(*snapshot, session);
   add_delete(*snapshot, session);
 }

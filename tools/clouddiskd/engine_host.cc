@@ -108,6 +108,7 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
   added.name = settings.id;
   added.description = fmt::format("Cloud Disk of {}", format_bytes(settings.size_bytes));
   added.device = served.device;
+  added.contexts = contexts_of(settings.id, 0, added.device);
   if (auto exported = server_.add_export(std::move(added)); !exported) {
     co_await past.reactor->ring().enter();
     served.device.reset();

@@ -17,6 +17,7 @@
 #include "engine/disk/disk.h"
 #include "engine/qos/limited_device.h"
 #include "nbd/server.h"
+#include "snapshot/diff.h"
 #include "snapshot/volume.h"
 #include "tools/clouddiskd/reactor.h"
 
@@ -123,6 +124,13 @@ class EngineHost final : public DiskHost {
   // Disks only borrow from snapshots of disks made before them, or of themselves: no cycle.
   Task<Result<Source>> base_of(std::string snapshot_id, Locked locked);
   Task<Result<void>> export_locked(Past& past, std::uint64_t seq);
+  // What a device of the disk can be compared with; `seq` 0: the disk itself is the device.
+  std::shared_ptr<nbd::MetaContextSource> contexts_of(std::string disk_id, std::uint64_t seq,
+                                                      std::weak_ptr<BlockDevice> device);
+  Task<Result<std::unique_ptr<snapshot::Diff>>> open_diff(Past* past, std::string disk_id,
+                                                          std::uint64_t seq,
+                                                          std::weak_ptr<BlockDevice> device,
+                                                          std::string snapshot_id);
   Past* find_snapshot(std::string_view id, std::uint64_t& seq);
   void capture_if_due(const std::string& disk_id);
   Task<void> capture_all(std::string disk_id);

@@ -4,6 +4,7 @@
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
 #include "snapshot/snapshot_device.h"
+#include "tools/clouddiskd/changed_since.h"
 #include "tools/clouddiskd/engine_host.h"
 
 namespace clouddisk {
@@ -146,7 +147,71 @@ Task<Result<void>> EngineHost::export_locked(Past& past, std::uint64_t seq) {
       fmt::format("Snapshot of {}, {}", settings.disk_id, format_bytes(settings.size_bytes));
   added.device = std::make_shared<snapshot::SnapshotDevice>(
       *source, past.reactor->environment().client_buffers);
+  added.contexts = contexts_of(settings.disk_id, seq, added.device);
   co_return server_.add_export(std::move(added));
+}
+
+// --- Comparing ---
+
+std::shared_ptr<nbd::MetaContextSource> EngineHost::contexts_of(std::string disk_id,
+                                                                std::uint64_t seq,
+                                                                std::weak_ptr<BlockDevice> device) {
+  Past* past = &past_of(disk_id);  // It stays where it is as long as the host.
+  const auto snapshots = [past, seq] {
+    std::vector<std::string> ids;
+    for (const auto& [number, snapshot] : past->snapshots) {
+      if (number != seq && snapshot.settings.exported) ids.push_back(snapshot.settings.id);
+    }
+    return ids;
+  };
+  const auto open = [this, past, disk_id, seq, device](std::string snapshot_id) {
+    return open_diff(past, disk_id, seq, device, std::move(snapshot_id));
+  };
+  return std::make_shared<ChangedSince>(snapshots, open);
+}
+
+Task<Result<std::unique_ptr<snapshot::Diff>>> EngineHost::open_diff(
+    Past* past, std::string disk_id, std::uint64_t seq, std::weak_ptr<BlockDevice> device,
+    std::string snapshot_id) {
+  Ring& home = past->reactor->ring();
+  co_await control_.enter();
+  Source older;
+  Source newer;
+  std::shared_ptr<Disk> disk;
+  Result<void> result;
+  {
+    auto guard = co_await lock_of(disk_id).lock();
+    std::uint64_t older_seq = 0;
+    if (find_snapshot(snapshot_id, older_seq) == past) {
+      const Locked locked = {disk_id};
+      auto source = co_await source_locked(*past, older_seq, locked);
+      if (source) {
+        older = *source;
+      } else {
+        result = source.error();
+      }
+      if (result && past->snapshots.count(seq) != 0) {
+        auto own = co_await source_locked(*past, seq, locked);
+        if (own) newer = *own;
+      }
+      if (const auto served = served_.find(disk_id); seq == 0 && served != served_.end()) {
+        disk = served->second.disk;
+      }
+    } else {
+      result = fail(Errc::kNotFound, "snapshot {} is gone", snapshot_id);
+    }
+  }
+  co_await home.enter();
+  const std::shared_ptr<BlockDevice> open_device = device.lock();
+  if (result && !open_device) result = fail(Errc::kShutdown, "the export is gone");
+  if (!result) co_return result.error();
+  snapshot::Diff::SameBlocks same;
+  if (newer) {
+    same = snapshot::same_in_chain(older, newer);
+  } else if (disk && past->volume->reference_seq() == older->seq()) {
+    same = snapshot::same_as_reference(disk, disk->reference());
+  }
+  co_return std::make_unique<snapshot::Diff>(older, *open_device, std::move(same));
 }
 
 // --- Taking ---

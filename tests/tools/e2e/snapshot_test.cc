@@ -238,6 +238,51 @@ TEST_F(Snapshots, AreReadOnlyAndExportToQcow2) {
   EXPECT_EQ(status_of(snapshot), "accomplished");
 }
 
+// Random changes, then what the context says against the truth, block by block.
+TEST_F(Snapshots, TheDifferenceIsExactForSnapshotsAndTheLiveDisk) {
+  CLOUDDISK_NEEDS("nbdinfo");
+  start();
+  const std::string disk = daemon_.make_disk();
+  Content model(kBytes);
+  std::vector<std::pair<std::string, Content>> states;
+  for (int i = 0; i < 3; ++i) {
+    scribble(disk, model, 40);
+    states.emplace_back(daemon_.ok({"snapshot", "create", disk}), model);
+  }
+  // What is written again with the same bytes has not changed.
+  {
+    NbdClient client = connect(disk);
+    ASSERT_TRUE(client.write(0, std::span(model).first(kPiece)));
+  }
+  scribble(disk, model, 20);
+  states.emplace_back(disk, model);
+  for (const bool captured : {false, true}) {
+    if (captured) wait_until_accomplished();
+    for (std::size_t older = 0; older < 3; ++older) {
+      for (std::size_t newer = 0; newer < states.size(); ++newer) {
+        if (newer == older) continue;
+        const Json diff =
+            daemon_.ok_json({"snapshot", "diff", states[older].first, states[newer].first});
+        std::vector<bool> said(kBytes / 4096);
+        for (const Json& extent : diff["Extents"]) {
+          const auto first = extent["Offset"].get<std::uint64_t>() / 4096;
+          const auto count = extent["Length"].get<std::uint64_t>() / 4096;
+          for (std::uint64_t b = first; b < first + count; ++b) said.at(b) = true;
+        }
+        for (std::size_t b = 0; b < said.size(); ++b) {
+          const auto at = static_cast<std::ptrdiff_t>(b * 4096);
+          const bool differs = !std::equal(states[older].second.begin() + at,
+                                           states[older].second.begin() + at + 4096,
+                                           states[newer].second.begin() + at);
+          ASSERT_EQ(said[b], differs) << "block " << b << " of " << newer << " against " << older;
+        }
+      }
+    }
+  }
+  const std::string foreign = daemon_.make_disk();
+  daemon_.refused("DiffFailed", {"snapshot", "diff", states[0].first, foreign});
+}
+
 TEST_F(Snapshots, RefuseWhatTheCloudRefuses) {
   start();
   const std::string disk = daemon_.ok({"disk", "create", "--size", "40"});
