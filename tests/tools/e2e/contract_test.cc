@@ -102,7 +102,7 @@ TEST_F(Contract, RefusalsAreStatus1WithTheCodeOfTheCloudAndChangeNothing) {
       {"InvalidReplica.NotFound", {"replica", "resync", "4"}},
       {"IncorrectReplicaStatus", {"replica", "resync", "1"}},
       {"InvalidAction.NotFound", {"api", "NoSuchAction"}},
-      {"UnsupportedOperation", {"api", "CreateSnapshot"}},
+      {"UnsupportedOperation", {"api", "CopySnapshot"}},
       {"InvalidSize.ValueNotSupported", {"api", "CreateDisk", "Size=x"}},
       {"MissingParameter", {"api", "AttachDisk"}},
       {"InvalidParameter", {"api", "CreateDisk", "nonsense"}},
