@@ -13,6 +13,12 @@ bool is_under_way(const SnapshotRecord& snapshot) {
   return snapshot.status == SnapshotStatus::kProgressing && !snapshot.hidden;
 }
 
+// The family, not the category: ESSD Entry and AutoPL belong to it.
+bool is_essd(std::string_view category) {
+  return category.starts_with("cloud_essd") || category == "cloud_auto" ||
+         category == "cloud_regional_disk_auto";
+}
+
 std::size_t count_if(std::span<const SnapshotRecord* const> snapshots,
                      bool (*wanted)(const SnapshotRecord&)) {
   return static_cast<std::size_t>(std::count_if(
@@ -53,8 +59,7 @@ Verdict disk_must_allow_snapshot(const DiskRecord& disk) {
 
 Verdict capture_must_have_room(const DiskRecord& disk,
                                std::span<const SnapshotRecord* const> snapshots) {
-  const bool essd = disk.category == "cloud_essd" || disk.category == "cloud_auto";
-  const std::size_t most = essd ? 10 : 1;
+  const std::size_t most = is_essd(disk.category) ? 10 : 1;
   if (count_if(snapshots, is_under_way) < most) return std::nullopt;
   return Refusal{
       403, "IncorrectDiskStatus.CreatingSnapshot",
@@ -85,9 +90,15 @@ const SnapshotRecord* oldest_automatic_over_quota(
 }
 
 Verdict snapshot_must_be_usable(const SnapshotRecord& snapshot) {
-  if (snapshot.status != SnapshotStatus::kFailed) return std::nullopt;
-  return Refusal{403, "InvalidSnapshotId.NotReady",
-                 fmt::format("Snapshot {} failed: {}", snapshot.id, snapshot.failure)};
+  if (snapshot.status == SnapshotStatus::kFailed) {
+    return Refusal{403, "InvalidSnapshotId.NotReady",
+                   fmt::format("Snapshot {} failed: {}", snapshot.id, snapshot.failure)};
+  }
+  if (snapshot.status == SnapshotStatus::kDeleting) {
+    return Refusal{403, "InvalidSnapshotId.NotReady",
+                   fmt::format("Snapshot {} is being deleted.", snapshot.id)};
+  }
+  return std::nullopt;
 }
 
 Verdict snapshot_must_be_of_a_data_disk(const SnapshotRecord& snapshot) {
@@ -113,11 +124,45 @@ Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot, std::size_t
                   disks, snapshot.id)};
 }
 
+Verdict group_must_have_a_fitting_number(std::size_t disks) {
+  if (disks == 0) {
+    return Refusal{403, "InvalidInstance.NoDisk",
+                   "No disk is left to take a snapshot of. Attach one, or exclude fewer."};
+  }
+  if (disks <= kGroupDisksMax) return std::nullopt;
+  return Refusal{403, "NumberExceed.TooManyDisks",
+                 fmt::format("A group has at most {} disks, not {}.", kGroupDisksMax, disks)};
+}
+
+Verdict group_disks_must_be_in_use_at(std::span<const DiskRecord* const> disks,
+                                      std::string_view instance_id) {
+  for (const DiskRecord* disk : disks) {
+    if (disk->status != DiskStatus::kInUse) {
+      return Refusal{
+          403, "IncorrectDiskStatus",
+          fmt::format("Disk {} is {}; all of a group are In_use.", disk->id, name(disk->status))};
+    }
+    if (disk->instance_id != instance_id) {
+      return Refusal{403, "IncorrectDiskStatus",
+                     fmt::format("Disk {} is attached to {}; all of this group are to {}.",
+                                 disk->id, disk->instance_id, instance_id)};
+    }
+  }
+  return std::nullopt;
+}
+
 Verdict snapshot_must_be_of_disk(const SnapshotRecord& snapshot, const DiskRecord& disk) {
   if (snapshot.disk_id == disk.id) return std::nullopt;
   return Refusal{
       403, "InvalidParameter.Mismatch",
       fmt::format("Snapshot {} is of disk {}, not of {}.", snapshot.id, snapshot.disk_id, disk.id)};
+}
+
+Verdict source_snapshot_must_remain(const DiskRecord& disk, const SnapshotRecord* source) {
+  if (disk.source_snapshot.empty() || (source != nullptr && !source->hidden)) return std::nullopt;
+  return Refusal{403, "InvalidSourceSnapshot",
+                 fmt::format("Snapshot {}, which disk {} was made from, is gone.",
+                             disk.source_snapshot, disk.id)};
 }
 
 Verdict disk_must_be_out_of_use(const DiskRecord& disk, const InstanceRecord* instance) {

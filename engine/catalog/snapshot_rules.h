@@ -23,7 +23,7 @@ Verdict snapshot_name_must_be_allowed(std::string_view name);
 Verdict retention_must_fit(std::uint64_t days);
 // IncorrectDiskStatus (403) unless Available or In_use; IncorrectDiskStatus.NeverAttached (403).
 Verdict disk_must_allow_snapshot(const DiskRecord& disk);
-// IncorrectDiskStatus.CreatingSnapshot (403): ten at a time for ESSD, one for other categories.
+// IncorrectDiskStatus.CreatingSnapshot (403): ten at a time for the ESSD family, one for others.
 // `snapshots`: all of the disk.
 Verdict capture_must_have_room(const DiskRecord& disk,
                                std::span<const SnapshotRecord* const> snapshots);
@@ -34,7 +34,7 @@ const SnapshotRecord* oldest_automatic_over_quota(std::span<const SnapshotRecord
 
 // --- Using one ---
 
-// InvalidSnapshotId.NotReady (403): failed.
+// InvalidSnapshotId.NotReady (403): failed, or being deleted. In progress is fine.
 Verdict snapshot_must_be_usable(const SnapshotRecord& snapshot);
 // InvalidSnapshotId.NotDataDiskSnapshot (403).
 Verdict snapshot_must_be_of_a_data_disk(const SnapshotRecord& snapshot);
@@ -43,10 +43,20 @@ Verdict size_must_hold_snapshot(std::uint64_t size_gib, const SnapshotRecord& sn
 // SnapshotCreatedDisk (403): disks were made from it, and Force was not given.
 Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot, std::size_t disks, bool force);
 
+// --- Several disks at one instant ---
+
+// None: InvalidInstance.NoDisk (403). Above 16: NumberExceed.TooManyDisks (403).
+Verdict group_must_have_a_fitting_number(std::size_t disks);
+// IncorrectDiskStatus (403): not In_use, or at another instance.
+Verdict group_disks_must_be_in_use_at(std::span<const DiskRecord* const> disks,
+                                      std::string_view instance_id);
+
 // --- Going back ---
 
 // InvalidParameter.Mismatch (403).
 Verdict snapshot_must_be_of_disk(const SnapshotRecord& snapshot, const DiskRecord& disk);
+// InvalidSourceSnapshot (403): made from one that is gone. `source` null: there is none of its id.
+Verdict source_snapshot_must_remain(const DiskRecord& disk, const SnapshotRecord* source);
 // IncorrectDiskStatus (403) unless attached or Available; IncorrectInstanceStatus (403) unless its
 // instance is Stopped. `instance` null: not attached.
 Verdict disk_must_be_out_of_use(const DiskRecord& disk, const InstanceRecord* instance);

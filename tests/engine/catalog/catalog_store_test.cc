@@ -290,6 +290,56 @@ TEST_F(CatalogStoreTest, RecordsOfAKindUnknownHereAreKept) {
   EXPECT_EQ(open(machine)->records().at("policy/sp-1"), "{\"x\":1}");
 }
 
+TEST_F(CatalogStoreTest, SnapshotsChainsAndGroupsAreFoundAfterARestartAndGoWhenErased) {
+  const auto snapshot = [](const char* id, const char* disk_id, std::uint64_t seq) {
+    SnapshotRecord one;
+    one.id = id;
+    one.disk_id = disk_id;
+    one.seq = seq;
+    return one;
+  };
+  // By id the later one comes first.
+  const SnapshotRecord later = snapshot("s-a", "d-1", 2);
+  const SnapshotRecord earlier = snapshot("s-b", "d-1", 1);
+  const SnapshotRecord foreign = snapshot("s-c", "d-2", 1);
+  ChainRecord chain;
+  chain.id = "sl-1";
+  GroupRecord group;
+  group.id = "ssg-1";
+  {
+    Machine machine(root_.path());
+    auto catalog = machine.ring->block_on(Catalog::open(*machine.ring, *machine.replicas, {}));
+    ASSERT_TRUE(catalog);
+    CatalogChange change;
+    change.put(later);
+    change.put(earlier);
+    change.put(foreign);
+    change.put(chain);
+    change.put(group);
+    ASSERT_TRUE(machine.ring->block_on((*catalog)->commit(std::move(change))));
+  }
+  Machine machine(root_.path());
+  auto opened = machine.ring->block_on(Catalog::open(*machine.ring, *machine.replicas, {}));
+  ASSERT_TRUE(opened);
+  Catalog& catalog = **opened;
+  ASSERT_NE(catalog.find_chain("sl-1"), nullptr);
+  ASSERT_NE(catalog.find_group("ssg-1"), nullptr);
+  const auto of_disk = catalog.snapshots_of_disk("d-1");
+  ASSERT_EQ(of_disk.size(), 2U);
+  EXPECT_EQ(*of_disk[0], earlier);
+  EXPECT_EQ(*of_disk[1], later);
+
+  CatalogChange change;
+  change.erase(later);
+  change.erase(chain);
+  change.erase(group);
+  ASSERT_TRUE(machine.ring->block_on(catalog.commit(std::move(change))));
+  EXPECT_EQ(catalog.find_snapshot("s-a"), nullptr);
+  EXPECT_NE(catalog.find_snapshot("s-b"), nullptr);
+  EXPECT_EQ(catalog.find_chain("sl-1"), nullptr);
+  EXPECT_EQ(catalog.find_group("ssg-1"), nullptr);
+}
+
 // Random changes, restarts, lost, stale and returning copies against a plain map.
 TEST_F(CatalogStoreTest, ModelOfChangesRestartsAndLosses) {
   Random random(announce_seed());

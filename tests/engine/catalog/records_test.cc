@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "engine/base/bytes.h"
 #include "engine/base/checksum.h"
 #include "engine/catalog/ids.h"
@@ -179,6 +181,58 @@ TEST(Records, MissingAndMalformedMembersAreNamed) {
   wrong = good;
   wrong.replace(wrong.find("[\"env\""), 6, "[7");
   expect_problem(wrong, "tags");
+}
+
+// Every member of a snapshot, a chain and a group is needed: no program wrote them without.
+TEST(Records, SnapshotsChainsAndGroupsNameWhatIsMissingOrMalformed) {
+  const auto expect_all_needed = [](const std::string& json, auto read) {
+    const auto whole = nlohmann::json::parse(json);
+    for (const auto& [member, value] : whole.items()) {
+      for (const bool gone : {true, false}) {
+        auto bad = whole;
+        if (gone) {
+          bad.erase(member);
+        } else {
+          bad[member] = nlohmann::json::object();
+        }
+        const auto result = read(bad.dump());
+        ASSERT_FALSE(result) << member;
+        EXPECT_EQ(result.error().code, Errc::kCorrupt) << member;
+        EXPECT_NE(result.error().message.find("member " + member + " "), std::string::npos)
+            << result.error().message;
+      }
+    }
+  };
+  expect_all_needed(to_json(SnapshotRecord{}), snapshot_from_json);
+  expect_all_needed(to_json(ChainRecord{}), chain_from_json);
+  expect_all_needed(to_json(GroupRecord{}), group_from_json);
+}
+
+TEST(Records, ANewerMemberOfADiskIsCheckedWhereItIs) {
+  auto json = nlohmann::json::parse(to_json(full_disk()));
+  for (const char* member : {"storage", "storages", "source_snapshot", "base_snapshot",
+                             "undo_storage", "undo_base", "undo_current", "undo_until"}) {
+    auto bad = json;
+    bad[member] = nlohmann::json::object();
+    const auto read = disk_from_json(bad.dump());
+    ASSERT_FALSE(read) << member;
+    EXPECT_NE(read.error().message.find(member), std::string::npos) << read.error().message;
+  }
+}
+
+TEST(Records, StatusesOfSnapshotsAreSpelledAsTheApiDoes) {
+  const std::pair<SnapshotStatus, const char*> rows[] = {
+      {SnapshotStatus::kProgressing, "progressing"},
+      {SnapshotStatus::kAccomplished, "accomplished"},
+      {SnapshotStatus::kFailed, "failed"},
+      {SnapshotStatus::kDeleting, "deleting"}};
+  for (const auto& [status, text] : rows) {
+    EXPECT_EQ(name(status), text);
+    const auto parsed = parse_snapshot_status(text);
+    ASSERT_TRUE(parsed) << text;
+    EXPECT_EQ(*parsed, status);
+  }
+  EXPECT_FALSE(parse_snapshot_status("Progressing"));
 }
 
 TEST(RecordFrame, RoundTripAndTheKeyIsPartOfTheChecksum) {

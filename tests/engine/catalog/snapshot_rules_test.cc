@@ -72,6 +72,11 @@ TEST(SnapshotRules, TenAtATimeForEssdOneForOthers) {
   expect(capture_must_have_room(ssd, pointers(one)), 403, "IncorrectDiskStatus.CreatingSnapshot");
   const std::vector<SnapshotRecord> done(1, snapshot());
   EXPECT_FALSE(capture_must_have_room(ssd, pointers(done)));
+  for (const char* category : {"cloud_auto", "cloud_essd_entry", "cloud_regional_disk_auto"}) {
+    DiskRecord of_the_family = disk();
+    of_the_family.category = category;
+    EXPECT_FALSE(capture_must_have_room(of_the_family, pointers(one))) << category;
+  }
 }
 
 TEST(SnapshotRules, QuotasOfManualAndAutomaticOnes) {
@@ -81,12 +86,18 @@ TEST(SnapshotRules, QuotasOfManualAndAutomaticOnes) {
   expect(quota_must_have_room(pointers(all)), 403, "QuotaExceed.Snapshot");
   all.back().automatic = true;
   EXPECT_FALSE(quota_must_have_room(pointers(all)));
+  all.back() = snapshot();
+  all.back().hidden = true;
+  EXPECT_FALSE(quota_must_have_room(pointers(all)));
   std::vector<SnapshotRecord> automatic(1000, snapshot());
   for (std::size_t i = 0; i < automatic.size(); ++i) {
     automatic[i].automatic = true;
     automatic[i].seq = 2000 - i;
   }
   EXPECT_EQ(oldest_automatic_over_quota(pointers(automatic)), &automatic.back());
+  automatic.front().hidden = true;
+  EXPECT_EQ(oldest_automatic_over_quota(pointers(automatic)), nullptr);
+  automatic.front().hidden = false;
   automatic.pop_back();
   EXPECT_EQ(oldest_automatic_over_quota(pointers(automatic)), nullptr);
 }
@@ -95,6 +106,8 @@ TEST(SnapshotRules, UsingOne) {
   EXPECT_FALSE(snapshot_must_be_usable(snapshot()));
   EXPECT_FALSE(snapshot_must_be_usable(snapshot(SnapshotStatus::kProgressing)));
   expect(snapshot_must_be_usable(snapshot(SnapshotStatus::kFailed)), 403,
+         "InvalidSnapshotId.NotReady");
+  expect(snapshot_must_be_usable(snapshot(SnapshotStatus::kDeleting)), 403,
          "InvalidSnapshotId.NotReady");
   SnapshotRecord system = snapshot();
   system.system = true;
@@ -105,6 +118,35 @@ TEST(SnapshotRules, UsingOne) {
   EXPECT_FALSE(snapshot_must_not_have_disks(snapshot(), 0, false));
   EXPECT_FALSE(snapshot_must_not_have_disks(snapshot(), 3, true));
   expect(snapshot_must_not_have_disks(snapshot(), 1, false), 403, "SnapshotCreatedDisk");
+}
+
+TEST(SnapshotRules, GroupsOfOneToSixteenDisksInUseAtOneInstance) {
+  expect(group_must_have_a_fitting_number(0), 403, "InvalidInstance.NoDisk");
+  EXPECT_FALSE(group_must_have_a_fitting_number(1));
+  EXPECT_FALSE(group_must_have_a_fitting_number(16));
+  expect(group_must_have_a_fitting_number(17), 403, "NumberExceed.TooManyDisks");
+
+  DiskRecord first = disk();
+  DiskRecord last = disk();
+  first.instance_id = last.instance_id = "i-1";
+  const std::vector<const DiskRecord*> both = {&first, &last};
+  EXPECT_FALSE(group_disks_must_be_in_use_at(both, "i-1"));
+  last.instance_id = "i-2";
+  expect(group_disks_must_be_in_use_at(both, "i-1"), 403, "IncorrectDiskStatus");
+  last.instance_id = "i-1";
+  last.status = DiskStatus::kDetaching;
+  expect(group_disks_must_be_in_use_at(both, "i-1"), 403, "IncorrectDiskStatus");
+}
+
+TEST(SnapshotRules, ADiskGoesBackToItsSourceOnlyWhileThatIsThere) {
+  DiskRecord made = disk();
+  EXPECT_FALSE(source_snapshot_must_remain(made, nullptr));
+  made.source_snapshot = "s-1";
+  SnapshotRecord source = snapshot();
+  EXPECT_FALSE(source_snapshot_must_remain(made, &source));
+  source.hidden = true;
+  expect(source_snapshot_must_remain(made, &source), 403, "InvalidSourceSnapshot");
+  expect(source_snapshot_must_remain(made, nullptr), 403, "InvalidSourceSnapshot");
 }
 
 TEST(SnapshotRules, GoingBack) {
