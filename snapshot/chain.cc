@@ -48,6 +48,7 @@ Task<Result<std::shared_ptr<Chain>>> Chain::open(DiskEnvironment& environment, I
     } else {
       ready = freed.error();
     }
+    if (ready) ready = co_await chain->trim_behind_head();
   }
   if (!ready) {
     static_cast<void>(co_await chain->close());
@@ -92,6 +93,16 @@ Task<Result<void>> Chain::trim_freed(std::vector<ChainIndex::Freed> freed) {
   if (auto durable = co_await pack_->flush(); !durable) co_return durable;
   const auto index = index_;
   co_return co_await ring().blocking([&index, &freed] { return index->forget_freed(freed); });
+}
+
+Task<Result<void>> Chain::trim_behind_head() {
+  auto extents = co_await pack_->extents(head_, kPackBytes - head_, 1);
+  if (!extents) co_return extents.error();
+  const Extent& first = extents->front();
+  if (first.state == ExtentState::kHole && head_ + first.length == kPackBytes) {
+    co_return Result<void>{};
+  }
+  co_return co_await pack_->trim(head_, kPackBytes - head_, true);
 }
 
 Task<Result<void>> Chain::close() {
@@ -313,9 +324,13 @@ Task<Result<CaptureCursor>> Chain::add(std::uint64_t seq, std::vector<ChangedPag
   if (head_ + pages.size() * 2_MiB >= kPackBytes) {
     co_return fail(Errc::kNoSpace, "chain {} is full", id());
   }
-  if (auto packed = co_await pack_pages(packing, pages); !packed) co_return packed.error();
+  auto written = co_await pack_pages(packing, pages);
   // The index may not know more than what survives a power loss.
-  if (auto durable = co_await pack_->flush(); !durable) co_return durable.error();
+  if (written) written = co_await pack_->flush();
+  if (!written) {
+    static_cast<void>(co_await trim_behind_head());
+    co_return written.error();
+  }
   cursor.changed_bytes += packing.changed_bytes;
   cursor.stored_bytes += packing.stored_bytes;
   packing.addition.head = packing.head;
@@ -323,7 +338,10 @@ Task<Result<CaptureCursor>> Chain::add(std::uint64_t seq, std::vector<ChangedPag
   const auto index = index_;
   auto added =
       co_await ring().blocking([&index, &packing] { return index->add(packing.addition); });
-  if (!added) co_return added.error();
+  if (!added) {
+    static_cast<void>(co_await trim_behind_head());
+    co_return added.error();
+  }
   head_ = packing.head;
   // Later snapshots than `seq` do not exist, earlier ones don't see it.
   for (const auto& page : packing.addition.pages) pages_.erase({seq, page.page});

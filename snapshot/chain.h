@@ -105,6 +105,8 @@ class Chain {
   Task<Result<void>> rebuild();  // chain_rebuild.cc
   Task<Result<void>> purge(std::uint64_t seq);
   Task<Result<void>> trim_freed(std::vector<ChainIndex::Freed> freed);
+  // What was written behind the head belongs to no version: an add() that failed, or a crash.
+  Task<Result<void>> trim_behind_head();
   Task<Result<FrameData>> frame(PackedBlock block);
   struct Packing;
   Task<Result<void>> pack_pages(Packing& packing, std::vector<ChangedPage>& pages);

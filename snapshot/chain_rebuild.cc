@@ -148,6 +148,24 @@ Task<Result<void>> Chain::rebuild() {
     if (!added) co_return added;
   }
   head_ = align_up(head, kBlockSize);
+  // What no version shows gives its space back; not while something is missing, that may be part of
+  // it.
+  if (lost > 0) brought_by.clear();
+  std::uint64_t unused_from = 0;
+  for (auto it = brought_by.begin(); it != brought_by.end(); ++it) {
+    const auto frame = frames.find(it->first);
+    const std::uint64_t first = align_up(unused_from, kBlockSize);
+    const std::uint64_t last = align_down(it->first, kBlockSize);
+    if (first < last) {
+      auto gone = co_await pack_->trim(first, last - first, false);
+      if (!gone) co_return gone;
+    }
+    unused_from = it->first + (frame != frames.end() ? frame->second.size() : kFrameAlignment);
+  }
+  if (const std::uint64_t first = align_up(unused_from, kBlockSize); lost == 0 && first < head_) {
+    auto gone = co_await pack_->trim(first, head_ - first, false);
+    if (!gone) co_return gone;
+  }
   if (lost > 0) {
     log(LogLevel::kError, "chain", "chain={} {} blocks of its snapshots are lost", id(), lost);
   }

@@ -69,10 +69,9 @@ Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
   if (auto broken = find_disk(disk_id, disk)) co_return *broken;
   const SnapshotRecord* source = nullptr;
   if (!disk->source_snapshot.empty() && find_snapshot(disk->source_snapshot, source)) {
-    co_return Refusal{403, "InvalidSourceSnapshot",
-                      fmt::format("Snapshot {}, which disk {} was made from, is gone.",
-                                  disk->source_snapshot, disk_id)};
+    source = nullptr;  // Hidden is gone.
   }
+  if (auto broken = source_snapshot_must_remain(*disk, source)) co_return *broken;
   if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   SnapshotRecord base;

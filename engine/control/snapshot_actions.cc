@@ -172,7 +172,13 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
   if (reader.problem()) co_return *reader.problem();
   if (auto broken = tags_must_be_valid(group.tags)) co_return *broken;
   if (!group.group_name.empty()) {
-    if (auto broken = name_must_be_well_formed(group.group_name, "InvalidName.Malformed")) {
+    if (auto broken = name_must_be_well_formed(group.group_name, "InvalidParameter.Name")) {
+      co_return *broken;
+    }
+  }
+  if (!group.description.empty()) {
+    if (auto broken = description_must_be_well_formed(group.description,
+                                                      "InvalidParameter.Description", 400)) {
       co_return *broken;
     }
   }
@@ -180,7 +186,8 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
     co_return Refusal{400, "MissingParameter", "Give InstanceId, or DiskId.1 and so on."};
   }
   if (!wanted.empty() && !excluded.empty()) {
-    co_return Refusal{400, "InvalidParameter.Conflict", "Give DiskId or ExcludeDiskId, not both."};
+    co_return Refusal{400, "InvalidParam.ExcludeDiskIdsAndDiskIds.Conflict",
+                      "Give DiskId or ExcludeDiskId, not both."};
   }
   std::vector<const DiskRecord*> disks;
   if (wanted.empty()) {
@@ -196,19 +203,10 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
     if (auto broken = find_disk(id, disk)) co_return *broken;
     if (std::find(disks.begin(), disks.end(), disk) == disks.end()) disks.push_back(disk);
   }
-  if (disks.empty() || disks.size() > kGroupDisksMax) {
-    co_return Refusal{
-        400, "InvalidParameter",
-        fmt::format("A group has 1 to {} disks, not {}.", kGroupDisksMax, disks.size())};
-  }
+  if (auto broken = group_must_have_a_fitting_number(disks.size())) co_return *broken;
   if (group.instance_id.empty()) group.instance_id = disks.front()->instance_id;
+  if (auto broken = group_disks_must_be_in_use_at(disks, group.instance_id)) co_return *broken;
   for (const DiskRecord* disk : disks) {
-    if (disk->status != DiskStatus::kInUse || disk->instance_id != group.instance_id) {
-      co_return Refusal{
-          403, "IncorrectDiskStatus",
-          fmt::format("Disk {} is not attached to instance {}, as all of a group are.", disk->id,
-                      group.instance_id)};
-    }
     const auto others = catalog->snapshots_of_disk(disk->id);
     if (auto broken = disk_must_allow_snapshot(*disk)) co_return *broken;
     if (auto broken = capture_must_have_room(*disk, others)) co_return *broken;
