@@ -124,11 +124,16 @@ Task<Result<void>> Recovery::walk(LogPosition position, const LogPosition& from)
     batches_.push_back(std::move(*batch));
   }
   tail_ = position;
+  if (!from_seen && tail_.before(from)) {
+    // The checkpoint was durable, and so was all before it: it was there, and can't be read.
+    co_return fail(Errc::kIo,
+                   "batch {} in segment {} is unreadable on every replica in sync, though a "
+                   "checkpoint says it was durable: restore a replica that has it",
+                   tail_.next_batch.value, tail_.segment.value);
+  }
   if (!from_seen) {
-    co_return fail(
-        Errc::kCorrupt,
-        "the log ends before the checkpoint's batch {} in segment {}: it stops at batch {}",
-        from.next_batch.value, from.segment.value, tail_.next_batch.value);
+    co_return fail(Errc::kCorrupt, "the checkpoint's batch {} in segment {} is not of this log",
+                   from.next_batch.value, from.segment.value);
   }
   co_return Result<void>{};
 }
@@ -213,8 +218,15 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
   const SegmentSeq first = from ? from->segment : SegmentSeq(0);
   if (auto read = co_await read_headers(first); !read) co_return read.error();
   if (from && from->segment.value != 0 && headers_.count(from->segment) == 0) {
-    co_return fail(Errc::kCorrupt,
-                   "segment {}, where the checkpoint stands, is missing or unreadable",
+    const bool there =
+        std::find(headless_.begin(), headless_.end(), from->segment) != headless_.end();
+    if (there) {
+      co_return fail(Errc::kIo,
+                     "the header of segment {}, where the checkpoint stands, is unreadable on "
+                     "every replica in sync: restore a replica that has it",
+                     from->segment.value);
+    }
+    co_return fail(Errc::kCorrupt, "segment {}, where the checkpoint stands, is missing",
                    from->segment.value);
   }
   result_.unreachable = headless_;
@@ -231,16 +243,15 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
     from = start;
   }
   if (auto walked = co_await walk(start, *from); !walked) co_return walked.error();
+  // Headers and descriptors know of durability a flush late; a checkpoint comes after its own. A
+  // batch before it that no copy holds whole is damage, told by those who read it, and not the end.
+  if (durable_.before(*from)) durable_ = *from;
   if (auto checked = co_await check_nothing_durable_follows(); !checked) co_return checked.error();
   if (auto verified = co_await verify_tail(); !verified) co_return verified.error();
-  if (tail_.before(*from)) {
-    co_return fail(Errc::kCorrupt, "batch {} before the checkpoint is damaged on every replica",
-                   tail_.next_batch.value);
-  }
 
   // What survived the process need not survive the machine yet; nothing is built on it before it
   // does.
-  result_.durable = durable_.before(*from) ? *from : durable_;
+  result_.durable = durable_;
   bool any = false;
   for (const SegmentSeq segment : reached_) {
     if (segment < result_.durable.segment || segment > tail_.segment) continue;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <vector>
@@ -187,6 +188,43 @@ TEST_F(DiskTest, AllCopiesDamagedIsAnErrorForThoseBlocksAlone) {
   EXPECT_EQ(lost.error().code, Errc::kIo);
   const auto expected = pattern(64_KiB, 6);
   EXPECT_EQ(read(4096, 60 * 1024), std::vector<std::byte>(expected.begin() + 4096, expected.end()));
+}
+
+// The log's own marks of what is durable lag behind; the checkpoint of a clean stop does not.
+TEST_F(DiskTest, ADamagedBlockBeforeTheCheckpointIsNotTheEndOfTheLog) {
+  constexpr std::size_t kPart = 64_KiB;
+  constexpr std::size_t kParts = 40;
+  for (std::size_t i = 0; i < kParts; ++i) ASSERT_TRUE(write(i * kPart, pattern(kPart, i)));
+  stop();
+  const auto wanted = pattern(kPart, 3);
+  unsigned damaged = 0;
+  for (unsigned copy = 1; copy <= 3; ++copy) {
+    for (const auto& entry : fs::recursive_directory_iterator(replica(copy) / "disks")) {
+      if (!entry.is_regular_file()) continue;
+      std::ifstream in(entry.path(), std::ios::binary);
+      std::vector<char> bytes(8_MiB);
+      in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+      const auto at =
+          std::search(bytes.begin(), bytes.end(), reinterpret_cast<const char*>(wanted.data()),
+                      reinterpret_cast<const char*>(wanted.data()) + kBlockSize);
+      if (at == bytes.end()) continue;
+      std::fstream out(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
+      out.seekp(at - bytes.begin() + 100);
+      out.write("rotten", 6);
+      ++damaged;
+    }
+  }
+  ASSERT_EQ(damaged, 3U);
+  start();
+  open();
+  for (std::size_t i = 0; i < kParts; ++i) {
+    if (i == 3) continue;
+    EXPECT_EQ(read(i * kPart, kPart), pattern(kPart, i)) << i;
+  }
+  auto lost = ring_->block_on(disk_->read(3 * kPart, kBlockSize));
+  ASSERT_FALSE(lost);
+  EXPECT_EQ(lost.error().code, Errc::kIo);
+  EXPECT_EQ(read(3 * kPart + kBlockSize, kPart - kBlockSize).size(), kPart - kBlockSize);
 }
 
 TEST_F(DiskTest, WritesGoOnWithoutALostFolderAndItIsLeftOutAtTheNextStart) {
