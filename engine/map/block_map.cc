@@ -191,9 +191,15 @@ Task<Result<PageRef>> BlockMap::load(std::uint64_t page, Epoch view) {
 
 Task<Result<std::uint64_t>> BlockMap::next_mapped_page(std::uint64_t page) {
   const auto store = store_;
-  auto stored = co_await ring_.blocking([&store, page] { return store->next_page(page); });
-  if (!stored) co_return stored.error();
-  std::uint64_t found = stored->value_or(kNoPage);
+  std::uint64_t found = kNoPage;
+  while (true) {
+    const std::uint64_t generation = generation_;
+    auto stored = co_await ring_.blocking([&store, page] { return store->next_page(page); });
+    if (!stored) co_return stored.error();
+    found = stored->value_or(kNoPage);
+    // A checkpoint may have moved pages from memory to the index meanwhile: then ask again.
+    if (generation == generation_) break;
+  }
   if (const auto next = active_->next_page(page)) found = std::min(found, *next);
   for (const EpochTable& layer : frozen_) {
     if (const auto next = layer.table->next_page(page)) found = std::min(found, *next);
@@ -246,8 +252,21 @@ Task<Result<PageStore::PagePair>> BlockMap::page_pair(std::uint64_t page, Epoch 
       [&store, page, before, after] { return store->load_pair(page, before, after); });
 }
 
-NextBasePage BlockMap::indexed_pages() const {
-  return [store = store_](std::uint64_t page) { return store->next_page(page); };
+NextBasePage BlockMap::view_pages(Epoch view) const {
+  std::vector<std::shared_ptr<const MemTable>> tables;
+  for (const EpochTable& layer : frozen_) {
+    if (layer.epoch <= view) tables.push_back(layer.table);
+  }
+  return [store = store_,
+          tables = std::move(tables)](std::uint64_t page) -> Result<std::optional<std::uint64_t>> {
+    auto next = store->next_page(page);
+    if (!next) return next;
+    for (const auto& table : tables) {
+      const auto own = table->next_page(page);
+      if (own && (!*next || *own < **next)) *next = own;
+    }
+    return next;
+  };
 }
 
 // --- Checkpoints ---
@@ -258,15 +277,20 @@ std::size_t BlockMap::memory_bytes() const {
   return bytes;
 }
 
+std::size_t BlockMap::memory_pages() const {
+  std::size_t pages = active_->page_count();
+  for (const EpochTable& layer : frozen_) pages += layer.table->page_count();
+  return pages;
+}
+
 bool BlockMap::wants_checkpoint() const {
-  return active_->memory_bytes() * 2 >= options_.memtable_bytes_max ||
-         active_->page_count() * 2 >= options_.memtable_pages_max;
+  return memory_bytes() * 2 >= options_.memtable_bytes_max ||
+         memory_pages() * 2 >= options_.memtable_pages_max;
 }
 
 bool BlockMap::must_wait() const {
-  std::size_t pages = active_->page_count();
-  for (const EpochTable& layer : frozen_) pages += layer.table->page_count();
-  return memory_bytes() >= options_.memtable_bytes_max || pages >= options_.memtable_pages_max;
+  return memory_bytes() >= options_.memtable_bytes_max ||
+         memory_pages() >= options_.memtable_pages_max;
 }
 
 std::uint64_t BlockMap::live_blocks(SegmentSeq segment) const {

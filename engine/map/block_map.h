@@ -98,13 +98,14 @@ class BlockMap {
   // checkpoint, which must have come after the freeze. Only places may be compared, nothing read.
   Task<Result<std::vector<std::uint64_t>>> changed_pages(Epoch after, Epoch view);
   Task<Result<PageStore::PagePair>> page_pair(std::uint64_t page, Epoch before, Epoch after);
-  // Pages of the index with any version: for a source over a view of this map. Any worker's.
-  NextBasePage indexed_pages() const;
+  // Pages that a frozen view may hold anything in: those of the index, and of the tables that were
+  // not checkpointed when this was called, which it keeps. Any worker's.
+  NextBasePage view_pages(Epoch view) const;
   // Nothing is borrowed any more.
   void forget_base() { options_.next_base_page = nullptr; }
 
   // --- Checkpoints ---
-  bool wants_checkpoint() const;  // half of the memory bound is used
+  bool wants_checkpoint() const;  // half of the memory bound is used, by frozen epochs too
   bool must_wait() const;         // the bound is reached: writers wait for a checkpoint
   // Writes everything up to now. `position` and `next_write` belong to exactly the changes that
   // were put so far (taken before the first suspension). `log_durable` is awaited before the index
@@ -130,6 +131,7 @@ class BlockMap {
   Task<Result<PageRef>> load(std::uint64_t page, Epoch view);
   Task<Result<void>> lookup_in(Epoch view, Lba first, std::span<BlockEntry> out);
   void update_cache(const MergeInput& input);
+  std::size_t memory_pages() const;
 
   Ring& ring_;
   PageCache& cache_;

@@ -312,5 +312,39 @@ TEST_F(BlockMapModel, WritersWaitWhenTheMemoryIsUsedUpAndGoOnAfterACheckpoint) {
   EXPECT_FALSE(map_->wants_checkpoint());
 }
 
+// Writers that wait must be sure that somebody makes room.
+TEST_F(BlockMapModel, WhatFrozenEpochsHoldAsksForACheckpointToo) {
+  std::uint64_t at = 0;
+  while (!map_->must_wait()) {
+    for (int page = 0; page < 4; ++page) {
+      Content entries(kPageBlocks);
+      for (BlockEntry& entry : entries) entry = next_entry();
+      map_->put(Lba(at), entries);
+      at += kPageBlocks;
+    }
+    map_->freeze();
+    ASSERT_LT(map_->memory_bytes(), 3 * options().memtable_bytes_max);
+  }
+  EXPECT_TRUE(map_->wants_checkpoint());
+}
+
+// What a view holds in memory alone is found as well, by the index after a checkpoint too.
+TEST_F(BlockMapModel, PagesOfAViewAreFoundBeforeItsCheckpointAndAfterIt) {
+  Content entries(1);
+  entries[0] = next_entry();
+  map_->put(Lba(3 * kPageBlocks + 5), entries);
+  const Epoch view = map_->freeze();
+  map_->put(Lba(kPageBlocks), entries);  // later: not in the view
+  const NextBasePage pages = map_->view_pages(view);
+  for (const bool checkpointed : {false, true}) {
+    auto next = pages(checkpointed ? 2 : 0);
+    ASSERT_TRUE(next) << next.error().message;
+    ASSERT_TRUE(next->has_value());
+    EXPECT_EQ(**next, 3U) << (checkpointed ? "after" : "before");
+    auto done = ring_.block_on(map_->checkpoint(position_, WriteSeq(written_ + 1), durable()));
+    ASSERT_TRUE(done) << done.error().message;
+  }
+}
+
 }  // namespace
 }  // namespace clouddisk
