@@ -43,6 +43,7 @@ class Capture {
   Disk& disk_;
   Chain& chain_;
   const CaptureSpec& spec_;
+  std::vector<std::byte> read_ = std::vector<std::byte>(kPageBlocks * kBlockSize);
   std::uint64_t bytes_read_ = 0;
 };
 
@@ -131,21 +132,21 @@ Task<Result<void>> Capture::read_changes(std::uint64_t number, const Fates& fate
     std::size_t count = 1;
     while (at + count < kPageBlocks && wanted(at + count)) ++count;
     const Lba first(number * kPageBlocks + at);
-    auto data = co_await disk_.read_view(spec_.view, first, static_cast<std::uint32_t>(count),
-                                         disk_.buffers());
-    if (!data) co_return data.error();
-    bytes_read_ += data->size();
+    const auto data = std::span(read_).first(count * kBlockSize);
+    auto fetched = co_await disk_.read_view(spec_.view, first, data, disk_.buffers());
+    if (!fetched) co_return fetched;
+    bytes_read_ += data.size();
     bool compares = false;
     for (std::size_t i = at; i < at + count; ++i) {
       compares = compares || (fates[i] == Fate::kCompare && !parent.blocks[i].is_hole());
     }
     std::vector<std::byte> old;
     if (compares) {
-      old.resize(data->size());
+      old.resize(data.size());
       if (auto read = co_await chain_.read_page(parent, at, old); !read) co_return read;
     }
     for (std::size_t i = at; i < at + count; ++i) {
-      const std::byte* block = data->data() + (i - at) * kBlockSize;
+      const std::byte* block = data.data() + (i - at) * kBlockSize;
       if (all_zero(block)) {
         changed.content.blocks[i] = PackedBlock();
         continue;

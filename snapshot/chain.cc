@@ -355,7 +355,9 @@ Task<Result<void>> Chain::drop(std::uint64_t seq) {
 }
 
 Task<Result<void>> Chain::tidy(std::uint64_t seq) {
-  CHECK(identity_.live.count(seq) != 0);
+  if (identity_.live.count(seq) == 0) {
+    co_return fail(Errc::kShutdown, "snapshot {} was deleted during its capture", seq);
+  }
   co_return co_await purge(seq);
 }
 

@@ -57,6 +57,7 @@ Result<ChainPage> decode_runs(std::span<const std::byte>& in) {
     const std::size_t count = std::size_t{reader.le<std::uint8_t>()} + 1;
     const unsigned index = reader.le<std::uint8_t>();
     const std::uint64_t units = reader.le<std::uint8_t>();
+    if (units == 0) return fail(Errc::kCorrupt, "a run of a frame without a length");
     const std::uint64_t low = reader.le<std::uint32_t>();
     const PackAddress frame = std::uint64_t{reader.le<std::uint16_t>()} << 32 | low;
     if (!reader.ok() || start < next || start + count > kPageBlocks ||

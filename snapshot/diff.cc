@@ -16,6 +16,9 @@ Task<Result<PagePresence>> compare_pages(std::shared_ptr<SnapshotSource> a,
   if (!of_a) co_return of_a.error();
   auto of_b = co_await b->chain().page(b->seq(), page);
   if (!of_b) co_return of_b.error();
+  for (const auto& one : {a, b}) {
+    if (auto there = one->exists(); !there) co_return there.error();
+  }
   const ChainPage nothing;
   const ChainPage& left = *of_a ? **of_a : nothing;
   const ChainPage& right = *of_b ? **of_b : nothing;
@@ -28,7 +31,7 @@ Task<Result<PagePresence>> compare_with_reference(std::shared_ptr<Disk> disk, Ep
   PagePresence same;
   std::array<BlockEntry, kPageBlocks> now;
   if (auto found = co_await disk->present_page(page, now); !found) co_return found.error();
-  if (disk->reference() != reference) co_return same;
+  if (reference.value == 0 || disk->reference() != reference) co_return same;
   auto then = co_await disk->page_pair(page, reference, reference);
   if (!then) co_return fail(Errc::kIo, "map: {}", then.error().message);
   for (std::size_t i = 0; i < kPageBlocks; ++i) {

@@ -1,14 +1,31 @@
 #include "snapshot/snapshot_source.h"
 
-#include <cstring>
-
 namespace clouddisk::snapshot {
 
 void SnapshotSource::set_view(std::shared_ptr<Disk> disk, Epoch view) {
   disk_ = std::move(disk);
   view_ = view;
-  view_pages_ = disk_->pages_with_base();
+  refresh_pages();
   captured_.store(false, std::memory_order_release);
+}
+
+void SnapshotSource::refresh_pages() {
+  if (!disk_) return;
+  NextBasePage pages = disk_->view_pages(view_);
+  const std::lock_guard lock(pages_mutex_);
+  view_pages_ = std::move(pages);
+}
+
+void SnapshotSource::set_gone() {
+  gone_.store(true, std::memory_order_release);
+  disk_.reset();
+  const std::lock_guard lock(pages_mutex_);
+  view_pages_ = nullptr;
+}
+
+Result<void> SnapshotSource::exists() const {
+  if (!gone_.load(std::memory_order_acquire)) return {};
+  return fail(Errc::kNotFound, "snapshot {} of chain {} was deleted", seq_, chain_->id());
 }
 
 void SnapshotSource::set_captured() {
@@ -30,17 +47,16 @@ Task<Result<void>> SnapshotSource::read(Ring& caller, Lba first, std::span<std::
 
 Task<Result<void>> SnapshotSource::read_at_home(Lba first, std::span<std::byte> into) {
   if (const auto disk = disk_) {
-    auto data =
-        co_await disk->read_view(view_, first, static_cast<std::uint32_t>(into.size() / kBlockSize),
-                                 chain_->environment().client_buffers);
-    if (data) {
-      std::memcpy(into.data(), data->data(), into.size());
-      co_return Result<void>{};
-    }
+    auto read = co_await disk->read_view(view_, first, into, chain_->environment().client_buffers);
+    if (read) co_return read;
     // Captured and let go of between our looking and its reading.
-    if (data.error().code != Errc::kNotFound || !captured()) co_return data.error();
+    if (read.error().code != Errc::kNotFound || !captured()) co_return read;
   }
-  co_return co_await chain_->read(seq_, first, into);
+  if (auto there = exists(); !there) co_return there;
+  auto read = co_await chain_->read(seq_, first, into);
+  // The chain may have shown what was before it.
+  if (auto there = exists(); !there) co_return there;
+  co_return read;
 }
 
 Task<Result<PagePresence>> SnapshotSource::present(Ring& caller, std::uint64_t page) {
@@ -73,7 +89,9 @@ Task<Result<PagePresence>> SnapshotSource::present_at_home(std::uint64_t page) {
     }
     if (extents.error().code != Errc::kNotFound || !captured()) co_return extents.error();
   }
+  if (auto there = exists(); !there) co_return there.error();
   auto found = co_await chain_->page(seq_, page);
+  if (auto there = exists(); !there) co_return there.error();
   if (!found) co_return found.error();
   if (!*found) co_return present;
   for (std::size_t i = 0; i < kPageBlocks; ++i) present[i] = !(*found)->blocks[i].is_hole();
@@ -82,6 +100,7 @@ Task<Result<PagePresence>> SnapshotSource::present_at_home(std::uint64_t page) {
 
 Result<std::optional<std::uint64_t>> SnapshotSource::next_page(std::uint64_t page) {
   const std::uint64_t end = (blocks_for(size_bytes_) + kPageBlocks - 1) / kPageBlocks;
+  if (auto there = exists(); !there) return there.error();
   Result<std::optional<std::uint64_t>> next = std::optional<std::uint64_t>();
   NextBasePage view_pages;
   {

@@ -2,7 +2,7 @@
 // until the capture is done, in the chain from then on. What reads it does not notice the change.
 //
 // Thread: read() and present() hop to the ring of disk and chain, and back to the caller's;
-//   next_page() is for workers. set_captured() and set_view() run on the ring of disk and chain.
+//   next_page() is for workers. what sets its state runs on the ring of disk and chain.
 #pragma once
 
 #include <atomic>
@@ -19,10 +19,15 @@ class SnapshotSource final : public BlockSource {
   SnapshotSource(std::shared_ptr<Chain> chain, std::uint64_t seq, std::uint64_t size_bytes)
       : chain_(std::move(chain)), seq_(seq), size_bytes_(size_bytes) {}
 
-  // Not captured yet: read from the disk. Its index must have been checkpointed since the freeze.
+  // Not captured yet: read from the disk.
   void set_view(std::shared_ptr<Disk> disk, Epoch view);
+  // After a checkpoint of the disk: lets go of what it kept in memory.
+  void refresh_pages();
   // From here on the chain has everything; the disk's view may be let go.
   void set_captured();
+  // The snapshot is deleted: whoever still reads gets kNotFound, and never what was before it.
+  void set_gone();
+  Result<void> exists() const;  // kNotFound from then on
   bool captured() const { return captured_.load(std::memory_order_acquire); }
 
   Ring& home() { return chain_->ring(); }
@@ -46,6 +51,7 @@ class SnapshotSource final : public BlockSource {
   std::mutex pages_mutex_;   // workers ask while it changes
   NextBasePage view_pages_;  // until it is captured
   std::atomic<bool> captured_{true};
+  std::atomic<bool> gone_{false};
 };
 
 }  // namespace clouddisk::snapshot

@@ -132,12 +132,15 @@ Task<Result<std::shared_ptr<SnapshotSource>>> Volume::source(std::uint64_t seq) 
   auto source = std::make_shared<SnapshotSource>(*opened, seq, snapshot.size_bytes);
   if (!snapshot.captured) {
     const std::shared_ptr<Disk> disk = find(snapshot.storage);
-    CHECK(disk != nullptr);
-    // Workers look for pages in the index alone.
-    if (auto written = co_await disk->checkpoint(); !written) co_return written.error();
     const auto still = snapshots_.find(seq);
     if (still == snapshots_.end()) co_return fail(Errc::kNotFound, "the snapshot was deleted");
-    if (!still->second.captured) source->set_view(disk, snapshot.epoch);
+    if (!still->second.captured) {
+      if (disk == nullptr || !disk->has_view(snapshot.epoch)) {
+        co_return fail(Errc::kNotFound, "storage {} has no moment {} of snapshot {}",
+                       snapshot.storage, snapshot.epoch.value, seq);
+      }
+      source->set_view(disk, snapshot.epoch);
+    }
   }
   // Somebody else may have made it meanwhile.
   co_return sources_.try_emplace(seq, source).first->second;
@@ -145,15 +148,22 @@ Task<Result<std::shared_ptr<SnapshotSource>>> Volume::source(std::uint64_t seq) 
 
 Task<Result<CaptureCursor>> Volume::capture(std::uint64_t seq,
                                             std::function<void(const CaptureProgress&)> progress) {
-  const auto known = snapshots_.find(seq);
-  CHECK(known != snapshots_.end() && !known->second.captured);
-  const SnapshotState snapshot = known->second;
   auto opened = co_await chain();
   if (!opened) co_return opened.error();
   const std::shared_ptr<Chain> chain = *opened;
+  const auto known = snapshots_.find(seq);
+  if (known == snapshots_.end()) co_return fail(Errc::kShutdown, "snapshot {} was deleted", seq);
+  const SnapshotState snapshot = known->second;
+  CHECK(!snapshot.captured);
   const auto storage = storages_.find(snapshot.storage);
-  CHECK(storage != storages_.end());
+  if (storage == storages_.end()) {
+    co_return fail(Errc::kShutdown, "storage {} was closed", snapshot.storage);
+  }
   const std::shared_ptr<Disk> disk = storage->second.disk;
+  if (!disk->has_view(snapshot.epoch)) {
+    co_return fail(Errc::kCorrupt, "storage {} has lost the moment {} of snapshot {}",
+                   snapshot.storage, snapshot.epoch.value, seq);
+  }
   CaptureSpec spec;
   spec.seq = seq;
   spec.view = snapshot.epoch;
@@ -169,6 +179,9 @@ Task<Result<CaptureCursor>> Volume::capture(std::uint64_t seq,
   }
   const auto parent = snapshots_.find(spec.parent);
   const std::uint64_t base_seq = storage->second.state.base_seq;
+  // What memory had of it goes to the index, and is not kept twice.
+  if (auto written = co_await disk->checkpoint(); !written) co_return written.error();
+  if (const auto it = sources_.find(seq); it != sources_.end()) it->second->refresh_pages();
   spec.base_is_parent =
       spec.parent != 0 && (base_seq == spec.parent || (parent != snapshots_.end() &&
                                                        parent->second.storage == snapshot.storage));
@@ -203,19 +216,49 @@ Task<Result<void>> Volume::remove_chain() {
 
 Task<Result<void>> Volume::drop(std::uint64_t seq) {
   const auto known = snapshots_.find(seq);
-  if (known == snapshots_.end()) co_return Result<void>{};
+  if (known == snapshots_.end()) co_return co_await drop_from_chain(seq);
   const SnapshotState snapshot = known->second;
   snapshots_.erase(known);
-  sources_.erase(seq);
+  if (const auto it = sources_.find(seq); it != sources_.end()) {
+    it->second->set_gone();
+    sources_.erase(it);
+  }
   const std::shared_ptr<Disk> disk = find(snapshot.storage);
   if (reference_.seq == seq) {
     if (disk) disk->drop_view(reference_.epoch);
     reference_ = {};
   }
   if (disk && !snapshot.captured) disk->drop_view(snapshot.epoch);
+  co_return co_await drop_from_chain(seq);
+}
+
+// Again after an error: what went already is passed over.
+Task<Result<void>> Volume::drop_from_chain(std::uint64_t seq) {
   auto opened = co_await chain();
   if (!opened) co_return opened.error();
   co_return co_await (*opened)->drop(seq);
+}
+
+bool Volume::is_reference(std::uint64_t seq, const Disk& disk) const {
+  return reference_.seq == seq && reference_.epoch.value != 0 && reference_.storage == disk.id() &&
+         reference_.epoch == disk.reference();
+}
+
+std::shared_ptr<SnapshotSource> Volume::find_source(std::uint64_t seq) const {
+  const auto it = sources_.find(seq);
+  return it == sources_.end() ? nullptr : it->second;
+}
+
+Task<void> Volume::forget_base(std::string storage) {
+  if (const std::shared_ptr<Disk> disk = find(storage)) {
+    co_await disk->forget_base();
+    const auto it = storages_.find(storage);
+    if (it != storages_.end()) {
+      it->second.state.base.reset();
+      it->second.state.base_seq = 0;
+    }
+  }
+  if (reference_.storage == storage) reference_ = {};
 }
 
 Task<Result<void>> Volume::close_storages() {

@@ -57,9 +57,6 @@ class Volume {
          Options options);
   ~Volume();  // after close()
 
-  Ring& ring() { return environment_.ring; }
-  DiskEnvironment& environment() { return environment_; }
-
   // --- What exists; before anything that depends on it is opened ---
   void know(SnapshotState snapshot);
   void set_reference(ReferencePoint reference) { reference_ = std::move(reference); }
@@ -72,6 +69,8 @@ class Volume {
   // Open while somebody holds it; every open() needs its release().
   Task<Result<std::shared_ptr<Disk>>> open(StorageState storage);
   Task<Result<void>> release(std::string name);
+  // Everything was hydrated, and is on record as such.
+  Task<void> forget_base(std::string storage);
   // Null: not open.
   std::shared_ptr<Disk> find(const std::string& name) const;
 
@@ -87,9 +86,11 @@ class Volume {
   // It is gone for good, captured or not.
   Task<Result<void>> drop(std::uint64_t seq);
   Task<Result<std::shared_ptr<Chain>>> chain();
-  std::shared_ptr<Chain> open_chain() const { return chain_; }    // null: not open
-  std::uint64_t reference_seq() const { return reference_.seq; }  // 0: unknown
-  bool has_snapshots() const { return !snapshots_.empty(); }
+  std::shared_ptr<Chain> open_chain() const { return chain_; }  // null: not open
+  // Whether the open disk still tells by place what changed since the snapshot.
+  bool is_reference(std::uint64_t seq, const Disk& disk) const;
+  // Null: nobody asked for it yet.
+  std::shared_ptr<SnapshotSource> find_source(std::uint64_t seq) const;
   bool has_uncaptured(const std::string& storage) const;
   // After the last snapshot was dropped.
   Task<Result<void>> remove_chain();
@@ -108,6 +109,7 @@ class Volume {
   };
   Disk::Identity identity(const StorageState& storage) const;
   Chain::Identity chain_identity() const;
+  Task<Result<void>> drop_from_chain(std::uint64_t seq);
 
   DiskEnvironment& environment_;
   DiskEnvironment& pack_environment_;

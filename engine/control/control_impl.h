@@ -79,6 +79,7 @@ struct Control::Impl {
   Task<void> settle();
   // Stops the disk and removes all that it stored, but for its snapshots.
   Task<bool> remove_storage(DiskRecord disk);
+  bool is_captured_from(const std::string& storage) const;
   // Exports every attached disk of a running instance.
   Task<void> serve_all();
   Task<Result<void>> ensure_local_instance();

@@ -66,7 +66,8 @@ struct Progress {
 struct HostEvents {
   std::function<Task<bool>(CaptureResult)> captured;
   std::function<Task<bool>(std::string snapshot_id, std::string reason)> capture_failed;
-  // Nothing is borrowed any more by this storage.
+  // The storage has everything itself that it borrowed. When the answer is true, forget_base() was
+  // called.
   std::function<Task<bool>(std::string disk_id, std::string storage)> hydrated;
   // Something is no longer held open: what nothing needs may go.
   std::function<Task<void>()> released;
@@ -124,6 +125,9 @@ class DiskHost {
   virtual Task<Result<void>> drop_snapshot(std::string disk_id, std::uint64_t seq) = 0;
   // After the last snapshot of a disk that is gone.
   virtual Task<Result<void>> remove_chain(std::string disk_id) = 0;
+  // What the storage borrowed it has itself now, and that is on record: it looks nowhere else any
+  // more, and what it borrowed from may go. Fine if it is not open.
+  virtual Task<void> forget_base(std::string disk_id, std::string storage) = 0;
   // Of a capture, in pages; of a hydration, in bytes. Nothing: none is under way.
   virtual std::optional<Progress> capture_progress(std::string_view snapshot_id) const = 0;
   virtual std::optional<Progress> hydration_progress(std::string_view disk_id) const = 0;

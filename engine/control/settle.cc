@@ -8,6 +8,8 @@
 //             Deleting            the release is finished
 //             Starting            Running, and served
 //             Stopping            Stopped
+#include <algorithm>
+
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
 #include "engine/control/control_impl.h"
@@ -40,6 +42,14 @@ bool is_at_rest(const DiskRecord& disk) {
 
 }  // namespace
 
+// A snapshot that was frozen there is not captured yet, be it one that is hidden and still needed.
+bool Control::Impl::is_captured_from(const std::string& storage) const {
+  const auto& snapshots = catalog->snapshots();
+  return std::any_of(snapshots.begin(), snapshots.end(), [&storage](const auto& entry) {
+    return entry.second.status == SnapshotStatus::kProgressing && entry.second.storage == storage;
+  });
+}
+
 Task<bool> Control::Impl::remove_storage(DiskRecord disk) {
   auto stopped = co_await host.stop_disk(disk.id);
   if (!stopped) {
@@ -50,6 +60,7 @@ Task<bool> Control::Impl::remove_storage(DiskRecord disk) {
   std::vector<std::string> storages = {disk.storage};
   if (!disk.undo_storage.empty()) storages.push_back(disk.undo_storage);
   for (const std::string& storage : storages) {
+    if (is_captured_from(storage)) co_return false;
     auto deleted = co_await host.delete_storage(storage);
     if (deleted) continue;
     log(LogLevel::kError, kComponent, "disk {}: its storage stays for now: {}", disk.id,

@@ -38,7 +38,9 @@ void Control::Impl::tell_past() {
   };
   events.released = [this]() -> Task<void> {
     auto guard = co_await changing.lock();
-    if (!closing) co_await tidy();
+    if (closing) co_return;
+    if (unsettled) co_await settle();  // A deleted disk may have waited for its capture.
+    co_await tidy();
   };
   host.set_events(std::move(events));
   for (const auto& [id, chain] : catalog->chains()) {
@@ -80,6 +82,13 @@ Task<bool> Control::Impl::on_capture_failed(std::string snapshot_id, std::string
   if (closing) co_return false;
   const SnapshotRecord* found = catalog->find_snapshot(snapshot_id);
   if (found == nullptr) co_return false;
+  for (const auto& [id, disk] : catalog->disks()) {
+    if (disk.base_snapshot == snapshot_id || disk.undo_base == snapshot_id) co_return false;
+  }
+  for (const auto& [id, other] : catalog->snapshots()) {
+    const bool under_way = other.status == SnapshotStatus::kProgressing;
+    if (under_way && other.storage_base == snapshot_id) co_return false;
+  }
   SnapshotRecord snapshot = *found;
   snapshot.status = SnapshotStatus::kFailed;
   snapshot.failure = std::move(reason);
@@ -111,12 +120,27 @@ Task<bool> Control::Impl::on_hydrated(std::string disk_id, std::string storage) 
   if (found == nullptr || found->storage != storage || found->base_snapshot.empty()) {
     co_return false;
   }
+  for (const SnapshotRecord* snapshot : catalog->snapshots_of_disk(disk_id)) {
+    // What was frozen there may still borrow.
+    const bool under_way = snapshot->status == SnapshotStatus::kProgressing;
+    if (under_way && snapshot->storage == storage) co_return false;
+  }
   DiskRecord disk = *found;
   disk.base_snapshot.clear();
   CatalogChange change;
   change.put(disk);
+  for (const auto& [id, known] : catalog->chains()) {
+    if (known.disk_id != disk_id || known.reference_storage != storage) continue;
+    // By place a borrowed block can't be told from a hole any more.
+    ChainRecord chain = known;
+    chain.reference_seq = 0;
+    chain.reference_storage.clear();
+    chain.reference_epoch = 0;
+    change.put(chain);
+  }
   if (co_await commit(std::move(change))) co_return false;
-  co_await tidy();
+  // Before anything else may find that nobody needs the base.
+  co_await host.forget_base(disk_id, storage);
   co_return true;
 }
 

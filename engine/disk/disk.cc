@@ -138,7 +138,6 @@ Task<Result<void>> Disk::recover() {
       map_->epoch(), options_.log, [this](const Batch& batch) { apply(batch); });
   if (!started) co_return started.error();
   log_ = std::move(*started);
-  if (log_->epoch() < map_->epoch()) log_->set_epoch(map_->epoch());
   auto segments = co_await store_->list();
   if (!segments) co_return segments.error();
   segments_.insert(segments->begin(), segments->end());

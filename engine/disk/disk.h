@@ -99,8 +99,9 @@ class Disk final : public BlockDevice {
   void make_reference(Epoch view) { map_->make_reference(view); }
   Epoch reference() const { return map_->reference(); }
   bool has_view(Epoch view) const;
-  // Whole blocks of a view, in memory of `pool`. kNotFound: it is none (any more).
-  Task<Result<Buffer>> read_view(Epoch view, Lba first, std::uint32_t count, BufferPool& pool);
+  // Whole blocks of a view. kNotFound: it is none (any more). Memory of `pool` is held for what is
+  // stored, a run at a time, and never while the base is read: it may need the same pool.
+  Task<Result<void>> read_view(Epoch view, Lba first, std::span<std::byte> into, BufferPool& pool);
   Task<Result<std::vector<Extent>>> view_extents(Epoch view, std::uint64_t offset,
                                                  std::uint64_t length, std::uint32_t extents_max);
   // What the view has in a page itself; the base is not looked at.
@@ -118,9 +119,9 @@ class Disk final : public BlockDevice {
   Task<Result<PageStore::PagePair>> page_pair(std::uint64_t page, Epoch before, Epoch after) {
     return map_->page_pair(page, before, after);
   }
-  // For a source over one of our views: pages of the index and of the base, asked for on workers.
-  // Checkpoint first.
-  NextBasePage pages_with_base() const;
+  // For a source over one of our views: pages in which it or the base may have something, asked for
+  // on workers.
+  NextBasePage view_pages(Epoch view) const;
 
   // --- Borrowing ---
   bool has_base() const { return base_ != nullptr; }
@@ -129,7 +130,8 @@ class Disk final : public BlockDevice {
   Task<Result<std::uint64_t>> hydrate(std::uint64_t offset, std::uint64_t length);
   // Where the base has something next, from a page on; in bytes. The end of the disk: nowhere.
   Task<Result<std::uint64_t>> next_borrowed_page(std::uint64_t page);
-  // After everything was hydrated, and no view is left that borrows. Waits for reads under way.
+  // After everything was hydrated, and no view is left that borrows. Waits for reads under way. The
+  // reference goes too: what it borrowed can't be told from a hole any more.
   Task<void> forget_base();
 
   const std::string& id() const { return identity_.id; }
@@ -169,7 +171,10 @@ class Disk final : public BlockDevice {
   Task<Result<void>> clear_partial(std::uint64_t offset, std::uint64_t length);
   // Reads whole blocks; the caller holds a ReadGate::Pass since before the lookup.
   Task<Result<Buffer>> read_blocks(Lba first, std::span<const BlockEntry> entries, Buffer into);
+  Task<Result<void>> read_blocks_into(Lba first, std::span<const BlockEntry> entries,
+                                      std::span<std::byte> into, BufferPool& pool);
   struct RunRead;
+  Task<Result<void>> read_runs(std::shared_ptr<RunRead> shared, Lba lba);
   Task<void> read_run(std::shared_ptr<RunRead> shared, std::size_t first, std::size_t count);
   Task<void> borrow_run(std::shared_ptr<RunRead> shared, Lba lba, std::size_t first,
                         std::size_t count);

@@ -59,28 +59,36 @@ Task<Result<void>> Disk::lookup(std::optional<Epoch> view, Lba first, std::span<
 
 // Several runs of one read. Shared, since each run is a coroutine of its own.
 struct Disk::RunRead {
-  RunRead(Ring& ring, std::span<const BlockEntry> all, Buffer target)
-      : entries(all), into(std::move(target)), group(ring) {}
+  RunRead(Ring& ring, std::span<const BlockEntry> all, std::span<std::byte> target)
+      : entries(all), into(target), group(ring) {}
   std::span<const BlockEntry> entries;
-  Buffer into;
+  std::span<std::byte> into;
+  Buffer buffer;               // `into` is its memory, and what is stored is read straight there
+  BufferPool* pool = nullptr;  // where there is no buffer: of what is stored and copied
   WaitGroup group;
   std::optional<Error> error;
 };
 
 Task<void> Disk::read_run(std::shared_ptr<RunRead> shared, std::size_t first, std::size_t count) {
-  const Buffer part = shared->into.slice(first * kBlockSize, count * kBlockSize);
+  const auto into = shared->into.subspan(first * kBlockSize, count * kBlockSize);
+  Buffer part;
+  if (shared->pool != nullptr) {
+    part = co_await shared->pool->allocate(into.size());
+  } else {
+    part = shared->buffer.slice(first * kBlockSize, into.size());
+  }
   auto read = co_await reader_.read(shared->entries.subspan(first, count), part);
   if (!read) {
     shared->error = read.error();
-  } else if (read->data() != part.data()) {
-    std::memcpy(part.data(), read->data(), part.size());
+  } else if (read->data() != into.data()) {
+    std::memcpy(into.data(), read->data(), into.size());
   }
   shared->group.done();
 }
 
 Task<void> Disk::borrow_run(std::shared_ptr<RunRead> shared, Lba lba, std::size_t first,
                             std::size_t count) {
-  const Buffer part = shared->into.slice(first * kBlockSize, count * kBlockSize);
+  const auto part = shared->into.subspan(first * kBlockSize, count * kBlockSize);
   const auto base = base_;
   CHECK(base != nullptr);  // forget_base() waits for us.
   const std::uint64_t base_blocks = blocks_for(base->size_bytes());
@@ -90,13 +98,14 @@ Task<void> Disk::borrow_run(std::shared_ptr<RunRead> shared, Lba lba, std::size_
     std::memset(part.data() + here * kBlockSize, 0, (count - here) * kBlockSize);
   }
   if (here > 0) {
-    auto read = co_await base->read(ring(), lba, part.span().first(here * kBlockSize));
+    auto read = co_await base->read(ring(), lba, part.first(here * kBlockSize));
     if (!read) shared->error = read.error();
   }
   shared->group.done();
 }
 
-Task<Result<Buffer>> Disk::read_blocks(Lba lba, std::span<const BlockEntry> entries, Buffer into) {
+Task<Result<void>> Disk::read_runs(std::shared_ptr<RunRead> shared, Lba lba) {
+  const auto entries = shared->entries;
   const bool over_base = base_ != nullptr;
   const auto borrowed = [over_base](BlockLocation location) {
     return over_base && location.kind() == BlockKind::kUnmapped;
@@ -118,10 +127,6 @@ Task<Result<Buffer>> Disk::read_blocks(Lba lba, std::span<const BlockEntry> entr
     }
     return count;
   };
-  if (run_length(0) == entries.size() && entries[0].location.is_stored()) {
-    co_return co_await reader_.read(entries, std::move(into));
-  }
-  auto shared = std::make_shared<RunRead>(ring(), entries, into);
   for (std::size_t at = 0; at < entries.size();) {
     const std::size_t count = run_length(at);
     if (entries[at].location.is_stored()) {
@@ -131,13 +136,38 @@ Task<Result<Buffer>> Disk::read_blocks(Lba lba, std::span<const BlockEntry> entr
       shared->group.add();
       spawn(borrow_run(shared, Lba(lba.value + at), at, count));
     } else {
-      std::memset(into.data() + at * kBlockSize, 0, count * kBlockSize);
+      std::memset(shared->into.data() + at * kBlockSize, 0, count * kBlockSize);
     }
     at += count;
   }
   co_await shared->group.wait();
   if (shared->error) co_return *shared->error;
+  co_return Result<void>{};
+}
+
+Task<Result<Buffer>> Disk::read_blocks(Lba lba, std::span<const BlockEntry> entries, Buffer into) {
+  const BlockLocation start = entries[0].location;
+  std::size_t together = start.is_stored() ? 1 : 0;
+  while (together > 0 && together < entries.size()) {
+    const BlockLocation next = entries[together].location;
+    const bool follows = next.is_stored() && next.segment() == start.segment() &&
+                         next.block() == start.block() + together;
+    if (!follows) break;
+    ++together;
+  }
+  if (together == entries.size()) co_return co_await reader_.read(entries, std::move(into));
+  auto shared = std::make_shared<RunRead>(ring(), entries, into.span());
+  shared->buffer = into;
+  auto read = co_await read_runs(shared, lba);
+  if (!read) co_return read.error();
   co_return into;
+}
+
+Task<Result<void>> Disk::read_blocks_into(Lba lba, std::span<const BlockEntry> entries,
+                                          std::span<std::byte> into, BufferPool& pool) {
+  auto shared = std::make_shared<RunRead>(ring(), entries, into);
+  shared->pool = &pool;
+  co_return co_await read_runs(std::move(shared), lba);
 }
 
 // --- Writing ---

@@ -1,6 +1,8 @@
 // disk_views.cc: a Disk's frozen moments, and what it borrows from a base.
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <vector>
 
 #include "engine/disk/disk.h"
 
@@ -41,15 +43,23 @@ bool Disk::has_view(Epoch view) const {
   return std::binary_search(map_->views().begin(), map_->views().end(), view);
 }
 
-Task<Result<Buffer>> Disk::read_view(Epoch view, Lba first, std::uint32_t count, BufferPool& pool) {
-  CHECK(count > 0 && count <= kTransferMax / kBlockSize);
-  std::array<BlockEntry, kTransferMax / kBlockSize> storage;
-  const auto entries = std::span(storage).first(count);
-  Buffer into = co_await pool.allocate(count * kBlockSize);
-  const ReadGate::Pass pass(gate_);
-  if (!has_view(view)) co_return fail(Errc::kNotFound, "disk {} has no view {}", id(), view.value);
-  if (auto found = co_await lookup(view, first, entries); !found) co_return found.error();
-  co_return co_await read_blocks(first, entries, std::move(into));
+Task<Result<void>> Disk::read_view(Epoch view, Lba first, std::span<std::byte> into,
+                                   BufferPool& pool) {
+  constexpr std::size_t kBlocksAtOnce = kTransferMax / kBlockSize;
+  std::array<BlockEntry, kBlocksAtOnce> storage;
+  const std::size_t count = into.size() / kBlockSize;
+  for (std::size_t at = 0; at < count; at += kBlocksAtOnce) {
+    const auto entries = std::span(storage).first(std::min(kBlocksAtOnce, count - at));
+    const auto part = into.subspan(at * kBlockSize, entries.size() * kBlockSize);
+    const Lba lba(first.value + at);
+    const ReadGate::Pass pass(gate_);
+    if (!has_view(view)) {
+      co_return fail(Errc::kNotFound, "disk {} has no view {}", id(), view.value);
+    }
+    if (auto found = co_await lookup(view, lba, entries); !found) co_return found.error();
+    if (auto read = co_await read_blocks_into(lba, entries, part, pool); !read) co_return read;
+  }
+  co_return Result<void>{};
 }
 
 Task<Result<std::vector<Extent>>> Disk::view_extents(Epoch view, std::uint64_t offset,
@@ -69,8 +79,8 @@ Task<Result<std::vector<std::uint64_t>>> Disk::changed_pages(Epoch after, Epoch 
   co_return co_await map_->changed_pages(after, view);
 }
 
-NextBasePage Disk::pages_with_base() const {
-  return [own = map_->indexed_pages(),
+NextBasePage Disk::view_pages(Epoch view) const {
+  return [own = map_->view_pages(view),
           base = base_](std::uint64_t page) -> Result<std::optional<std::uint64_t>> {
     auto next = own(page);
     if (!next || !base) return next;
@@ -90,6 +100,7 @@ Task<Result<std::uint64_t>> Disk::hydrate(std::uint64_t offset, std::uint64_t le
   const std::uint64_t end = std::min({offset + length, size_bytes_, base->size_bytes()});
   std::uint64_t at = offset / kBlockSize;
   const std::uint64_t last = blocks_for(end);
+  std::vector<std::byte> fetched(kHydrateBlocks * kBlockSize);
   while (at < last && base_ && !closed_) {
     const std::uint64_t page = page_of(Lba(at));
     auto next = co_await ring().blocking([&base, page] { return base->next_page(page); });
@@ -121,9 +132,12 @@ Task<Result<std::uint64_t>> Disk::hydrate(std::uint64_t offset, std::uint64_t le
           continue;
         }
         if (auto admitted = co_await admit_write(); !admitted) co_return admitted.error();
-        Buffer data = co_await environment_.work_buffers.allocate(run * kBlockSize);
-        auto read = co_await base->read(ring(), Lba(at + i), data.span());
+        // Not into memory of a pool: what the base is read through may need the same one.
+        const auto arrived = std::span(fetched).first(run * kBlockSize);
+        auto read = co_await base->read(ring(), Lba(at + i), arrived);
         if (!read) co_return read.error();
+        Buffer data = co_await environment_.work_buffers.allocate(arrived.size());
+        std::memcpy(data.data(), arrived.data(), arrived.size());
         auto written = co_await log_->append_write(Lba(at + i), std::move(data));
         if (!written) co_return written.error();
         brought += run * kBlockSize;
@@ -147,6 +161,7 @@ Task<void> Disk::forget_base() {
   co_await gate_.drain();  // They may have looked a block up before it came.
   base_.reset();
   map_->forget_base();
+  if (map_->reference().value != 0) map_->drop_view(map_->reference());
 }
 
 }  // namespace clouddisk

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/base/random.h"
+#include "snapshot/diff.h"
 #include "snapshot/snapshot_device.h"
 #include "snapshot/volume.h"
 #include "tests/engine/disk/disk_fixture.h"
@@ -185,6 +186,15 @@ class VolumeModel : public testing::Test {
     release_unneeded();
     if (cut_off) restart();
   }
+  void capture_whole() {
+    Taken* taken = oldest_uncaptured();
+    ASSERT_NE(taken, nullptr);
+    auto cursor = ring_->block_on(volume_->capture(taken->state.seq, [](const auto&) {}));
+    ASSERT_TRUE(cursor) << cursor.error().message;
+    taken->state.captured = true;
+    volume_->captured(taken->state.seq);
+    reference_ = {taken->state.seq, taken->state.storage, taken->state.epoch};
+  }
   void release_unneeded() {
     for (int number = 1; number <= storages_made_; ++number) {
       const std::string name = "d-test." + std::to_string(number);
@@ -228,15 +238,18 @@ class VolumeModel : public testing::Test {
     ASSERT_TRUE(gone) << gone.error().message;
     release_unneeded();
   }
-  void roll_back() {
-    if (taken_.empty()) return;
-    const auto& [seq, taken] = *any();
-    const std::string old = storage_;
+  void go_back_to(std::uint64_t seq) {
     make_storage();
     bases_[storage_] = seq;
     open_storage(storage_);
     current_ = seq;
-    now_ = taken.content;
+    now_ = taken_.at(seq).content;
+  }
+  void roll_back() {
+    if (taken_.empty()) return;
+    const std::uint64_t seq = any()->first;
+    const std::string old = storage_;
+    go_back_to(seq);
     note("roll back to {}: {}", seq, storage_);
     release_unneeded();
   }
@@ -352,7 +365,7 @@ TEST_F(VolumeModel, EverySnapshotKeepsItsContent) {
   look(true);
   if (HasFatalFailure()) return;
   // With nothing left that needs them, all of it goes.
-  ring_->block_on(disk()->forget_base());
+  ring_->block_on(volume_->forget_base(storage_));
   bases_.clear();
   current_ = 0;
   while (!taken_.empty() && !HasFatalFailure()) drop();
@@ -429,6 +442,93 @@ TEST_F(VolumeModel, WhatNoSnapshotShowsGivesItsSpaceBack) {
   ASSERT_TRUE(extents);
   EXPECT_EQ(extents->size(), 1U);
   EXPECT_EQ(extents->front().state, ExtentState::kHole);
+}
+
+// What a disk borrowed at the reference has no place of its own there: once nothing is borrowed any
+// more, a block trimmed since looks like one that never was.
+TEST_F(VolumeModel, ATrimAfterTheLastBorrowedBlockCameIsInTheNextSnapshot) {
+  options_.capture_bytes_per_second = 0;
+  for (int i = 0; i < 60; ++i) write();
+  take();
+  capture_whole();
+  const auto& [first, taken] = *taken_.begin();
+  go_back_to(first);
+  take();
+  capture_whole();
+  ASSERT_TRUE(ring_->block_on(disk()->hydrate(0, kSize)));
+  ring_->block_on(volume_->forget_base(storage_));
+  bases_.clear();
+  constexpr std::uint64_t kPageBytes = kPageBlocks * kBlockSize;
+  ASSERT_TRUE(ring_->block_on(disk()->trim(kPageBytes, kPageBytes, false)));
+  std::fill_n(now_.begin() + kPageBlocks, kPageBlocks, 0);
+  take();
+  capture_whole();
+  look(true);
+}
+
+TEST_F(VolumeModel, AnUnalignedReadOfTheLargestSizeOverASnapshotBeingCaptured) {
+  for (int i = 0; i < 60; ++i) write();
+  take();
+  ASSERT_TRUE(ring_->block_on(volume_->source(taken_.begin()->first)));
+  go_back_to(taken_.begin()->first);
+  auto data = ring_->block_on(disk()->read(512, BlockDevice::kTransferMax));
+  ASSERT_TRUE(data) << data.error().message;
+  std::vector<std::byte> block(kBlockSize);
+  fill_block(block.data(), now_[1]);
+  EXPECT_EQ(std::memcmp(data->data() + kBlockSize - 512, block.data(), kBlockSize), 0);
+}
+
+Task<void> drop_meanwhile(Volume* volume, std::uint64_t seq) {
+  static_cast<void>(co_await volume->drop(seq));
+}
+
+TEST_F(VolumeModel, DeletedDuringTheLastStepOfItsCapture) {
+  for (int i = 0; i < 60; ++i) write();
+  take();
+  const std::uint64_t seq = oldest_uncaptured()->state.seq;
+  auto source = ring_->block_on(volume_->source(seq));
+  ASSERT_TRUE(source) << source.error().message;
+  auto captured = ring_->block_on(volume_->capture(seq, [&](const CaptureProgress& progress) {
+    if (progress.pages_done == progress.pages_total) spawn(drop_meanwhile(volume_.get(), seq));
+  }));
+  ASSERT_FALSE(captured);
+  EXPECT_EQ(captured.error().code, Errc::kShutdown);
+  taken_.clear();
+  // Who still holds it sees that it is gone, and never what was before it.
+  std::vector<std::byte> block(kBlockSize);
+  auto read = ring_->block_on((*source)->read(*ring_, Lba(0), block));
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code, Errc::kNotFound);
+  EXPECT_FALSE((*source)->next_page(0));
+}
+
+TEST_F(VolumeModel, ARolledBackDiskIsNotComparedByPlaceWithWhatItsFormerStorageHad) {
+  for (int i = 0; i < 60; ++i) write();
+  take();
+  capture_whole();
+  const std::uint64_t first = last_seq_;
+  for (int i = 0; i < 60; ++i) write();
+  take();
+  capture_whole();
+  const std::uint64_t second = last_seq_;
+  EXPECT_TRUE(volume_->is_reference(second, *disk()));
+  EXPECT_FALSE(volume_->is_reference(first, *disk()));
+  go_back_to(first);
+  EXPECT_FALSE(volume_->is_reference(second, *disk()));
+  auto older = ring_->block_on(volume_->source(second));
+  ASSERT_TRUE(older);
+  Diff diff(*older, *disk(), same_as_reference(disk(), disk()->reference()));
+  auto extents = ring_->block_on(diff.extents(0, kSize, 100'000));
+  ASSERT_TRUE(extents) << extents.error().message;
+  std::uint64_t lba = 0;
+  std::uint64_t wrong = 0;
+  for (const DiffExtent& extent : *extents) {
+    for (std::uint64_t i = 0; i < extent.length / kBlockSize; ++i, ++lba) {
+      const bool differs = now_[lba] != taken_.at(second).content[lba];
+      if (differs != extent.changed) ++wrong;
+    }
+  }
+  EXPECT_EQ(wrong, 0U);
 }
 
 }  // namespace

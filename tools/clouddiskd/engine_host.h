@@ -67,6 +67,7 @@ class EngineHost final : public DiskHost {
   Task<Result<void>> hide_snapshot(std::string id) override;
   Task<Result<void>> drop_snapshot(std::string disk_id, std::uint64_t seq) override;
   Task<Result<void>> remove_chain(std::string disk_id) override;
+  Task<void> forget_base(std::string disk_id, std::string storage) override;
   std::optional<Progress> capture_progress(std::string_view snapshot_id) const override;
   std::optional<Progress> hydration_progress(std::string_view disk_id) const override;
   Task<Result<std::uint64_t>> chain_stored_bytes(std::string disk_id) override;
@@ -137,7 +138,8 @@ class EngineHost final : public DiskHost {
   Task<Result<void>> capture_one(Past& past, std::uint64_t seq);
   Task<void> hydrate(std::string disk_id, DiskSettings settings, std::shared_ptr<Disk> disk,
                      std::shared_ptr<Hydration> hydration);
-  Task<void> end_hydration(std::string disk_id, std::string storage, std::shared_ptr<Disk> disk);
+  Task<void> end_hydration(std::string disk_id, std::string storage,
+                           std::shared_ptr<Hydration> hydration);
 
   Task<void> resync(unsigned replica);
   Task<Result<void>> resync_everything(unsigned replica);

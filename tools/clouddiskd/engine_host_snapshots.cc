@@ -175,41 +175,27 @@ Task<Result<std::unique_ptr<snapshot::Diff>>> EngineHost::open_diff(
     std::string snapshot_id) {
   Ring& home = past->reactor->ring();
   co_await control_.enter();
-  Source older;
-  Source newer;
-  std::shared_ptr<Disk> disk;
-  Result<void> result;
-  {
-    auto guard = co_await lock_of(disk_id).lock();
-    std::uint64_t older_seq = 0;
-    if (find_snapshot(snapshot_id, older_seq) == past) {
-      const Locked locked = {disk_id};
-      auto source = co_await source_locked(*past, older_seq, locked);
-      if (source) {
-        older = *source;
-      } else {
-        result = source.error();
-      }
-      if (result && past->snapshots.count(seq) != 0) {
-        auto own = co_await source_locked(*past, seq, locked);
-        if (own) newer = *own;
-      }
-      if (const auto served = served_.find(disk_id); seq == 0 && served != served_.end()) {
-        disk = served->second.disk;
-      }
-    } else {
-      result = fail(Errc::kNotFound, "snapshot {} is gone", snapshot_id);
-    }
-  }
+  // Not under the disk's lock: who stops the disk or drops the snapshot holds it, and waits for the
+  // session that asks. What is exported has its source already.
+  std::uint64_t older_seq = 0;
+  const bool known = find_snapshot(snapshot_id, older_seq) == past;
+  const auto served = served_.find(disk_id);
+  const std::string storage =
+      seq == 0 && served != served_.end() ? served->second.settings.storage : std::string();
   co_await home.enter();
   const std::shared_ptr<BlockDevice> open_device = device.lock();
-  if (result && !open_device) result = fail(Errc::kShutdown, "the export is gone");
-  if (!result) co_return result.error();
+  if (!open_device) co_return fail(Errc::kShutdown, "the export is gone");
+  const Source older = known ? past->volume->find_source(older_seq) : nullptr;
+  if (!older) co_return fail(Errc::kNotFound, "snapshot {} is gone", snapshot_id);
   snapshot::Diff::SameBlocks same;
-  if (newer) {
-    same = snapshot::same_in_chain(older, newer);
-  } else if (disk && past->volume->reference_seq() == older->seq()) {
-    same = snapshot::same_as_reference(disk, disk->reference());
+  if (seq != 0) {
+    if (const Source newer = past->volume->find_source(seq)) {
+      same = snapshot::same_in_chain(older, newer);
+    }
+  } else if (const std::shared_ptr<Disk> disk = past->volume->find(storage)) {
+    if (past->volume->is_reference(older->seq(), *disk)) {
+      same = snapshot::same_as_reference(disk, disk->reference());
+    }
   }
   co_return std::make_unique<snapshot::Diff>(older, *open_device, std::move(same));
 }
@@ -390,14 +376,19 @@ Task<void> EngineHost::capture_all(std::string disk_id) {
     if (stopping_ || !exists) continue;
     log(LogLevel::kWarning, "snapshot", "snapshot={} capture: {}", id, captured.error().message);
     past.snapshots.at(seq).progress.failure = captured.error().message;
-    if (++tries >= kCaptureTries) {
+    // A full filesystem or replicas that are out may come right again; damage does not.
+    const Errc code = captured.error().code;
+    if (code == Errc::kIo || code == Errc::kCorrupt || code == Errc::kNotFound) ++tries;
+    if (tries >= kCaptureTries) {
       // It would hold up those after it for ever.
-      tries = 0;
       std::string reason = captured.error().message;
-      co_await events_.capture_failed(id, std::move(reason));
-      auto dropped = co_await drop_snapshot(disk_id, seq);
-      static_cast<void>(dropped);
-      continue;
+      const bool recorded = co_await events_.capture_failed(id, std::move(reason));
+      if (recorded) {
+        tries = 0;
+        auto dropped = co_await drop_snapshot(disk_id, seq);
+        static_cast<void>(dropped);
+        continue;
+      }
     }
     const bool woken = co_await stopped_.wait_until(control_.now() + kRetryAfter);
     static_cast<void>(woken);
@@ -518,39 +509,46 @@ Task<void> EngineHost::hydrate(std::string disk_id, DiskSettings settings,
     static_cast<void>(woken);
   }
   const bool complete = at >= settings.size_bytes;
+  co_await reactor->ring().enter();
+  disk.reset();  // Maybe the last: it dies where it lived.
+  co_await control_.enter();
   hydration->running.done();
-  if (complete && !stopping_) co_await end_hydration(disk_id, settings.storage, disk);
-  disk.reset();
+  if (complete && !stopping_) co_await end_hydration(disk_id, settings.storage, hydration);
   background_.done();
 }
 
+// Until the catalog has it on record, or the disk is stopped or opened anew. It refuses while a
+// moment that is not captured yet still borrows.
 Task<void> EngineHost::end_hydration(std::string disk_id, std::string storage,
-                                     std::shared_ptr<Disk> disk) {
+                                     std::shared_ptr<Hydration> hydration) {
   while (!stopping_) {
+    bool durable = false;
     {
       auto guard = co_await lock_of(disk_id).lock();
       const auto it = served_.find(disk_id);
-      if (it == served_.end() || it->second.disk != disk) co_return;
-      Past& past = past_of(disk_id);
-      co_await past.reactor->ring().enter();
-      // Moments not captured yet may still borrow.
-      const bool borrowed = past.volume->has_uncaptured(storage);
-      Result<void> durable;
-      if (!borrowed) durable = co_await disk->flush();
+      if (it == served_.end() || it->second.hydration != hydration) co_return;
+      const std::shared_ptr<Disk> disk = it->second.disk;
+      co_await past_of(disk_id).reactor->ring().enter();
+      durable = (co_await disk->flush()).has_value();
       co_await control_.enter();
-      if (!borrowed && durable) break;
     }
+    if (durable && co_await events_.hydrated(disk_id, storage)) break;
     const bool woken = co_await stopped_.wait_until(control_.now() + kRetryAfter);
     static_cast<void>(woken);
   }
-  if (stopping_ || !co_await events_.hydrated(disk_id, storage)) co_return;
+  if (!stopping_ && events_.released) co_await events_.released();
+}
+
+Task<void> EngineHost::forget_base(std::string disk_id, std::string storage) {
   auto guard = co_await lock_of(disk_id).lock();
   const auto it = served_.find(disk_id);
-  if (it == served_.end() || it->second.disk != disk) co_return;
-  it->second.hydration.reset();
-  it->second.settings.base_snapshot.clear();
-  co_await past_of(disk_id).reactor->ring().enter();
-  co_await disk->forget_base();
+  if (it != served_.end() && it->second.settings.storage == storage) {
+    it->second.hydration.reset();
+    it->second.settings.base_snapshot.clear();
+  }
+  Past& past = past_of(disk_id);
+  co_await past.reactor->ring().enter();
+  co_await past.volume->forget_base(storage);
   co_await control_.enter();
   log(LogLevel::kInfo, "hydrate", "disk={} borrows nothing any more", disk_id);
 }

@@ -92,6 +92,10 @@ class FakeHost final : public DiskHost {
     co_return end();
   }
   Task<Result<void>> remove_chain(std::string) override { co_return Result<void>{}; }
+  Task<void> forget_base(std::string disk_id, std::string) override {
+    bases_forgotten.push_back(std::move(disk_id));
+    co_return;
+  }
   std::optional<Progress> capture_progress(std::string_view) const override {
     return Progress{1, 4, {}};
   }
@@ -134,6 +138,7 @@ class FakeHost final : public DiskHost {
   }
 
   const std::map<std::string, DiskSettings>& served() const { return served_; }
+  std::vector<std::string> bases_forgotten;
   const std::set<unsigned>& resynced() const { return resynced_; }
   std::set<std::string> stored() const {
     std::set<std::string> ids;

@@ -113,12 +113,52 @@ TEST_F(SnapshotActions, ADiskMadeFromOneKeepsItsContentThere) {
   EXPECT_REFUSED(daemon.ask("DeleteSnapshot", {{"SnapshotId", id}}), 403, "SnapshotCreatedDisk");
   daemon.must("DeleteSnapshot", {{"SnapshotId", id}, {"Force", "true"}});
   EXPECT_EQ(daemon.host.snapshots().size(), 1U);
+  // What the clone's own snapshot shows may still be borrowed.
+  const std::string own = take(daemon, clone);
+  EXPECT_FALSE(daemon.machine.ring->block_on(daemon.host.events().hydrated(clone, storage)));
+  EXPECT_TRUE(daemon.host.bases_forgotten.empty());
+  capture(daemon, own);
   EXPECT_TRUE(daemon.machine.ring->block_on(daemon.host.events().hydrated(clone, storage)));
-  EXPECT_TRUE(daemon.host.snapshots().empty());
+  // It looks there no more before it goes.
+  EXPECT_EQ(daemon.host.bases_forgotten, std::vector<std::string>{clone});
+  EXPECT_EQ(daemon.host.snapshots().size(), 2U);
+  daemon.machine.ring->block_on(daemon.host.events().released());
+  EXPECT_EQ(daemon.host.snapshots().size(), 1U);
   daemon.must("StopInstance", {{"InstanceId", "i-local"}});
   EXPECT_REFUSED(daemon.ask("ReInitDisk", {{"DiskId", clone}}), 403, "InvalidSourceSnapshot");
   EXPECT_REFUSED(daemon.ask("CreateDisk", {{"SnapshotId", "s-none"}}), 404,
                  "InvalidSnapshotId.NotFound");
+}
+
+TEST_F(SnapshotActions, ACaptureThatADiskBorrowsFromIsNotGivenUp) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string id = take(daemon, disk);
+  daemon.must("CreateDisk", {{"SnapshotId", id}});
+  auto& ring = *daemon.machine.ring;
+  EXPECT_FALSE(ring.block_on(daemon.host.events().capture_failed(id, "the pack is damaged")));
+  EXPECT_EQ(show(daemon, id)["Status"], "progressing");
+  const std::string other = take(daemon, disk);
+  EXPECT_TRUE(ring.block_on(daemon.host.events().capture_failed(other, "the pack is damaged")));
+  EXPECT_EQ(show(daemon, other)["Status"], "failed");
+}
+
+TEST_F(SnapshotActions, ADeletedInstancesDiskKeepsItsStorageUntilItsSnapshotIsCaptured) {
+  Daemon daemon(root_.path());
+  const std::string instance = daemon.must(
+      "RunInstances", {{"InstanceType", "ecs.g6.large"},
+                       {"ImageId", "img"},
+                       {"SystemDisk.Category", "cloud_essd"},
+                       {"SystemDisk.Size", "40"}})["InstanceIdSets"]["InstanceIdSet"][0];
+  const Json disks = daemon.must("DescribeDisks", {{"InstanceId", instance}});
+  const std::string disk = disks["Disks"]["Disk"][0]["DiskId"];
+  const std::string id = take(daemon, disk);
+  daemon.must("DeleteInstance", {{"InstanceId", instance}, {"Force", "true"}});
+  EXPECT_TRUE(daemon.host.stored().contains(disk));
+  capture(daemon, id);
+  daemon.machine.ring->block_on(daemon.host.events().released());
+  EXPECT_FALSE(daemon.host.stored().contains(disk));
+  EXPECT_EQ(show(daemon, id)["Status"], "accomplished");
 }
 
 TEST_F(SnapshotActions, ARollbackGivesTheDiskAnotherStorageAndUndoTheOldOne) {

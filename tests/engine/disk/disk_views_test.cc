@@ -169,10 +169,11 @@ class DiskViews : public testing::TestWithParam<bool> {
   }
   void look_at(std::uint64_t view, const Content& content, std::uint64_t first,
                std::uint64_t count) {
-    auto seen = ring_->block_on(disk_->read_view(
-        Epoch(view), Lba(first), static_cast<std::uint32_t>(count), machine_->client_buffers));
+    Buffer into = ring_->block_on(machine_->work_buffers.allocate(count * kBlockSize));
+    auto seen = ring_->block_on(
+        disk_->read_view(Epoch(view), Lba(first), into.span(), machine_->client_buffers));
     ASSERT_TRUE(seen) << seen.error().message;
-    expect_blocks(content, first, *seen);
+    expect_blocks(content, first, into);
     // What the extents call a hole is zero, and data is where the model has some.
     auto extents = ring_->block_on(
         disk_->view_extents(Epoch(view), first * kBlockSize, count * kBlockSize, 1000));
@@ -273,7 +274,9 @@ TEST_P(DiskViews, AFreezeTakesWhatIsAcknowledgedAndNothingLater) {
   look_at_everything();
   disk_->drop_view(Epoch(view));
   views_.clear();
-  auto gone = ring_->block_on(disk_->read_view(Epoch(view), Lba(0), 1, machine_->client_buffers));
+  std::vector<std::byte> block(kBlockSize);
+  auto gone =
+      ring_->block_on(disk_->read_view(Epoch(view), Lba(0), block, machine_->client_buffers));
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().code, Errc::kNotFound);
 }
