@@ -1,7 +1,13 @@
 #include "engine/base/checksum.h"
 
+// The library picks the widest vector instructions of the processor at run time, where it was built
+// to: AVX2 or AVX-512 in place of the SSE2 that every x86-64 has.
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>
+#else
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+#endif
 
 namespace clouddisk {
 

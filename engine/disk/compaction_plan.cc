@@ -10,11 +10,23 @@ namespace {
 
 // Below it, moving what is left costs more writing than the space is worth.
 constexpr double kUtilisationMax = 0.9;
+constexpr std::size_t kSparesMin = 4;
+constexpr std::size_t kSparesMax = 16;  // two rounds of cleaning
+
+std::uint64_t garbage_allowed(const SpaceUse& use) {
+  return use.live_bytes / 4 + 512_MiB;
+}
 
 }  // namespace
 
 bool compaction_due(const SpaceUse& use) {
-  return use.garbage() > use.live_bytes / 4 + 512_MiB;
+  return use.garbage() > garbage_allowed(use);
+}
+
+std::size_t spares_to_keep(const SpaceUse& use) {
+  const std::uint64_t allowed = garbage_allowed(use);
+  const std::uint64_t left = allowed > use.garbage() ? allowed - use.garbage() : 0;
+  return std::clamp<std::size_t>(left / kSegmentSize, kSparesMin, kSparesMax);
 }
 
 double write_pressure(const SpaceUse& use) {

@@ -28,6 +28,11 @@ bool compaction_due(const SpaceUse& use);
 // 0: not at all. 1: wait until the cleaner has won space. In between a share of the longest delay.
 double write_pressure(const SpaceUse& use);
 
+// How many removed segments to keep for reuse: a file that was written before is written twice as
+// fast as a new one. What garbage leaves of its allowance, so that the two together stay where
+// cleaning begins; four to sixteen.
+std::size_t spares_to_keep(const SpaceUse& use);
+
 // The segments to clean next, at most `count_max`, best first: those that give much space for
 // little copying, old ones before young ones (the younger, the more of it will die by itself). Only
 // segments before `complete_before` are considered.

@@ -85,11 +85,13 @@ Task<Result<void>> Compactor::round() {
   for (const SegmentSeq segment : cleaned) {
     if (disk_.segment_holds_ > 0) break;  // Cleaned again later: cheap, nothing in it is live.
     CHECK(disk_.map_->live_blocks(segment) == 0);
+    disk_.store_->keep_spares(spares_to_keep(use()));
     if (auto removed = co_await disk_.store_->remove(segment); !removed) co_return removed;
     disk_.segments_.erase(segment);
     oldest_.erase(segment);
   }
-  co_return Result<void>{};
+  disk_.store_->keep_spares(spares_to_keep(use()));
+  co_return co_await disk_.store_->release_spares();
 }
 
 // Which blocks of an entry some view still reads from the victim.

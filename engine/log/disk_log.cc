@@ -13,6 +13,7 @@ constexpr std::uint32_t kStagingBlocks = 512_KiB / kBlockSize;
 constexpr std::uint32_t kStagedBlocksMax = kStagingBlocks - kDescriptorBlocksMax;
 constexpr std::uint64_t kQueuedBlocksMax = 8_MiB / kBlockSize;
 constexpr std::uint32_t kPrepareAtBlock = kSegmentBlocks / 2;
+constexpr std::uint32_t kAllocateAheadBlocks = 4_MiB / kBlockSize;  // some ms of appends
 
 }  // namespace
 
@@ -260,7 +261,7 @@ Task<Result<void>> DiskLog::make_room(const Pending& pending) {
 }
 
 Task<Result<void>> DiskLog::begin_segment(LogPosition after) {
-  while (preparing_) co_await progress_.wait();
+  while (preparing_ || allocating_) co_await progress_.wait();
   const bool prepared = prepared_.value != 0 && !roll_wanted_ && !broken_;
   if (prepared_.value != 0 && !prepared) {
     // It was made for the copies of its time.
@@ -370,6 +371,7 @@ void DiskLog::launch(PendingRef pending) {
   background_.add();
   spawn(write(std::move(pending), std::move(data)));
   prepare_if_due();
+  allocate_if_due();
 }
 
 Task<void> DiskLog::write(PendingRef pending, std::shared_ptr<const AppendData> data) {
@@ -509,6 +511,24 @@ Task<void> DiskLog::prepare_next() {
     prepared_ = segment;
   }
   preparing_ = false;
+  progress_.wake_all();
+  background_.done();
+}
+
+// Space in the active segment is had before the appends get there, so that they need not wait.
+void DiskLog::allocate_if_due() {
+  if (closed_ || allocating_) return;
+  const std::uint32_t end = std::min(next_.block + kAllocateAheadBlocks, kSegmentBlocks);
+  if (store_.has_space(active_.segment, end)) return;
+  allocating_ = true;
+  background_.add();
+  spawn(allocate_ahead(active_.segment, end));
+}
+
+// A failure is told to the append that needs the space; it may have come by then (I9).
+Task<void> DiskLog::allocate_ahead(SegmentSeq segment, std::uint32_t end_block) {
+  static_cast<void>(co_await store_.ensure_space(segment, end_block));
+  allocating_ = false;
   progress_.wake_all();
   background_.done();
 }

@@ -36,7 +36,7 @@ class DiskLog {
 
   struct Options {
     unsigned batches_in_flight = 4;
-    std::uint64_t parallel_bytes_min = 256_KiB;   // waiting, before a second batch is started
+    std::uint64_t parallel_bytes_min = 128_KiB;   // waiting, before a second batch is started
     std::uint64_t flush_bytes_max = 64_MiB;       // unflushed, before the log flushes by itself
     std::uint64_t unflushed_bytes_max = 256_MiB;  // beyond it appends wait: bounds recovery
   };
@@ -147,6 +147,8 @@ class DiskLog {
   Task<void> flush_in_background();
   void prepare_if_due();
   Task<void> prepare_next();
+  void allocate_if_due();
+  Task<void> allocate_ahead(SegmentSeq segment, std::uint32_t end_block);
 
   SegmentStore& store_;
   BufferPool& pool_;
@@ -167,6 +169,7 @@ class DiskLog {
   SegmentSeq newest_;            // highest number used
   SegmentSeq prepared_;          // made ahead, not begun; 0: none
   bool preparing_ = false;
+  bool allocating_ = false;            // ahead, in the active segment
   std::vector<SegmentSeq> abandoned_;  // begun after a failed batch: to be removed
 
   std::deque<PendingRef> queue_;      // the last one still takes entries

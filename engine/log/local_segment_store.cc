@@ -415,6 +415,25 @@ Task<Result<void>> LocalSegmentStore::remove_on(unsigned copy, SegmentSeq segmen
   co_return co_await ring_.sync_directory(folder(copy));
 }
 
+Task<Result<void>> LocalSegmentStore::release_spares() {
+  while (spares_.size() > options_.spares_max) {
+    const auto [spare, copies] = *spares_.begin();
+    spares_.erase(spares_.begin());
+    auto outcome = co_await on_copies(writable() & copies, &LocalSegmentStore::release_on,
+                                      SegmentSeq(0), spare, {});
+    if (auto concluded = co_await conclude(outcome); !concluded) co_return concluded;
+  }
+  co_return Result<void>{};
+}
+
+// Its name need not be gone durably: a spare that comes back is a spare again.
+Task<Result<void>> LocalSegmentStore::release_on(unsigned copy, SegmentSeq, std::uint32_t spare,
+                                                 DataRef) {
+  auto removed = co_await ring_.remove(spare_path(copy, spare));
+  if (!removed && removed.error().code != Errc::kNotFound) co_return removed.error();
+  co_return Result<void>{};
+}
+
 Task<Result<bool>> LocalSegmentStore::has(unsigned copy, SegmentSeq segment) {
   auto info = co_await ring_.stat(path(copy, segment));
   if (info) co_return true;

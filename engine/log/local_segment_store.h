@@ -24,7 +24,7 @@ class LocalSegmentStore final : public SegmentStore,
   struct Options {
     Duration stall_max = std::chrono::seconds(2);  // a copy that takes longer is dropped (I1)
     std::uint32_t allocate_step_blocks = 8_MiB / kBlockSize;
-    unsigned spares_max = 4;  // files kept for reuse, in each folder
+    unsigned spares_max = 4;  // files kept for reuse, in each folder; keep_spares() changes it
   };
 
   // Owned by a shared_ptr: an operation on a copy that hangs keeps the store alive until it ends.
@@ -54,6 +54,10 @@ class LocalSegmentStore final : public SegmentStore,
                             Buffer good) override;
   Task<Result<void>> restore(unsigned copy, SegmentSeq segment, Buffer header) override;
   Task<Result<void>> remove(SegmentSeq segment) override;
+  void keep_spares(std::size_t count_max) override {
+    options_.spares_max = static_cast<unsigned>(count_max);
+  }
+  Task<Result<void>> release_spares() override;
   std::uint64_t spare_bytes() const override { return spares_.size() * kSegmentSize; }
 
   // Waits until nothing is under way on a copy that is out: a late write of it must not land on
@@ -118,6 +122,8 @@ class LocalSegmentStore final : public SegmentStore,
   Task<Result<void>> flush_on(unsigned copy, SegmentSeq segment, std::uint32_t block, DataRef data);
   Task<Result<void>> remove_on(unsigned copy, SegmentSeq segment, std::uint32_t spare,
                                DataRef data);
+  Task<Result<void>> release_on(unsigned copy, SegmentSeq segment, std::uint32_t spare,
+                                DataRef data);
   static Task<void> read_into(std::shared_ptr<LocalSegmentStore> self, OutcomeRef outcome,
                               unsigned copy, SegmentSeq segment, std::uint32_t block, Buffer into);
 

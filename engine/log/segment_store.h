@@ -81,6 +81,10 @@ class SegmentStore {
   // Ends a segment. Its space is reused or given back. No read of it may be under way.
   virtual Task<Result<void>> remove(SegmentSeq segment) = 0;
 
+  // How many removed segments are kept for reuse; the surplus goes with the next
+  // release_spares().
+  virtual void keep_spares(std::size_t count_max) = 0;
+  virtual Task<Result<void>> release_spares() = 0;
   virtual std::uint64_t spare_bytes() const = 0;  // space kept for reuse, one copy
 };
 

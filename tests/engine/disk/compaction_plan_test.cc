@@ -185,5 +185,31 @@ TEST(CompactionPlan, NoVictimIsWorseThanOneThatWasLeftBehind) {
   }
 }
 
+TEST(SparesToKeep, TakeWhatGarbageLeavesOfItsAllowanceAndAreFourToSixteen) {
+  struct Row {
+    const char* name;
+    std::uint64_t live, garbage;
+    std::size_t spares;
+  };
+  const Row rows[] = {
+      {"an empty disk", 0, 0, 8},
+      {"all of the allowance is garbage", 0, 512_MiB, 4},
+      {"beyond it", 1_GiB, 4_GiB, 4},
+      {"one segment left beside the four", 1_GiB, 768_MiB - 5 * kSegmentSize, 5},
+      {"part of a segment is none", 1_GiB, 768_MiB - 6 * kSegmentSize + 1, 5},
+      {"a large disk", 100_GiB, 0, 16},
+  };
+  for (const Row& row : rows) {
+    SpaceUse use;
+    use.live_bytes = row.live;
+    use.stored_bytes = row.live + row.garbage;
+    EXPECT_EQ(spares_to_keep(use), row.spares) << row.name;
+    if (row.spares > 4) {
+      EXPECT_FALSE(compaction_due({use.stored_bytes + row.spares * kSegmentSize, row.live}))
+          << row.name;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace clouddisk
