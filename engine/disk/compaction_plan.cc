@@ -13,25 +13,26 @@ constexpr double kUtilisationMax = 0.9;
 constexpr std::size_t kSparesMin = 4;
 constexpr std::size_t kSparesMax = 16;  // two rounds of cleaning
 
-std::uint64_t garbage_allowed(const SpaceUse& use) {
-  return use.live_bytes / 4 + 512_MiB;
+// Of garbage: where writers wait.
+std::uint64_t stop_bound(const SpaceUse& use) {
+  return use.live_bytes / 2 + 1_GiB;
 }
 
 }  // namespace
 
 bool compaction_due(const SpaceUse& use) {
-  return use.garbage() > garbage_allowed(use);
+  return use.garbage() > use.live_bytes / 4 + 512_MiB;
 }
 
 std::size_t spares_to_keep(const SpaceUse& use) {
-  const std::uint64_t allowed = garbage_allowed(use);
-  const std::uint64_t left = allowed > use.garbage() ? allowed - use.garbage() : 0;
+  const std::uint64_t bound = stop_bound(use);
+  const std::uint64_t left = bound > use.garbage() ? bound - use.garbage() : 0;
   return std::clamp<std::size_t>(left / kSegmentSize, kSparesMin, kSparesMax);
 }
 
 double write_pressure(const SpaceUse& use) {
   const std::uint64_t slow = use.live_bytes / 8 * 3 + 768_MiB;
-  const std::uint64_t stop = use.live_bytes / 2 + 1_GiB;
+  const std::uint64_t stop = stop_bound(use);
   if (use.garbage() <= slow) return 0;
   if (use.garbage() >= stop) return 1;
   return static_cast<double>(use.garbage() - slow) / static_cast<double>(stop - slow);

@@ -29,8 +29,8 @@ bool compaction_due(const SpaceUse& use);
 double write_pressure(const SpaceUse& use);
 
 // How many removed segments to keep for reuse: a file that was written before is written twice as
-// fast as a new one. What garbage leaves of its allowance, so that the two together stay where
-// cleaning begins; four to sixteen.
+// fast as a new one. What garbage leaves up to where writers wait, so that the two together keep to
+// the bound above; four to sixteen.
 std::size_t spares_to_keep(const SpaceUse& use);
 
 // The segments to clean next, at most `count_max`, best first: those that give much space for

@@ -82,6 +82,9 @@ Task<Result<void>> Compactor::round() {
     co_return moved;
   if (auto durable = co_await disk_.checkpoint(); !durable) co_return durable;
   co_await disk_.gate_.drain();
+  // A trim never stands in an older segment than what it hides: oldest first, so that a crash in
+  // between leaves no block whose trim is gone already.
+  std::sort(cleaned.begin(), cleaned.end());
   for (const SegmentSeq segment : cleaned) {
     if (disk_.segment_holds_ > 0) break;  // Cleaned again later: cheap, nothing in it is live.
     CHECK(disk_.map_->live_blocks(segment) == 0);
