@@ -3,7 +3,8 @@
 // chain live in it.
 //
 // Thread: every call blocks, so it is made on a worker (Ring::blocking). One write transaction at a
-//   time; a transaction is used and ended within one blocking() call.
+//   time; a transaction is used and ended within one blocking() call. A commit may wait for readers
+//   to end: who commits holds none of the same environment.
 // Durability: commit() returns once the transaction is on the device. After a crash the environment
 //   is exactly as some commit left it.
 // Errors: kCorrupt when the file is damaged (checked at open, before anything is believed);

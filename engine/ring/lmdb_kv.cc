@@ -1,14 +1,18 @@
 #include "engine/ring/lmdb_kv.h"
 
 #include <lmdb.h>
+#include <malloc.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <mutex>
 #include <shared_mutex>
 #include <vector>
 
+#include "engine/base/log.h"
 #include "engine/base/units.h"
 #include "engine/ring/lmdb_check.h"
 
@@ -16,8 +20,19 @@ namespace clouddisk {
 namespace {
 
 // The map is grown when less than this, or a quarter of what is used, is left. It is address space,
-// not memory: small enough that hundreds of environments fit, large enough that growing is rare.
-constexpr std::size_t kHeadroom = 64_MiB;
+// not memory: small enough that thousands of environments fit, more than a checkpoint of the
+// largest size writes (64 Ki pages, each with its leaf and branch).
+constexpr std::size_t kHeadroom = 1_GiB;
+// A transaction keeps a copy of its changes up to here, to do them again in a larger map. A larger
+// one that meets a full map all the same fails, and finds the map grown when it is tried again.
+constexpr std::size_t kReplayBytesMax = 16_MiB;
+// LMDB keeps the memory of a transaction's pages for ever; after one of this size it is opened
+// anew.
+constexpr std::size_t kReopenBytes = 16_MiB;
+// What is read stays mapped, and counts as the process's memory, until it is let go. The kernel
+// maps up to 64 KiB around each page.
+constexpr unsigned kLookupsBeforeLettingGo = 512;
+constexpr std::uintptr_t kOsPage = 4096;
 
 MDB_val to_val(KvBytes bytes) {
   return MDB_val{bytes.size(), const_cast<std::byte*>(bytes.data())};
@@ -48,6 +63,8 @@ class Environment {
   }
 
   Result<void> open(const std::string& directory, const KvOptions& options) {
+    directory_ = directory;
+    flags_ = MDB_NOTLS | MDB_NORDAHEAD | (options.lazy_sync ? MDB_NOSYNC : 0U);
     std::error_code error;
     const bool there = std::filesystem::exists(directory + "/data.mdb", error);
     if (!there && !options.create) return fail(Errc::kNotFound, "no environment in {}", directory);
@@ -57,25 +74,46 @@ class Environment {
       // LMDB would believe a damaged file, and end the process over it.
       if (auto sound = check_lmdb_file(directory + "/data.mdb"); !sound) return sound;
     }
-    if (const int rc = mdb_env_create(&env_); rc != 0) return fail_lmdb(rc, "create");
     std::uint64_t size = there ? std::filesystem::file_size(directory + "/data.mdb", error) : 0;
     if (error) size = 0;
-    mdb_env_set_mapsize(env_, align_up(size + size / 4 + kHeadroom, 1_MiB));
-    const unsigned flags = MDB_NOTLS | MDB_NORDAHEAD | (options.lazy_sync ? MDB_NOSYNC : 0U);
-    if (const int rc = mdb_env_open(env_, directory.c_str(), flags, 0640); rc != 0) {
-      return fail(fail_lmdb(rc, "open"), "{}", directory);
-    }
-    MDB_txn* txn = nullptr;
-    if (const int rc = mdb_txn_begin(env_, nullptr, there ? MDB_RDONLY : 0U, &txn); rc != 0) {
-      return fail(fail_lmdb(rc, "begin"), "{}", directory);
-    }
-    int rc = mdb_dbi_open(txn, nullptr, 0, &dbi_);
-    if (rc == 0) rc = mdb_txn_commit(txn);
-    if (rc != 0) return fail(fail_lmdb(rc, "open database"), "{}", directory);
-    return {};
+    return open_env(size + size / 4 + kHeadroom, there ? MDB_RDONLY : 0U);
   }
 
+  // Gives back the memory that LMDB keeps. The caller holds `growing` alone: no transaction is
+  // open. After a failure every transaction fails.
+  Result<void> reopen() {
+    const std::size_t bytes = map_bytes();
+    forget_lookups();
+    mdb_env_close(std::exchange(env_, nullptr));
+    auto opened = open_env(bytes, MDB_RDONLY);
+    malloc_trim(0);
+    return opened;
+  }
+
+  // A reader, whose transaction is open, got a value from the map. What lookups read stays mapped;
+  // now and then it is let go. The data stays in the page cache.
+  void note_lookup(KvBytes value) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(value.data());
+    const auto end = begin + value.size();
+    auto first = first_seen_.load(std::memory_order_relaxed);
+    while (begin < first && !first_seen_.compare_exchange_weak(first, begin)) {
+    }
+    auto last = last_seen_.load(std::memory_order_relaxed);
+    while (end > last && !last_seen_.compare_exchange_weak(last, end)) {
+    }
+    if (lookups_.fetch_add(1, std::memory_order_relaxed) % kLookupsBeforeLettingGo != 0) return;
+    const auto page_begin = align_down(first_seen_.load(), kOsPage);
+    const auto page_end = align_up(last_seen_.load(), kOsPage);
+    static_cast<void>(
+        madvise(reinterpret_cast<void*>(page_begin), page_end - page_begin, MADV_DONTNEED));
+  }
+
+  Result<void> usable() const {
+    if (env_ != nullptr) return {};
+    return fail(Errc::kIo, "lmdb: {} could not be opened again", directory_);
+  }
   std::size_t used_bytes() const {
+    if (env_ == nullptr) return 0;
     MDB_envinfo info{};
     MDB_stat stat{};
     mdb_env_info(env_, &info);
@@ -89,6 +127,7 @@ class Environment {
   }
   // The caller holds `growing` alone: no transaction is open.
   Result<void> grow_to(std::size_t bytes) {
+    forget_lookups();
     const int rc = mdb_env_set_mapsize(env_, align_up(bytes, 1_MiB));
     if (rc != 0) return fail_lmdb(rc, "grow map");
     return {};
@@ -100,8 +139,38 @@ class Environment {
   std::mutex writing;         // one writer, taken before `growing`
 
  private:
+  Result<void> open_env(std::size_t map_bytes, unsigned begin_flags) {
+    if (const int rc = mdb_env_create(&env_); rc != 0) return fail_lmdb(rc, "create");
+    auto opened = [&]() -> Result<void> {
+      mdb_env_set_mapsize(env_, align_up(map_bytes, 1_MiB));
+      if (const int rc = mdb_env_open(env_, directory_.c_str(), flags_, 0640); rc != 0) {
+        return fail(fail_lmdb(rc, "open"), "{}", directory_);
+      }
+      MDB_txn* txn = nullptr;
+      if (const int rc = mdb_txn_begin(env_, nullptr, begin_flags, &txn); rc != 0) {
+        return fail(fail_lmdb(rc, "begin"), "{}", directory_);
+      }
+      int rc = mdb_dbi_open(txn, nullptr, 0, &dbi_);
+      if (rc == 0) rc = mdb_txn_commit(txn);
+      if (rc != 0) return fail(fail_lmdb(rc, "open database"), "{}", directory_);
+      return {};
+    }();
+    if (!opened) mdb_env_close(std::exchange(env_, nullptr));
+    return opened;
+  }
+  void forget_lookups() {
+    first_seen_ = ~std::uintptr_t{0};
+    last_seen_ = 0;
+  }
+
+  std::string directory_;
+  unsigned flags_ = 0;
   MDB_env* env_ = nullptr;
   MDB_dbi dbi_ = 0;
+  // Where in the map lookups found values.
+  std::atomic<std::uintptr_t> first_seen_{~std::uintptr_t{0}};
+  std::atomic<std::uintptr_t> last_seen_{0};
+  std::atomic<unsigned> lookups_{1};
 };
 
 // Cursor work that reader and writer have in common.
@@ -178,6 +247,7 @@ class LmdbReader final : public KvReader {
  public:
   static Result<std::unique_ptr<KvReader>> begin(std::shared_ptr<Environment> environment) {
     std::unique_ptr<LmdbReader> reader(new LmdbReader(std::move(environment)));
+    if (auto usable = reader->environment_->usable(); !usable) return usable.error();
     const int rc = mdb_txn_begin(reader->environment_->env(), nullptr, MDB_RDONLY, &reader->txn_);
     if (rc != 0) return fail_lmdb(rc, "begin read");
     return std::unique_ptr<KvReader>(std::move(reader));
@@ -185,17 +255,28 @@ class LmdbReader final : public KvReader {
   ~LmdbReader() override {
     if (txn_ != nullptr) mdb_txn_abort(txn_);
   }
-  Result<std::optional<KvBytes>> get(KvBytes key) override { return lookup().get(key); }
-  Result<std::optional<Entry>> lower_bound(KvBytes key) override {
-    return lookup().lower_bound(key);
+  Result<std::optional<KvBytes>> get(KvBytes key) override {
+    auto found = lookup().get(key);
+    if (found && *found) environment_->note_lookup(**found);
+    return found;
   }
-  Result<std::optional<Entry>> floor(KvBytes key) override { return lookup().floor(key); }
+  Result<std::optional<Entry>> lower_bound(KvBytes key) override {
+    return noted(lookup().lower_bound(key));
+  }
+  Result<std::optional<Entry>> floor(KvBytes key) override { return noted(lookup().floor(key)); }
   Result<void> scan(KvBytes first, KvBytes last,
                     const std::function<bool(KvBytes, KvBytes)>& visit) override {
-    return lookup().scan(first, last, visit);
+    return lookup().scan(first, last, [this, &visit](KvBytes key, KvBytes value) {
+      environment_->note_lookup(value);
+      return visit(key, value);
+    });
   }
 
  private:
+  Result<std::optional<Entry>> noted(Result<std::optional<Entry>> found) {
+    if (found && *found) environment_->note_lookup((*found)->value);
+    return found;
+  }
   explicit LmdbReader(std::shared_ptr<Environment> environment)
       : environment_(std::move(environment)), lock_(environment_->growing) {}
   Lookup lookup() const { return {txn_, environment_->dbi()}; }
@@ -237,6 +318,8 @@ class LmdbWriter final : public KvWriter {
       if (txn_ == nullptr) return fail(Errc::kInvalid, "lmdb: the transaction has failed or ended");
       const int rc = mdb_txn_commit(std::exchange(txn_, nullptr));
       if (rc == 0) {
+        release();
+        if (bytes_ > kReopenBytes) reopen();
         end();
         return {};
       }
@@ -264,6 +347,7 @@ class LmdbWriter final : public KvWriter {
   // At least `room` beyond what is used, so that a full map is rare. Only growing the map waits for
   // readers to end; otherwise a long scan would hold up every commit.
   Result<void> start(std::size_t room) {
+    if (auto usable = environment_->usable(); !usable) return usable;
     const std::size_t used = environment_->used_bytes();  // Only the writer, which is us, adds.
     const std::size_t wanted = used + std::max({kHeadroom, used / 4, room});
     if (environment_->map_bytes() < wanted) {
@@ -282,6 +366,13 @@ class LmdbWriter final : public KvWriter {
     if (txn_ != nullptr) mdb_txn_abort(std::exchange(txn_, nullptr));
     release();
   }
+  // The commit is done, whatever becomes of this; the next transaction is told.
+  void reopen() {
+    const std::unique_lock alone(environment_->growing);
+    if (auto reopened = environment_->reopen(); !reopened) {
+      log(LogLevel::kError, "lmdb", "{}", reopened.error().message);
+    }
+  }
   // The next writer may begin, though this object may live on.
   void end() {
     abort();
@@ -290,9 +381,13 @@ class LmdbWriter final : public KvWriter {
 
   Result<void> record(Change change) {
     if (txn_ == nullptr) return fail(Errc::kInvalid, "lmdb: the transaction has failed or ended");
-    changes_.push_back(std::move(change));
-    bytes_ += changes_.back().key.size() + changes_.back().value.size() + 64;
-    const int rc = apply(changes_.back());
+    bytes_ += change.key.size() + change.value.size() + 64;
+    const int rc = apply(change);
+    if (bytes_ <= kReplayBytesMax) {
+      changes_.push_back(std::move(change));
+    } else {
+      changes_ = {};
+    }
     if (rc == 0) return {};
     if (rc == MDB_MAP_FULL) return replay();
     end();
@@ -330,6 +425,11 @@ class LmdbWriter final : public KvWriter {
       end();
       return begun;
     }
+    if (bytes_ > kReplayBytesMax) {
+      end();
+      return fail(Errc::kBusy, "lmdb: the map was too small for {} bytes, and is grown: try again",
+                  bytes_);
+    }
     for (const Change& change : changes_) {
       const int rc = apply(change);
       if (rc == MDB_MAP_FULL && attempts_ < 16) return replay();
@@ -358,6 +458,7 @@ class LmdbKv final : public Kv {
   Result<std::unique_ptr<KvWriter>> write() override { return LmdbWriter::begin(environment_); }
   Result<void> sync() override {
     const std::shared_lock lock(environment_->growing);
+    if (auto usable = environment_->usable(); !usable) return usable;
     if (const int rc = mdb_env_sync(environment_->env(), 1); rc != 0) return fail_lmdb(rc, "sync");
     return {};
   }
