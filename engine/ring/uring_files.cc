@@ -56,6 +56,7 @@ Result<void> sync_directory_now(const std::string& path) {
 Task<Result<File>> UringRing::open(std::string path, OpenOptions options) {
   auto fd = co_await blocking([&path, options] { return open_now(path, options); });
   if (!fd) co_return fd.error();
+  register_file(*fd);
   co_return File(this, *fd);
 }
 

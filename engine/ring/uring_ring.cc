@@ -13,6 +13,7 @@ namespace clouddisk {
 namespace {
 
 constexpr unsigned kReapMax = 256;
+constexpr unsigned kRegisteredFiles = 4096;
 
 }  // namespace
 
@@ -53,6 +54,9 @@ Result<void> UringRing::set_up(unsigned entries) {
   }
   if (rc < 0) return fail_errno(rc, "io_uring_queue_init with {} entries", entries);
   set_up_ = true;
+  if (io_uring_register_files_sparse(&ring_, kRegisteredFiles) == 0) {
+    registered_files_.resize(kRegisteredFiles);
+  }
   wake_fd_ = eventfd(0, EFD_CLOEXEC);
   if (wake_fd_ < 0) return fail_errno(errno, "eventfd");
   arm_wake();
@@ -76,6 +80,20 @@ bool UringRing::register_memory(std::span<std::byte> arena) {
 bool UringRing::registered(const void* data, std::size_t size) const {
   const auto* begin = static_cast<const std::byte*>(data);
   return !arena_.empty() && begin >= arena_.data() && begin + size <= arena_.data() + arena_.size();
+}
+
+void UringRing::register_file(int file) {
+  const auto slot = static_cast<std::size_t>(file);
+  if (slot >= registered_files_.size()) return;
+  registered_files_[slot] =
+      io_uring_register_files_update(&ring_, static_cast<unsigned>(file), &file, 1) == 1;
+}
+
+void UringRing::use_file(io_uring_sqe* sqe, int file) const {
+  const auto slot = static_cast<std::size_t>(file);
+  if (slot < registered_files_.size() && registered_files_[slot]) {
+    io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+  }
 }
 
 TimePoint UringRing::now() const {
@@ -203,6 +221,7 @@ void UringRing::start_read(int file, std::uint64_t offset, std::span<std::byte> 
   } else {
     io_uring_prep_read(sqe, file, into.data(), size, offset);
   }
+  use_file(sqe, file);
   io_uring_sqe_set_data(sqe, &completion);
 }
 
@@ -215,12 +234,14 @@ void UringRing::start_write(int file, std::uint64_t offset, std::span<const iove
   } else {
     io_uring_prep_writev(sqe, file, from.data(), static_cast<unsigned>(from.size()), offset);
   }
+  use_file(sqe, file);
   io_uring_sqe_set_data(sqe, &completion);
 }
 
 void UringRing::start_datasync(int file, Completion& completion) {
   io_uring_sqe* sqe = next_sqe();
   io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
+  use_file(sqe, file);
   io_uring_sqe_set_data(sqe, &completion);
 }
 
@@ -228,10 +249,18 @@ void UringRing::start_allocate(int file, std::uint64_t offset, std::uint64_t len
                                Completion& completion) {
   io_uring_sqe* sqe = next_sqe();
   io_uring_prep_fallocate(sqe, file, 0, static_cast<off_t>(offset), static_cast<off_t>(length));
+  use_file(sqe, file);
   io_uring_sqe_set_data(sqe, &completion);
 }
 
 void UringRing::close_file(int file) {
+  const auto slot = static_cast<std::size_t>(file);
+  if (slot < registered_files_.size() && registered_files_[slot]) {
+    int none = -1;
+    static_cast<void>(
+        io_uring_register_files_update(&ring_, static_cast<unsigned>(file), &none, 1));
+    registered_files_[slot] = false;
+  }
   ::close(file);
 }
 

@@ -79,6 +79,10 @@ class UringRing final : public Ring {
   Result<void> set_up(unsigned entries);
   io_uring_sqe* next_sqe();
   bool registered(const void* data, std::size_t size) const;
+  // Open files are registered under their own number, where the table has it: an operation then
+  // need not look the file up and count it.
+  void register_file(int file);
+  void use_file(io_uring_sqe* sqe, int file) const;
   void arm_wake();
   void run_posted();
   void reap();
@@ -90,6 +94,7 @@ class UringRing final : public Ring {
   std::deque<std::coroutine_handle<>> ready_;
   TimerHeap timers_;
   std::span<std::byte> arena_;
+  std::vector<bool> registered_files_;  // by number; empty: the kernel has no table for us
 
   int wake_fd_ = -1;
   std::uint64_t wake_value_ = 0;
