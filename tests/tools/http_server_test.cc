@@ -7,6 +7,8 @@
 #include <atomic>
 #include <filesystem>
 
+#include "engine/base/random.h"
+#include "tests/support/seed.h"
 #include "tests/tools/ring_thread.h"
 #include "tools/http/client.h"
 #include "tools/http/server.h"
@@ -17,11 +19,20 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr std::size_t kBig = 8 * 1024 * 1024;  // more than a socket holds
+
 Task<HttpResponse> answer(Ring& ring, HttpRequest request) {
   if (request.path == "/slow") co_await ring.sleep_for(milliseconds(300));
   HttpResponse response;
   response.body = request.method + ' ' + request.path + '?' + request.query + '#' + request.body;
+  if (request.path == "/big") response.body.resize(kBig);
   co_return response;
+}
+
+std::string repeated(std::string_view text, int count) {
+  std::string all;
+  for (int i = 0; i < count; ++i) all += text;
+  return all;
 }
 
 class HttpServerTest : public testing::Test {
@@ -109,24 +120,128 @@ TEST_F(HttpServerTest, KeepsAConnectionForManyRequests) {
   for (int i = 0; i < 100; ++i) {
     send(socket, fmt::format("GET /{} HTTP/1.1\r\n\r\n", i));
     const std::string body = fmt::format("GET /{}?#", i);
-    EXPECT_NE(receive(socket, body).find("Connection: keep-alive"), std::string::npos);
+    EXPECT_EQ(receive(socket, body).find("Connection: close"), std::string::npos);
   }
   send(socket, "GET /last HTTP/1.1\r\nConnection: close\r\n\r\n");
   EXPECT_NE(receive(socket).find("GET /last?#"), std::string::npos);
 }
 
-TEST_F(HttpServerTest, AnswersMalformedRequestsInJsonAndCloses) {
+TEST_F(HttpServerTest, TakesRequestsThatArriveTogetherOneByOneHoweverTheBytesAreCut) {
+  const std::uint64_t seed = announce_seed();
+  Random random(seed);
   start({});
-  const Socket socket = connect();
-  send(socket, "NONSENSE\r\n\r\n");
-  const std::string reply = receive(socket);
-  EXPECT_TRUE(reply.starts_with("HTTP/1.1 400 ")) << reply;
-  EXPECT_NE(reply.find("\"Code\":"), std::string::npos);
+  const std::string bytes =
+      "\r\nPOST /a?A=%31 HTTP/1.1\r\nContent-Length: 3\r\n\r\nx=1\r\n"
+      "POST /%62 HTTP/1.1\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n2;e=1\r\nx=\r\n4\r\na\r\nb\r\n0\r\nT: "
+      "1\r\n\r\n"
+      "HEAD /h HTTP/1.1\r\n\r\nGET /c HTTP/1.0\r\n\r\n";
+  for (int round = 0; round < 20; ++round) {
+    const Socket socket = connect();
+    for (std::size_t at = 0; at < bytes.size();) {
+      const std::size_t size = std::min<std::size_t>(1 + random.below(30), bytes.size() - at);
+      send(socket, bytes.substr(at, size));
+      at += size;
+      if (random.below(4) == 0) ::usleep(100);
+    }
+    const std::string all = receive(socket);  // HTTP/1.0 ends the connection
+    const auto first = all.find("POST /a?A=%31#x=1");
+    const auto second = all.find("POST /b?#x=a\r\nb");
+    const auto third = all.find("GET /c?#");
+    EXPECT_NE(first, std::string::npos) << all;
+    EXPECT_TRUE(first < second && second < third && third != std::string::npos) << all;
+    EXPECT_EQ(all.find("HEAD /h"), std::string::npos) << "a HEAD has no body: " << all;
+  }
+}
+
+TEST_F(HttpServerTest, WhateverIsWrongIsAnsweredInJsonAndEndsTheConnection) {
+  start({});
+  struct Case {
+    const char* name;
+    std::string bytes;
+    int status;
+  };
+  const std::string chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const Case cases[] = {
+      {"nonsense", "NONSENSE\r\n\r\n", 400},
+      {"TLS", std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 15), 400},
+      {"no version", "GET /\r\n\r\n", 400},
+      {"old version", "GET / HTTP/0.9\r\n\r\n", 505},
+      {"new version", "GET / HTTP/2.0\r\n\r\n", 505},
+      {"no slash", "GET x HTTP/1.1\r\n\r\n", 400},
+      {"a blank in the target", "GET /a b HTTP/1.1\r\n\r\n", 505},
+      {"control byte in the target", "GET /\x01 HTTP/1.1\r\n\r\n", 400},
+      {"broken escape in the path", "GET /%zz HTTP/1.1\r\n\r\n", 400},
+      {"path that is not UTF-8", "GET /%ff HTTP/1.1\r\n\r\n", 400},
+      {"blank before the colon", "GET / HTTP/1.1\r\nA : b\r\n\r\n", 400},
+      {"header without colon", "GET / HTTP/1.1\r\nA\r\n\r\n", 400},
+      {"two lengths", "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
+      {"length and chunks",
+       "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+      {"negative length", "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400},
+      {"length with a sign", "POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", 400},
+      {"length past 64 bits", "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+       400},
+      {"body too large", "POST / HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n", 413},
+      {"unknown coding", "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+       501},
+      {"chunk size is no number", chunked + "zz\r\n", 400},
+      {"chunk longer than it said", chunked + "1\r\nab\r\n", 400},
+      {"chunk too large", chunked + "ffffffff\r\n", 413},
+      {"chunk size past 64 bits", chunked + "11111111111111111\r\n", 400},
+      {"endless request line", "GET /" + std::string(200'000, 'a'), 414},
+      {"endless headers", "GET / HTTP/1.1\r\nA: " + std::string(200'000, 'a'), 431},
+      {"many headers", "GET / HTTP/1.1\r\n" + repeated("A: b\r\n", 40'000) + "\r\n", 431},
+      {"endless chunk extension", chunked + "1;" + std::string(200'000, 'a'), 400},
+  };
+  for (const Case& c : cases) {
+    const Socket socket = connect();
+    send(socket, c.bytes + "GET /after HTTP/1.1\r\n\r\n");
+    ::shutdown(socket.fd(), SHUT_WR);
+    const std::string reply = receive(socket);
+    EXPECT_TRUE(reply.starts_with(fmt::format("HTTP/1.1 {} ", c.status)))
+        << c.name << ": " << reply;
+    EXPECT_NE(reply.find("Content-Type: application/json"), std::string::npos) << c.name;
+    EXPECT_NE(reply.find("\"Code\":\""), std::string::npos) << c.name << ": " << reply;
+    EXPECT_EQ(reply.find("/after"), std::string::npos) << c.name << " serves nothing more";
+  }
+}
+
+TEST_F(HttpServerTest, AnyBytesAreAnsweredOrCutOffAndTheServerGoesOn) {
+  const std::uint64_t seed = announce_seed();
+  Random random(seed);
+  start({});
+  const std::string base =
+      "POST /?Action=X HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\na=bc"
+      "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n0\r\n\r\n";
+  int whole = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::string bytes = base;
+    for (std::uint64_t changes = random.below(4); changes > 0; --changes) {
+      bytes[random.below(bytes.size())] = static_cast<char>(random.below(256));
+    }
+    const Socket socket = connect();
+    send(socket, bytes);
+    ::shutdown(socket.fd(), SHUT_WR);
+    const std::string reply = receive(socket);
+    ASSERT_EQ(reply.find("<timeout>"), std::string::npos) << bytes;
+    if (reply.find("200 OK") != std::string::npos) ++whole;
+  }
+  EXPECT_GT(whole, 500);
+  EXPECT_TRUE(http_get(unix_, "/", seconds(5)));
+}
+
+TEST_F(HttpServerTest, TakesARequestLineOfManyIds) {
+  start({});
+  const std::string query = "DiskIds=" + std::string(100'000, 'x');
+  auto reply = http_get(unix_, "/?" + query, seconds(5));
+  ASSERT_TRUE(reply) << reply.error().message;
+  EXPECT_EQ(reply->body, "GET /?" + query + "#");
 }
 
 TEST_F(HttpServerTest, AnOversizedBodyGetsItsAnswerThoughItIsStillBeingSent) {
   HttpServer::Options options;
-  options.limits.body_bytes_max = 1000;
+  options.body_bytes_max = 1000;
   start(options);
   const Socket socket = connect();
   send(socket, "POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n");
@@ -143,13 +258,35 @@ TEST_F(HttpServerTest, ExpectContinueIsAnsweredBeforeTheBody) {
   EXPECT_NE(receive(socket, "#a=b").find("200 OK"), std::string::npos);
 }
 
-TEST_F(HttpServerTest, AHalfRequestIsGivenUpAfterItsTime) {
+TEST_F(HttpServerTest, ARequestHasToArriveInTimeHoweverItTrickles) {
   HttpServer::Options options;
   options.request_max = milliseconds(200);
   start(options);
-  const Socket socket = connect();
-  send(socket, "GET / HT");
-  EXPECT_EQ(receive(socket), "");
+  const Socket silent = connect();
+  const Socket half = connect();
+  const Socket trickling = connect();
+  send(half, "GET / HT");
+  const auto began = std::chrono::steady_clock::now();
+  ssize_t sent = 1;
+  while (sent == 1 && std::chrono::steady_clock::now() - began < seconds(5)) {
+    sent = ::send(trickling.fd(), "G", 1, MSG_NOSIGNAL);
+    ::usleep(10'000);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - began, seconds(5)) << "it may trickle for ever";
+  EXPECT_EQ(receive(silent), "");
+  EXPECT_EQ(receive(half), "");
+}
+
+TEST_F(HttpServerTest, AClientThatDoesNotTakeItsAnswerIsCutOff) {
+  HttpServer::Options options;
+  options.send_max = milliseconds(200);
+  start(options);
+  const Socket deaf = connect();
+  send(deaf, "GET /big HTTP/1.1\r\n\r\n");
+  for (int i = 0; i < 500 && server_->requests() == 0; ++i) ::usleep(10'000);
+  for (int i = 0; i < 500 && server_->connections() > 0; ++i) ::usleep(10'000);
+  EXPECT_EQ(server_->connections(), 0U);
+  EXPECT_LT(receive(deaf).size(), kBig);
 }
 
 TEST_F(HttpServerTest, TooManyConnectionsAreTurnedAwayAndLaterOnesServed) {
@@ -182,8 +319,17 @@ TEST_F(HttpServerTest, StopAnswersWhatIsUnderWayAndClosesWhatIdles) {
   const Socket busy = connect();
   send(busy, "GET /slow HTTP/1.1\r\n\r\n");
   ::usleep(50'000);
+  const Socket half = connect();
+  send(half, "GET /2 HT");
+  ::usleep(50'000);
+  std::thread finisher([&half] {
+    ::usleep(100'000);
+    send(half, "TP/1.1\r\n\r\n");
+  });
   stop();
+  finisher.join();
   EXPECT_NE(receive(busy).find("GET /slow?#"), std::string::npos);
+  EXPECT_NE(receive(half).find("GET /2?#"), std::string::npos);
   EXPECT_EQ(receive(idle), "");
   auto refused = http_get(unix_, "/", seconds(1));
   ASSERT_FALSE(refused);

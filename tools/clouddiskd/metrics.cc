@@ -1,6 +1,7 @@
 #include "tools/clouddiskd/metrics.h"
 
-#include <fmt/format.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -15,48 +16,30 @@ namespace {
 
 using Labels = std::vector<std::pair<std::string_view, std::string_view>>;
 
-std::string escaped(std::string_view value) {
-  std::string out;
-  for (const char c : value) {
-    if (c == '\\' || c == '"') out += '\\';
-    if (c == '\n') {
-      out += "\\n";
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
+using prometheus::MetricType;
 
-// Collects the samples of one metric after its HELP and TYPE lines.
+// Collects metrics and their samples.
 class Exposition {
  public:
-  void begin(std::string_view name, std::string_view type, std::string_view help) {
-    name_ = name;
-    text_ += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+  void begin(std::string_view name, MetricType type, std::string_view help) {
+    families_.push_back({std::string(name), std::string(help), type, {}});
   }
   void sample(const Labels& labels, double value) {
-    text_ += name_;
-    if (!labels.empty()) {
-      text_ += '{';
-      const char* separator = "";
-      for (const auto& [label, text] : labels) {
-        text_ += fmt::format("{}{}=\"{}\"", separator, label, escaped(text));
-        separator = ",";
-      }
-      text_ += '}';
+    prometheus::ClientMetric& metric = families_.back().metric.emplace_back();
+    for (const auto& [label, text] : labels) {
+      metric.label.push_back({std::string(label), std::string(text)});
     }
-    text_ += fmt::format(" {}\n", value);
+    (families_.back().type == MetricType::Counter ? metric.counter.value : metric.gauge.value) =
+        value;
   }
-  void single(std::string_view name, std::string_view type, std::string_view help, double value) {
+  void single(std::string_view name, MetricType type, std::string_view help, double value) {
     begin(name, type, help);
     sample({}, value);
   }
-  std::string take() { return std::move(text_); }
+  std::string text() const { return prometheus::TextSerializer().Serialize(families_); }
 
  private:
-  std::string name_;
-  std::string text_;
+  std::vector<prometheus::MetricFamily> families_;
 };
 
 double number(std::uint64_t value) {
@@ -67,38 +50,43 @@ double seconds(std::uint64_t nanoseconds) {
 }
 
 void add_process(Exposition& out, const MetricsSnapshot& s) {
-  out.begin("clouddisk_build_info", "gauge", "Always 1; the version is a label.");
+  out.begin("clouddisk_build_info", MetricType::Gauge, "Always 1; the version is a label.");
   out.sample({{"version", s.version}}, 1);
-  out.single("clouddisk_uptime_seconds", "gauge", "Since the daemon began to serve.",
+  out.single("clouddisk_uptime_seconds", MetricType::Gauge, "Since the daemon began to serve.",
              s.uptime_seconds);
-  out.single("process_resident_memory_bytes", "gauge", "Memory in RAM.", number(s.resident_bytes));
-  out.single("process_cpu_seconds_total", "counter", "User and system time.", s.cpu_seconds);
-  out.single("process_open_fds", "gauge", "Open descriptors.", number(s.open_descriptors));
-  out.single("clouddisk_api_connections", "gauge", "Open connections to API and metrics.",
+  out.single("process_resident_memory_bytes", MetricType::Gauge, "Memory in RAM.",
+             number(s.resident_bytes));
+  out.single("process_cpu_seconds_total", MetricType::Counter, "User and system time.",
+             s.cpu_seconds);
+  out.single("process_open_fds", MetricType::Gauge, "Open descriptors.",
+             number(s.open_descriptors));
+  out.single("clouddisk_api_connections", MetricType::Gauge, "Open connections to API and metrics.",
              number(s.http_connections));
-  out.single("clouddisk_api_requests_total", "counter", "HTTP requests answered.",
+  out.single("clouddisk_api_requests_total", MetricType::Counter, "HTTP requests answered.",
              number(s.http_requests));
-  out.single("clouddisk_nbd_connections", "gauge", "Open NBD connections.",
+  out.single("clouddisk_nbd_connections", MetricType::Gauge, "Open NBD connections.",
              number(s.nbd_connections));
-  out.single("clouddisk_nbd_connections_total", "counter", "NBD connections accepted.",
+  out.single("clouddisk_nbd_connections_total", MetricType::Counter, "NBD connections accepted.",
              number(s.nbd_connections_total));
 }
 
 void add_replicas(Exposition& out, const std::vector<ReplicaStatus>& replicas) {
   const auto each = [&](std::string_view metric, std::string_view help,
                         const std::function<double(const ReplicaStatus&)>& value) {
-    out.begin(metric, "gauge", help);
+    out.begin(metric, MetricType::Gauge, help);
     for (const ReplicaStatus& replica : replicas) {
       out.sample({{"replica", std::to_string(replica.index + 1)}, {"folder", replica.folder}},
                  value(replica));
     }
   };
-  out.single(
-      "clouddisk_replicas_in_sync", "gauge", "Replicas that hold everything; writes need two.",
-      number(static_cast<std::uint64_t>(std::count_if(
-          replicas.begin(), replicas.end(),
-          [](const ReplicaStatus& replica) { return replica.state == ReplicaState::kInSync; }))));
-  out.begin("clouddisk_replica_state", "gauge", "1 for the state that the replica is in.");
+  out.single("clouddisk_replicas_in_sync", MetricType::Gauge,
+             "Replicas that hold everything; writes need two.",
+             number(static_cast<std::uint64_t>(
+                 std::count_if(replicas.begin(), replicas.end(), [](const ReplicaStatus& replica) {
+                   return replica.state == ReplicaState::kInSync;
+                 }))));
+  out.begin("clouddisk_replica_state", MetricType::Gauge,
+            "1 for the state that the replica is in.");
   for (const ReplicaStatus& replica : replicas) {
     for (const ReplicaState state :
          {ReplicaState::kInSync, ReplicaState::kFailed, ReplicaState::kResyncing}) {
@@ -123,14 +111,14 @@ void add_disks(Exposition& out, const std::vector<MetricsSnapshot::Disk>& disks)
   };
   const auto by_kind = [&](std::string_view metric, std::string_view help,
                            const std::vector<Kind>& kinds) {
-    out.begin(metric, "counter", help);
+    out.begin(metric, MetricType::Counter, help);
     for (const MetricsSnapshot::Disk& disk : disks) {
       for (const Kind& kind : kinds) {
         out.sample({{"disk", disk.id}, {"op", kind.op}}, kind.value(disk.stats));
       }
     }
   };
-  const auto plain = [&](std::string_view metric, std::string_view type, std::string_view help,
+  const auto plain = [&](std::string_view metric, MetricType type, std::string_view help,
                          const std::function<double(const DiskStats&)>& value) {
     out.begin(metric, type, help);
     for (const MetricsSnapshot::Disk& disk : disks) {
@@ -149,24 +137,28 @@ void add_disks(Exposition& out, const std::vector<MetricsSnapshot::Disk>& disks)
           "Sum of the times of these requests, waiting for limits included.",
           {{"read", [](const DiskStats& s) { return seconds(s.read_nanoseconds); }},
            {"write", [](const DiskStats& s) { return seconds(s.write_nanoseconds); }}});
-  plain("clouddisk_disk_throttled_seconds_total", "counter", "Time spent waiting for limits.",
+  plain("clouddisk_disk_throttled_seconds_total", MetricType::Counter,
+        "Time spent waiting for limits.",
         [](const DiskStats& s) { return seconds(s.throttled_nanoseconds); });
-  plain("clouddisk_disk_errors_total", "counter", "Requests that failed.",
+  plain("clouddisk_disk_errors_total", MetricType::Counter, "Requests that failed.",
         [](const DiskStats& s) { return number(s.errors); });
-  plain("clouddisk_disk_connections", "gauge", "NBD sessions of the disk.",
+  plain("clouddisk_disk_connections", MetricType::Gauge, "NBD sessions of the disk.",
         [](const DiskStats& s) { return number(s.connections); });
-  plain("clouddisk_disk_mapped_bytes", "gauge", "Data that reads back.",
+  plain("clouddisk_disk_mapped_bytes", MetricType::Gauge, "Data that reads back.",
         [](const DiskStats& s) { return number(s.mapped_bytes); });
-  plain("clouddisk_disk_stored_bytes", "gauge",
+  plain("clouddisk_disk_stored_bytes", MetricType::Gauge,
         "Held on each replica, with what compaction has not freed.",
         [](const DiskStats& s) { return number(s.stored_bytes); });
-  plain("clouddisk_disk_index_bytes", "gauge", "Size of the disk's index.",
+  plain("clouddisk_disk_index_bytes", MetricType::Gauge, "Size of the disk's index.",
         [](const DiskStats& s) { return number(s.index_bytes); });
-  plain("clouddisk_disk_checksum_errors_total", "counter", "Blocks that were not what was written.",
+  plain("clouddisk_disk_checksum_errors_total", MetricType::Counter,
+        "Blocks that were not what was written.",
         [](const DiskStats& s) { return number(s.checksum_errors); });
-  plain("clouddisk_disk_repaired_blocks_total", "counter", "Bad copies replaced by good ones.",
+  plain("clouddisk_disk_repaired_blocks_total", MetricType::Counter,
+        "Bad copies replaced by good ones.",
         [](const DiskStats& s) { return number(s.repaired_blocks); });
-  plain("clouddisk_disk_compacted_bytes_total", "counter", "Live data moved by compaction.",
+  plain("clouddisk_disk_compacted_bytes_total", MetricType::Counter,
+        "Live data moved by compaction.",
         [](const DiskStats& s) { return number(s.compacted_bytes); });
 }
 
@@ -177,7 +169,7 @@ std::string to_prometheus(const MetricsSnapshot& snapshot) {
   add_process(out, snapshot);
   add_replicas(out, snapshot.replicas);
   add_disks(out, snapshot.disks);
-  return out.take();
+  return out.text();
 }
 
 void read_process_counters(MetricsSnapshot& snapshot) {

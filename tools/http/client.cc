@@ -1,106 +1,82 @@
 #include "tools/http/client.h"
 
-#include <poll.h>
-#include <sys/socket.h>
+#include <curl/curl.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <charconv>
-#include <optional>
+#include <memory>
 
 namespace clouddisk {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::size_t kAnswerBytesMax = 64 * 1024 * 1024;
 
-Result<void> wait_for(int socket, short events, Clock::time_point deadline) {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
-  pollfd wait{socket, events, 0};
-  const int ready = ::poll(&wait, 1, static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
-  if (ready < 0 && errno != EINTR) return fail_errno(errno, "poll");
-  if (ready == 0) return fail(Errc::kTimedOut, "no answer in time");
-  return {};
+using Handle = std::unique_ptr<CURL, decltype(&curl_easy_cleanup)>;
+
+std::size_t take(const char* data, std::size_t, std::size_t size, void* into) {
+  auto* body = static_cast<std::string*>(into);
+  if (size > kAnswerBytesMax - body->size()) return 0;  // Ends the transfer: CURLE_WRITE_ERROR.
+  body->append(data, size);
+  return size;
 }
 
-Result<void> send_all(int socket, std::string_view bytes, Clock::time_point deadline) {
-  while (!bytes.empty()) {
-    if (auto ready = wait_for(socket, POLLOUT, deadline); !ready) return ready.error();
-    const ssize_t sent = ::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent > 0) {
-      bytes.remove_prefix(static_cast<std::size_t>(sent));
-    } else if (errno != EAGAIN && errno != EINTR) {
-      return fail_errno(errno, "send");
-    }
-  }
-  return {};
-}
-
-// The number of body bytes that the head announces; nothing: until the connection ends.
-std::optional<std::size_t> announced_length(std::string_view head) {
-  constexpr std::string_view kName = "content-length:";
-  while (!head.empty()) {
-    const std::string_view line = head.substr(0, head.find("\r\n"));
-    head.remove_prefix(std::min(line.size() + 2, head.size()));
-    if (line.size() < kName.size()) continue;
-    const bool is_length = std::equal(kName.begin(), kName.end(), line.begin(), [](char a, char b) {
-      return a == (b >= 'A' && b <= 'Z' ? b + 32 : b);
-    });
-    if (!is_length) continue;
-    std::string_view digits = line.substr(kName.size());
-    digits.remove_prefix(std::min(digits.find_first_not_of(' '), digits.size()));
-    std::size_t length = 0;
-    const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), length);
-    if (parsed.ec == std::errc{}) return length;
-  }
-  return std::nullopt;
-}
-
-Result<std::string> receive_all(int socket, Clock::time_point deadline) {
-  std::string answer;
-  std::optional<std::size_t> wanted;
-  std::array<char, 64 * 1024> chunk;
-  while (!wanted || answer.size() < *wanted) {
-    if (auto ready = wait_for(socket, POLLIN, deadline); !ready) return ready.error();
-    const ssize_t received = ::recv(socket, chunk.data(), chunk.size(), MSG_DONTWAIT);
-    if (received == 0) break;
-    if (received < 0) {
-      if (errno == EAGAIN || errno == EINTR) continue;
-      return fail_errno(errno, "receive");
-    }
-    answer.append(chunk.data(), static_cast<std::size_t>(received));
-    if (answer.size() > kAnswerBytesMax) return fail(Errc::kLimit, "the answer is too large");
-    const auto end = answer.find("\r\n\r\n");
-    if (!wanted && end != std::string::npos) {
-      if (auto length = announced_length(std::string_view(answer).substr(0, end))) {
-        wanted = end + 4 + *length;
+Error from_curl(CURL* handle, CURLcode code, const Address& address) {
+  long system = 0;
+  curl_easy_getinfo(handle, CURLINFO_OS_ERRNO, &system);
+  switch (code) {
+    case CURLE_COULDNT_CONNECT:
+      if (system == ECONNREFUSED) {
+        return fail(Errc::kShutdown, "{}: nobody listens", address.text());
       }
-    }
+      if (system != 0) return fail_errno(static_cast<int>(system), "{}", address.text());
+      break;
+    case CURLE_COULDNT_RESOLVE_HOST:
+      return fail(Errc::kNotFound, "{}: {}", address.text(), curl_easy_strerror(code));
+    case CURLE_OPERATION_TIMEDOUT:
+      return fail(Errc::kTimedOut, "{}: no answer in time", address.text());
+    case CURLE_WRITE_ERROR:
+      return fail(Errc::kLimit, "{}: the answer is too large", address.text());
+    case CURLE_UNSUPPORTED_PROTOCOL:
+      return fail(Errc::kIo, "{} does not answer in HTTP", address.text());
+    default:
+      break;
   }
-  if (wanted && answer.size() < *wanted) {
-    return fail(Errc::kIo, "the connection ended in the middle of the answer");
-  }
-  return answer;
+  return fail(Errc::kIo, "{}: {}", address.text(), curl_easy_strerror(code));
 }
 
-Result<HttpAnswer> exchange(const Address& address, const std::string& request,
-                            std::chrono::milliseconds timeout) {
-  const auto deadline = Clock::now() + timeout;
-  auto socket = connect_to(address, timeout);
-  if (!socket) return socket.error();
-  if (auto sent = send_all(socket->fd(), request, deadline); !sent) return sent.error();
-  auto raw = receive_all(socket->fd(), deadline);
-  if (!raw) return raw.error();
-  const std::string_view text = *raw;
-  const auto head_end = text.find("\r\n\r\n");
-  HttpAnswer answer;
-  if (head_end == std::string_view::npos || !text.starts_with("HTTP/1.") || text.size() < 12 ||
-      std::from_chars(text.data() + 9, text.data() + 12, answer.status).ec != std::errc{}) {
-    return fail(Errc::kIo, "{} does not answer in HTTP", address.text());
+// `form` is null for a GET.
+Result<HttpAnswer> exchange(const Address& address, const std::string& path,
+                            const std::string* form, std::chrono::milliseconds timeout) {
+  static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+  const Handle handle(ready == CURLE_OK ? curl_easy_init() : nullptr, &curl_easy_cleanup);
+  if (handle == nullptr) return fail(Errc::kIo, "libcurl can't be initialised");
+  CURL* curl = handle.get();
+  std::string authority = "clouddisk";
+  if (address.kind == Address::Kind::kUnix) {
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, address.path.c_str());
+  } else {
+    authority = address.text().substr(std::string_view("tcp:").size());
   }
-  answer.body = text.substr(head_end + 4);
+  HttpAnswer answer;
+  curl_easy_setopt(curl, CURLOPT_URL, ("http://" + authority + path).c_str());
+  curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http");
+  curl_easy_setopt(curl, CURLOPT_PROXY, "");  // Whatever http_proxy says: this is our own daemon.
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+  curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, 1L);
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(timeout.count()));
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, &take);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer.body);
+  if (form != nullptr) {
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(form->size()));
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, form->c_str());
+  }
+  if (const CURLcode done = curl_easy_perform(curl); done != CURLE_OK) {
+    return from_curl(curl, done, address);
+  }
+  long status = 0;
+  curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+  answer.status = static_cast<int>(status);
   return answer;
 }
 
@@ -108,19 +84,12 @@ Result<HttpAnswer> exchange(const Address& address, const std::string& request,
 
 Result<HttpAnswer> http_post(const Address& address, const std::string& path,
                              const std::string& form, std::chrono::milliseconds timeout) {
-  return exchange(address,
-                  fmt::format("POST {} HTTP/1.1\r\nHost: clouddisk\r\nContent-Type: "
-                              "application/x-www-form-urlencoded\r\nContent-Length: "
-                              "{}\r\nConnection: close\r\n\r\n{}",
-                              path, form.size(), form),
-                  timeout);
+  return exchange(address, path, &form, timeout);
 }
 
 Result<HttpAnswer> http_get(const Address& address, const std::string& path,
                             std::chrono::milliseconds timeout) {
-  return exchange(
-      address, fmt::format("GET {} HTTP/1.1\r\nHost: clouddisk\r\nConnection: close\r\n\r\n", path),
-      timeout);
+  return exchange(address, path, nullptr, timeout);
 }
 
 }  // namespace clouddisk

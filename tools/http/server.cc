@@ -1,215 +1,219 @@
 #include "tools/http/server.h"
 
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
+#include <boost/asio/basic_socket_acceptor.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
 #include <cerrno>
+#include <thread>
 
 #include "engine/base/log.h"
+#include "engine/ring/sync.h"
+#include "tools/http/connection.h"
 
 namespace clouddisk {
 namespace {
 
-constexpr std::size_t kReceiveBytes = 16 * 1024;
-constexpr Duration kSweepInterval = std::chrono::seconds(1);
-constexpr Duration kStopGrace = std::chrono::seconds(2);  // for a request that is half here
-constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
-constexpr std::size_t kDrainBytesMax = 4 * 1024 * 1024;
+namespace asio = boost::asio;
+using http::error_code;
 
-constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+constexpr auto kStopGrace = std::chrono::seconds(2);  // for a request that is half here
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);
+// Clients beyond the limit that are told so; further ones are cut off without a word.
+constexpr std::size_t kTurnedAwayMax = 64;
 
 }  // namespace
 
-HttpServer::HttpServer(Ring& ring, Handler handler, Options options)
-    : ring_(ring),
-      handler_(std::move(handler)),
-      options_(options),
-      stop_signal_(ring),
-      running_(ring) {}
+class HttpServer::Impl : public http::ConnectionOwner {
+ public:
+  Impl(Ring& ring, Handler handler, Options options)
+      : ConnectionOwner(options), ring_(ring), handler_(std::move(handler)), over_signal_(ring) {}
+  ~Impl() override { CHECK(!thread_.joinable()); }
 
-HttpServer::~HttpServer() {
-  CHECK(connections_.empty());
-  CHECK(running_.count() == 0);
+  Result<void> listen(std::vector<Address> wanted);
+  void run();
+  Task<void> stop();
+
+  std::vector<Address> addresses;
+  std::atomic<std::size_t> connections{0};
+  std::atomic<std::uint64_t> requests{0};
+
+ private:
+  struct Listener {
+    explicit Listener(asio::io_context& io) : acceptor(io), pause(io) {}
+    asio::basic_socket_acceptor<asio::generic::stream_protocol, http::Executor> acceptor;
+    http::Timer pause;
+    std::string name;
+  };
+
+  // On the server's thread.
+  void accept(Listener& listener);
+  void accepted(Listener& listener, const error_code& error, http::Socket socket);
+  void serve(http::Connection& connection) override;
+  void leave(http::Connections::iterator connection) override;
+  void begin_to_stop();
+  void end_if_idle();
+  // On the ring's.
+  Task<void> answer(http::Connection& connection);
+
+  Ring& ring_;
+  Handler handler_;
+  asio::io_context io_{1};
+  asio::executor_work_guard<http::Executor> work_{io_.get_executor()};
+  http::Timer grace_{io_};
+  std::list<Listener> listeners_;
+  http::Connections connections_;
+  std::size_t turned_away_ = 0;  // of them
+  std::thread thread_;
+  Signal over_signal_;
+  bool over_ = false;  // the ring's
+};
+
+Result<void> HttpServer::Impl::listen(std::vector<Address> wanted) {
+  for (Address& address : wanted) {
+    auto socket = listen_on(address);
+    if (!socket) return socket.error();
+    addresses.push_back(address);
+    Listener& listener = listeners_.emplace_back(io_);
+    listener.name = address.text();
+    error_code error;
+    const int family = address.kind == Address::Kind::kUnix ? AF_UNIX : AF_INET;
+    listener.acceptor.assign({family, 0}, socket->fd(), error);
+    if (error) return fail_errno(error.value(), "listen on {}", listener.name);
+    socket->release();
+  }
+  return {};
 }
+
+void HttpServer::Impl::run() {
+  for (Listener& listener : listeners_) accept(listener);
+  thread_ = std::thread([this] { io_.run(); });
+}
+
+void HttpServer::Impl::accept(Listener& listener) {
+  listener.acceptor.async_accept([this, &listener](const error_code& error, http::Socket socket) {
+    accepted(listener, error, std::move(socket));
+  });
+}
+
+void HttpServer::Impl::accepted(Listener& listener, const error_code& error, http::Socket socket) {
+  if (stopping) return;
+  if (error && error != asio::error::connection_aborted) {
+    // Out of descriptors or memory: let others finish first.
+    log(LogLevel::kWarning, "http", "accept on {}: {}", listener.name, error.message());
+    listener.pause.expires_after(kAcceptPause);
+    listener.pause.async_wait([this, &listener](const error_code&) {
+      if (!stopping) accept(listener);
+    });
+    return;
+  }
+  const bool room = connections_.size() - turned_away_ < options.connections_max;
+  if (!error && (room || turned_away_ < kTurnedAwayMax)) {
+    connections_.push_back(std::make_shared<http::Connection>(io_, *this, std::move(socket)));
+    ++connections;
+    const auto added = std::prev(connections_.end());
+    if (room) {
+      (*added)->begin(added);
+    } else {
+      ++turned_away_;
+      (*added)->turn_away(added);
+    }
+  }
+  accept(listener);
+}
+
+void HttpServer::Impl::serve(http::Connection& connection) {
+  ++requests;
+  ring_.post([this, &connection] { spawn(answer(connection)); });
+}
+
+Task<void> HttpServer::Impl::answer(http::Connection& connection) {
+  HttpResponse response = co_await handler_(std::move(connection.request));
+  asio::post(io_, [&connection, response = std::move(response)]() mutable {
+    connection.answer(std::move(response));
+  });
+}
+
+void HttpServer::Impl::leave(http::Connections::iterator connection) {
+  if ((*connection)->is_turned_away()) --turned_away_;
+  connections_.erase(connection);
+  --connections;
+  end_if_idle();
+}
+
+void HttpServer::Impl::begin_to_stop() {
+  stopping = true;
+  for (Listener& listener : listeners_) {
+    error_code ignored;
+    listener.acceptor.close(ignored);
+    listener.pause.cancel();
+  }
+  for (const auto& connection : connections_) {
+    if (connection->is_idle()) connection->close();
+  }
+  grace_.expires_after(kStopGrace);
+  grace_.async_wait([this](const error_code& error) {
+    if (error) return;
+    for (const auto& connection : connections_) {
+      if (!connection->is_serving()) connection->close();
+    }
+  });
+  end_if_idle();
+}
+
+void HttpServer::Impl::end_if_idle() {
+  if (!stopping || !connections_.empty()) return;
+  grace_.cancel();
+  work_.reset();
+  ring_.post([this] {
+    over_ = true;
+    over_signal_.wake_all();
+  });
+}
+
+Task<void> HttpServer::Impl::stop() {
+  asio::post(io_, [this] { begin_to_stop(); });
+  while (!over_) co_await over_signal_.wait();
+  thread_.join();
+  for (const Address& address : addresses) {
+    if (address.kind == Address::Kind::kUnix) ::unlink(address.path.c_str());
+  }
+  addresses.clear();
+}
+
+HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+HttpServer::~HttpServer() = default;
 
 Result<std::unique_ptr<HttpServer>> HttpServer::start(Ring& ring, std::vector<Address> addresses,
                                                       Handler handler, Options options) {
-  std::unique_ptr<HttpServer> server(new HttpServer(ring, std::move(handler), options));
-  for (Address& address : addresses) {
-    auto listener = listen_on(address);
-    if (!listener) {
-      for (const Address& made : server->addresses_) {
+  try {
+    auto impl = std::make_unique<Impl>(ring, std::move(handler), options);
+    if (auto listening = impl->listen(std::move(addresses)); !listening) {
+      for (const Address& made : impl->addresses) {
         if (made.kind == Address::Kind::kUnix) ::unlink(made.path.c_str());
       }
-      return listener.error();
+      return listening.error();
     }
-    server->listeners_.push_back(std::move(*listener));
-    server->addresses_.push_back(address);
+    impl->run();
+    return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+  } catch (const std::exception& error) {  // The library's, when the system has no more to give.
+    return fail(Errc::kIo, "start the HTTP server: {}", error.what());
   }
-  for (std::size_t i = 0; i < server->listeners_.size(); ++i) {
-    server->running_.add();
-    spawn(server->accept_loop(i));
-  }
-  server->running_.add();
-  spawn(server->sweep());
-  return server;
 }
 
 Task<void> HttpServer::stop() {
-  stopping_ = true;
-  for (const Socket& listener : listeners_) ::shutdown(listener.fd(), SHUT_RDWR);
-  for (Connection& connection : connections_) {
-    if (connection.serving) continue;
-    if (connection.reading_request) {
-      connection.deadline = std::min(connection.deadline, ring_.now() + kStopGrace);
-    } else {
-      ::shutdown(connection.socket.fd(), SHUT_RDWR);
-    }
-  }
-  stop_signal_.wake_all();
-  co_await running_.wait();
-  for (const Address& address : addresses_) {
-    if (address.kind == Address::Kind::kUnix) ::unlink(address.path.c_str());
-  }
-  listeners_.clear();
-  addresses_.clear();
+  return impl_->stop();
 }
 
-Task<void> HttpServer::accept_loop(std::size_t listener) {
-  const int fd = listeners_[listener].fd();
-  while (!stopping_) {
-    const int accepted = co_await ring_.accept(fd);
-    if (accepted >= 0) {
-      Socket socket(accepted);
-      if (stopping_) break;
-      if (connections_.size() >= options_.connections_max) {
-        turn_away(std::move(socket));
-        continue;
-      }
-      connections_.push_back(
-          {.socket = std::move(socket), .deadline = ring_.now() + options_.request_max});
-      running_.add();
-      spawn(run_connection(std::prev(connections_.end())));
-    } else if (!stopping_) {
-      // Out of descriptors or memory, or the client went away: let others finish first.
-      if (accepted != -ECONNABORTED && accepted != -EINTR) {
-        log(LogLevel::kWarning, "http", "accept on {}: {}", addresses_[listener].text(),
-            errno_text(-accepted));
-        co_await ring_.sleep_for(kAcceptPause);
-      }
-    }
-  }
-  running_.done();
+const std::vector<Address>& HttpServer::addresses() const {
+  return impl_->addresses;
 }
-
-void HttpServer::turn_away(Socket socket) {
-  const std::string answer = encode_response(
-      error_response(503, "ServiceUnavailable",
-                     fmt::format("The server has its limit of {} connections; try again.",
-                                 options_.connections_max),
-                     "clouddiskd"),
-      false);
-  // Best effort: a client that does not take it at once gets a closed connection.
-  [[maybe_unused]] const auto sent =
-      ::send(socket.fd(), answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+std::size_t HttpServer::connections() const {
+  return impl_->connections.load();
 }
-
-Task<void> HttpServer::run_connection(ConnectionRef connection) {
-  co_await converse(*connection);
-  connections_.erase(connection);
-  if (stopping_) stop_signal_.wake_all();
-  running_.done();
-}
-
-Task<void> HttpServer::converse(Connection& connection) {
-  HttpRequestParser parser(options_.limits);
-  while (true) {
-    auto request = parser.next();
-    if (parser.problem()) {
-      const int status = parser.problem()->status;
-      const std::string code = status == 413   ? "RequestEntityTooLarge"
-                               : status == 414 ? "RequestUriTooLong"
-                                               : "InvalidParameter.Format";
-      const HttpResponse response =
-          error_response(status, code, parser.problem()->message, "clouddiskd");
-      const bool sent = co_await send_all(connection, encode_response(response, false));
-      if (sent) co_await drain(connection);
-      co_return;
-    }
-    if (!request) {
-      if (stopping_ && !parser.in_request()) co_return;
-      if (parser.take_expect_continue()) {
-        const bool sent = co_await send_all(connection, std::string(kContinue));
-        if (!sent) co_return;
-      }
-      const bool more = co_await receive_more(connection, parser);
-      if (!more) co_return;
-      continue;
-    }
-    ++requests_;
-    const bool keep_alive = request->keep_alive;
-    connection.serving = true;
-    const HttpResponse response = co_await handler_(std::move(*request));
-    const bool stay = keep_alive && !stopping_;
-    const bool sent = co_await send_all(connection, encode_response(response, stay));
-    if (!sent || !stay) co_return;
-    connection.reading_request = false;
-    connection.deadline = ring_.now() + options_.idle_max;
-  }
-}
-
-// False when the connection is over.
-Task<bool> HttpServer::receive_more(Connection& connection, HttpRequestParser& parser) {
-  std::array<std::byte, kReceiveBytes> chunk;
-  const int received = co_await ring_.receive(connection.socket.fd(), chunk);
-  if (received <= 0) co_return false;
-  parser.feed({reinterpret_cast<const char*>(chunk.data()), static_cast<std::size_t>(received)});
-  if (!connection.reading_request) {
-    connection.reading_request = true;
-    connection.deadline = ring_.now() + options_.request_max;
-  }
-  co_return true;
-}
-
-Task<bool> HttpServer::send_all(Connection& connection, std::string bytes) {
-  connection.serving = false;
-  connection.deadline = ring_.now() + options_.send_max;
-  std::size_t done = 0;
-  while (done < bytes.size()) {
-    const iovec part{bytes.data() + done, bytes.size() - done};
-    const int sent = co_await ring_.send(connection.socket.fd(), std::span<const iovec>(&part, 1));
-    if (sent <= 0) co_return false;
-    done += static_cast<std::size_t>(sent);
-  }
-  co_return true;
-}
-
-// Closing a socket with unread bytes makes the peer lose the answer; so the rest is read first.
-Task<void> HttpServer::drain(Connection& connection) {
-  ::shutdown(connection.socket.fd(), SHUT_WR);
-  std::array<std::byte, kReceiveBytes> chunk;
-  std::size_t drained = 0;
-  while (drained < kDrainBytesMax) {
-    const int received = co_await ring_.receive(connection.socket.fd(), chunk);
-    if (received <= 0) break;
-    drained += static_cast<std::size_t>(received);
-  }
-}
-
-// Ends connections whose time is over.
-Task<void> HttpServer::sweep() {
-  while (!stopping_ || !connections_.empty()) {
-    co_await stop_signal_.wait_until(ring_.now() + kSweepInterval);
-    const TimePoint now = ring_.now();
-    for (Connection& connection : connections_) {
-      if (!connection.serving && connection.deadline < now) {
-        ::shutdown(connection.socket.fd(), SHUT_RDWR);
-      }
-    }
-  }
-  running_.done();
+std::uint64_t HttpServer::requests() const {
+  return impl_->requests.load();
 }
 
 }  // namespace clouddisk

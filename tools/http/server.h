@@ -1,23 +1,27 @@
-// server.h: a small HTTP/1.1 server on a ring, for the action API and for metrics.
+// server.h: an HTTP/1.1 server for the action API and for metrics: Boost.Beast on a thread of its
+// own, whose handlers are coroutines of a ring.
 //
-// Why not a library: Debian's cpp-httplib is compiled with a request line of 8 KiB and a backlog of
-// 5, and the cloud's clients send longer lines and many connections; here every bound is ours.
+// Why Beast: its parser names what is wrong and leaves the answer to us, so that even what is not
+// HTTP gets the API's error body, and every bound is ours. (libmicrohttpd answers malformed
+// requests itself, with a page of HTML or not at all; cpp-httplib is built with a request line of 8
+// KiB.)
 //
-// Thread: the ring's, for every call and for the handler. Bounded: connections, head and body of a
-// request, time for a request to arrive, time a connection may idle. A connection has one request
-// under way; further ones wait in the socket.
+// Thread: calls and handlers run on the ring's thread; sockets and parsing on the server's. They
+// meet by
+//   Ring::post() and asio::post() alone. connections() and requests() may be read anywhere.
+// Bounded: connections, head and body of a request, the time in which a request has to arrive
+// whole, the
+//   time in which an answer has to be taken, and the time a connection may idle. A connection has
+//   one request under way; further ones wait in the socket.
 // Ownership: borrows the ring; wait for stop() before destroying it.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "engine/ring/ring.h"
-#include "engine/ring/sync.h"
 #include "tools/http/message.h"
 #include "tools/net/address.h"
 
@@ -29,7 +33,8 @@ class HttpServer {
   using Handler = std::function<Task<HttpResponse>(HttpRequest)>;
 
   struct Options {
-    HttpLimits limits;
+    std::uint32_t head_bytes_max = 128 * 1024;  // a request line may hold 100 ids and 20 tags
+    std::uint64_t body_bytes_max = 1024 * 1024;
     std::size_t connections_max = 512;
     Duration idle_max = std::chrono::seconds(75);     // between requests
     Duration request_max = std::chrono::seconds(15);  // from a request's first byte to its last
@@ -41,44 +46,19 @@ class HttpServer {
                                                    Handler handler, Options options);
   ~HttpServer();
 
-  // Takes no more connections, answers what is under way, closes idle connections, and removes the
-  // socket files.
+  // Takes no more connections, answers what is under way, gives a request that is half here two
+  // seconds, closes idle connections, and removes the socket files.
   Task<void> stop();
 
   // As they are listened on: a port that was 0 is filled in.
-  const std::vector<Address>& addresses() const { return addresses_; }
-  std::size_t connections() const { return connections_.size(); }
-  std::uint64_t requests() const { return requests_; }
+  const std::vector<Address>& addresses() const;
+  std::size_t connections() const;
+  std::uint64_t requests() const;
 
  private:
-  struct Connection {
-    Socket socket;
-    TimePoint deadline;
-    bool serving = false;  // a handler is at work: the deadline does not count
-    bool reading_request = false;
-  };
-  using ConnectionRef = std::list<Connection>::iterator;
-
-  HttpServer(Ring& ring, Handler handler, Options options);
-  Task<void> accept_loop(std::size_t listener);
-  Task<void> run_connection(ConnectionRef connection);
-  Task<void> converse(Connection& connection);
-  Task<bool> receive_more(Connection& connection, HttpRequestParser& parser);
-  Task<bool> send_all(Connection& connection, std::string bytes);
-  Task<void> drain(Connection& connection);
-  Task<void> sweep();
-  void turn_away(Socket socket);
-
-  Ring& ring_;
-  Handler handler_;
-  Options options_;
-  std::vector<Address> addresses_;
-  std::vector<Socket> listeners_;
-  std::list<Connection> connections_;
-  std::uint64_t requests_ = 0;
-  bool stopping_ = false;
-  Signal stop_signal_;
-  WaitGroup running_;
+  class Impl;
+  explicit HttpServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace clouddisk

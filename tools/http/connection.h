@@ -1,0 +1,100 @@
+// connection.h: one connection of the HTTP server: reads a request, hands it over, sends the
+// answer, and again, until the client or a bound ends it. Only the server includes this.
+//
+// Thread: the server's, for every call; `request` is whoever serves it's until answer().
+#pragma once
+
+#include <atomic>
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/basic_waitable_timer.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "tools/http/server.h"
+
+namespace clouddisk::http {
+
+using Executor = boost::asio::io_context::executor_type;
+using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol, Executor>;
+using Clock = std::chrono::steady_clock;
+using Timer = boost::asio::basic_waitable_timer<Clock, boost::asio::wait_traits<Clock>, Executor>;
+using boost::system::error_code;
+
+class Connection;
+using Connections = std::list<std::shared_ptr<Connection>>;
+
+// What a connection needs of its server.
+class ConnectionOwner {
+ public:
+  explicit ConnectionOwner(HttpServer::Options bounds) : options(bounds) {}
+  virtual ~ConnectionOwner() = default;
+  // Has `connection.request` served; answer() follows.
+  virtual void serve(Connection& connection) = 0;
+  // The connection is over; called once, last.
+  virtual void leave(Connections::iterator connection) = 0;
+
+  const HttpServer::Options options;
+  bool stopping = false;
+};
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(boost::asio::io_context& io, ConnectionOwner& owner, Socket socket)
+      : owner_(owner), socket_(std::move(socket)), deadline_(io) {}
+
+  // Begins to read requests. `self`: for leave().
+  void begin(Connections::iterator self);
+  // Says that there are too many, and ends.
+  void turn_away(Connections::iterator self);
+  void answer(HttpResponse response);
+  // For a stop. Idle: no byte of a request is here, and nothing is to be sent.
+  bool is_idle() const { return state_ == State::kReading && !started_; }
+  bool is_serving() const { return state_ == State::kServing; }
+  bool is_turned_away() const { return turned_away_; }
+  void close();
+
+  HttpRequest request;
+
+ private:
+  enum class State { kReading, kServing, kSending, kDraining };
+  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+
+  std::string_view received() const;
+  void next_request();
+  void receive();
+  void parse();
+  void hand_over();
+  void refuse(const HttpResponse& response);
+  void send(std::string bytes, void (Connection::*then)());
+  void answered();
+  void drain();
+  void leave();
+  void expect_within(Duration time);
+
+  ConnectionOwner& owner_;
+  Socket socket_;
+  Timer deadline_;  // of what is expected from the client; at it the socket is closed
+  Connections::iterator self_;
+  State state_ = State::kReading;
+  boost::beast::flat_buffer buffer_;
+  std::optional<Parser> parser_;
+  std::string out_;
+  bool turned_away_ = false;
+  bool started_ = false;    // the request's first byte is here
+  bool line_done_ = false;  // its first line is parsed
+  bool continued_ = false;  // it has been told to send the body
+  bool head_only_ = false;
+  bool keep_alive_ = true;
+  unsigned version_ = 11;
+  std::size_t drained_ = 0;
+};
+
+}  // namespace clouddisk::http
