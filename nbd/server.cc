@@ -114,13 +114,14 @@ Server::~Server() {
 
 Result<std::unique_ptr<Server>> Server::create(Ring& ring, ServerOptions options) {
   std::unique_ptr<Server> server(new Server(ring, std::move(options)));
-  for (const ListenAddress& address : server->options_.addresses) {
+  for (ListenAddress& address : server->options_.addresses) {
     if (server->policy_of(address) != TlsPolicy::kOff && !server->options_.tls) {
       return fail(Errc::kInvalid, "{}: TLS is wanted, and there are no credentials for it",
-                  address.to_string());
+                  address.where.text());
     }
-    auto listener = Listener::open(address);
+    auto listener = Listener::open(address.where);
     if (!listener) return listener.error();
+    address.where = listener->address();
     server->listeners_.push_back(*std::move(listener));
   }
   // A client that is gone must be an error of one send, not the end of the process.
@@ -134,13 +135,14 @@ Result<std::unique_ptr<Server>> Server::create(Ring& ring, ServerOptions options
 TlsPolicy Server::policy_of(const ListenAddress& address) const {
   if (address.tls) return *address.tls;
   if (!options_.tls) return TlsPolicy::kOff;
-  return options_.tls_required && !address.is_unix ? TlsPolicy::kRequired : TlsPolicy::kAllowed;
+  return options_.tls_required && !address.where.is_unix() ? TlsPolicy::kRequired
+                                                           : TlsPolicy::kAllowed;
 }
 
 void Server::start() {
-  for (const Listener& listener : listeners_) {
+  for (std::size_t i = 0; i < listeners_.size(); ++i) {
     accepting_.add();
-    spawn(accept_clients(listener));
+    spawn(accept_clients(listeners_[i], policy_of(options_.addresses[i])));
   }
 }
 
@@ -239,8 +241,7 @@ void Server::complain(std::string_view what) {
   log(LogLevel::kWarning, "nbd", "{}", what);
 }
 
-Task<void> Server::accept_clients(const Listener& listener) {
-  const TlsPolicy policy = policy_of(listener.address());
+Task<void> Server::accept_clients(const Listener& listener, TlsPolicy policy) {
   while (!stopping_) {
     const int socket = co_await ring_.accept(listener.socket());
     if (stopping_) {
@@ -249,8 +250,7 @@ Task<void> Server::accept_clients(const Listener& listener) {
     }
     if (socket == -ECONNABORTED || socket == -EINTR) continue;
     if (socket < 0) {
-      complain(
-          fmt::format("accept on {}: {}", listener.address().to_string(), errno_text(-socket)));
+      complain(fmt::format("accept on {}: {}", listener.address().text(), errno_text(-socket)));
       co_await ring_.sleep_for(kAcceptBackOff);  // Out of descriptors: not again at once.
       continue;
     }
@@ -368,7 +368,7 @@ Task<Result<void>> Server::run_at_home(Served& served, std::shared_ptr<Budgets> 
 
 Task<void> Server::stop() {
   stopping_ = true;
-  for (const Listener& listener : listeners_) ::shutdown(listener.socket(), SHUT_RDWR);
+  for (const Listener& listener : listeners_) listener.shut();
   for (const SharedConnection& connection : negotiating_) {
     ::shutdown(connection->socket, SHUT_RDWR);
   }

@@ -9,10 +9,11 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "nbd/listen_address.h"
+#include "engine/ring/listener.h"
 #include "nbd/meta_context.h"
 #include "nbd/metrics.h"
 #include "nbd/payload_budget.h"
@@ -20,6 +21,11 @@
 #include "nbd/tls_config.h"
 
 namespace clouddisk::nbd {
+
+struct ListenAddress {
+  Address where;
+  std::optional<TlsPolicy> tls;  // unset: as ServerOptions says
+};
 
 struct ServerOptions {
   std::vector<ListenAddress> addresses;
@@ -34,8 +40,8 @@ struct ServerOptions {
 
 class Server {
  public:
-  // Binds every address; nothing is accepted before start(). Has the process ignore SIGPIPE, unless
-  // it handles it.
+  // Binds every address (a port that is 0 becomes what the kernel chose); nothing is accepted
+  // before start(). Has the process ignore SIGPIPE, unless it handles it.
   static Result<std::unique_ptr<Server>> create(Ring& ring, ServerOptions options);
   ~Server();  // after stop()
 
@@ -75,7 +81,7 @@ class Server {
 
   Server(Ring& ring, ServerOptions options);
   TlsPolicy policy_of(const ListenAddress& address) const;
-  Task<void> accept_clients(const Listener& listener);
+  Task<void> accept_clients(const Listener& listener, TlsPolicy policy);
   void complain(std::string_view what);
   Task<void> serve_client(SharedConnection connection);
   Task<void> hang_up_after(SharedConnection connection);

@@ -16,6 +16,7 @@
 #include "engine/base/units.h"
 #include "engine/log/replica_set.h"
 #include "engine/qos/limits.h"
+#include "engine/ring/address.h"
 #include "engine/ring/task.h"
 
 namespace clouddisk {
@@ -141,9 +142,9 @@ class DiskHost {
   // Starts bringing a replica back and returns; progress is in replicas(). kInvalid: no such index.
   virtual Task<Result<void>> start_resync(unsigned replica) = 0;
 
-  // For DescribeDisks and the CLI: where clients connect, "unix:/run/…/nbd.sock", "tcp:host:port".
+  // For DescribeDisks and the CLI: where clients connect.
   struct NbdAddress {
-    std::string text;  // "unix:PATH" or "tcp:HOST:PORT"
+    Address where;
     bool tls_required = false;
   };
   virtual std::vector<NbdAddress> nbd_addresses() const = 0;

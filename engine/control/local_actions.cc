@@ -8,35 +8,6 @@
 namespace clouddisk {
 namespace {
 
-// As a URI has it: everything but unreserved characters and slashes.
-std::string percent_encode(std::string_view text) {
-  constexpr std::string_view kBare =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
-  std::string encoded;
-  for (const char c : text) {
-    if (kBare.find(c) != std::string_view::npos) {
-      encoded += c;
-    } else {
-      encoded += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return encoded;
-}
-
-// "unix:/run/nbd.sock" and "tcp:host:port" as NBD URIs (the NBD project's doc/uri.md).
-std::string nbd_uri(const DiskHost::NbdAddress& address, std::string_view export_name) {
-  const std::string_view scheme = address.tls_required ? "nbds" : "nbd";
-  const std::string_view text = address.text;
-  if (text.starts_with("unix:")) {
-    return fmt::format("{}+unix:///{}?socket={}", scheme, export_name,
-                       percent_encode(text.substr(5)));
-  }
-  if (text.starts_with("tcp:")) {
-    return fmt::format("{}://{}/{}", scheme, text.substr(4), export_name);
-  }
-  return {};
-}
-
 double in_units(std::uint64_t bytes) {
   return static_cast<double>(bytes) / static_cast<double>(1_MiB);
 }
@@ -169,7 +140,8 @@ Task<Outcome> Control::Impl::describe_disk_export(ControlRequest& request) {
     if (auto broken = snapshot_must_be_usable(*snapshot)) co_return *broken;
     Json list = Json::array();
     for (const DiskHost::NbdAddress& address : host.nbd_addresses()) {
-      list.push_back({{"Address", address.text}, {"Uri", nbd_uri(address, *snapshot_id)}});
+      list.push_back({{"Address", address.where.text()},
+                      {"Uri", nbd_uri(address.where, address.tls_required, *snapshot_id)}});
     }
     Json answer = {{"SnapshotId", *snapshot_id},
                    {"Size", snapshot->size_bytes / 1_GiB},
@@ -188,7 +160,8 @@ Task<Outcome> Control::Impl::describe_disk_export(ControlRequest& request) {
   }
   Json list = Json::array();
   for (const DiskHost::NbdAddress& address : host.nbd_addresses()) {
-    list.push_back({{"Address", address.text}, {"Uri", nbd_uri(address, id)}});
+    list.push_back({{"Address", address.where.text()},
+                    {"Uri", nbd_uri(address.where, address.tls_required, id)}});
   }
   Json answer = {
       {"DiskId", id}, {"Size", disk->visible_gib}, {"Exports", {{"Export", std::move(list)}}}};

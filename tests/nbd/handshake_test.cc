@@ -433,7 +433,7 @@ TEST_F(NbdHandshake, WithoutCredentialsThereIsNoTls) {
   RawClient client = greeted();
   EXPECT_EQ(verdict(client, Option::kStartTls), OptionReply::kPolicy);
   ListenAddress secret = server_->unix_address();
-  secret.path += "2";
+  secret.where.path += "2";
   secret.tls = TlsPolicy::kRequired;
   server_->call([&] {
     ServerOptions options;

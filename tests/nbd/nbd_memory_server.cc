@@ -77,13 +77,13 @@ int main(int argc, char** argv) {
 
   clouddisk::nbd::ServerOptions options;
   for (const std::string& text : addresses) {
-    auto address = clouddisk::nbd::ListenAddress::parse(text);
+    auto address = clouddisk::parse_address(text);
     if (!address) {
       std::fprintf(stderr, "%s\n", address.error().message.c_str());
       return 2;
     }
-    if (tls_required) address->tls = clouddisk::nbd::TlsPolicy::kRequired;
-    options.addresses.push_back(*address);
+    options.addresses.push_back({*address, {}});
+    if (tls_required) options.addresses.back().tls = clouddisk::nbd::TlsPolicy::kRequired;
   }
   if (!tls_folder.empty() || !psk_file.empty()) {
     auto loaded = clouddisk::nbd::TlsCredentials::load(tls_folder, psk_file, verify_clients);

@@ -43,12 +43,7 @@ class TestServer {
   const std::string& problem() const { return problem_; }
   const std::string& folder() const { return folder_.path(); }
   std::string socket_path() const { return folder_.path() + "/nbd.sock"; }
-  ListenAddress unix_address() const {
-    ListenAddress address;
-    address.is_unix = true;
-    address.path = socket_path();
-    return address;
-  }
+  ListenAddress unix_address() const { return {Address::unix_socket(socket_path()), {}}; }
   UringRing& ring() { return rings_.front()->ring(); }
   RingThread& thread() { return *rings_.front(); }
   Server& server() { return *server_; }

@@ -90,19 +90,6 @@ class Certificates {
   bool made_ = false;
 };
 
-// A port that nobody uses at the moment.
-std::uint16_t free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  EXPECT_EQ(::bind(socket, reinterpret_cast<const sockaddr*>(&address), size), 0);
-  EXPECT_EQ(::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size), 0);
-  ::close(socket);
-  return ntohs(address.sin_port);
-}
-
 class NbdTls : public testing::Test {
  protected:
   void SetUp() override {
@@ -122,19 +109,12 @@ class NbdTls : public testing::Test {
     ServerOptions options;
     options.tls = *loaded;
     options.negotiation_max = std::chrono::seconds(5);
-    port_ = free_port();
-    ListenAddress tcp;
-    tcp.host = "127.0.0.1";
-    tcp.port = port_;
-    tcp.tls = policy;
-    ListenAddress local;
-    local.is_unix = true;
-    local.path = folder_.path() + "/nbd.sock";
-    local.tls = policy;
-    options.addresses = {tcp, local};
+    options.addresses = {{Address::tcp("127.0.0.1", 0), policy},
+                         {Address::unix_socket(folder_.path() + "/nbd.sock"), policy}};
     server_ = std::make_unique<TestServer>(std::move(options));
     ASSERT_TRUE(server_->works());
     ASSERT_EQ(server_->problem(), "");
+    port_ = server_->server().addresses().front().where.port;
     device_ = server_->add("disk", {.size_bytes = 8_MiB}, true);
   }
   // What libnbd is told about certificates: a folder of them.

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "engine/base/random.h"
+#include "tests/support/connect.h"
 #include "tests/support/seed.h"
 #include "tests/tools/ring_thread.h"
 #include "tools/http/client.h"
@@ -71,9 +72,9 @@ class HttpServerTest : public testing::Test {
   }
 
   Socket connect() {
-    auto socket = connect_to(unix_, seconds(5));
+    Socket socket = connect_to_unix(unix_.path);
     EXPECT_TRUE(socket);
-    return std::move(*socket);
+    return socket;
   }
   static void send(const Socket& socket, std::string_view bytes) {
     ASSERT_EQ(::send(socket.fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
@@ -356,25 +357,21 @@ TEST_F(HttpServerTest, ManyClientsAtOnceAreAllServed) {
   EXPECT_EQ(served, kThreads * kEach);
 }
 
-TEST_F(HttpServerTest, ASocketThatIsServedIsNotTakenOverAndAStaleOneIs) {
+TEST_F(HttpServerTest, WhatIsServedIsNotTakenOverAndClientsLearnWhyNobodyAnswers) {
+  EXPECT_EQ(http_get(unix_, "/", seconds(5)).error().code, Errc::kNotFound);
   start({});
   Result<std::unique_ptr<HttpServer>> second = fail(Errc::kIo, "not tried");
   thread_.call([&] {
     second = HttpServer::start(
-        thread_.ring(), {unix_},
+        thread_.ring(), {*parse_address("tcp:127.0.0.1:0"), unix_},
         [this](HttpRequest request) { return answer(thread_.ring(), std::move(request)); }, {});
   });
   ASSERT_FALSE(second);
-  EXPECT_EQ(second.error().code, Errc::kExists);
+  EXPECT_EQ(second.error().code, Errc::kBusy);
+  EXPECT_EQ(http_get(unix_, "/slow", milliseconds(50)).error().code, Errc::kTimedOut);
+  EXPECT_TRUE(http_get(unix_, "/", seconds(5))) << "the first goes on";
   stop();
-  {
-    Address stale = unix_;
-    auto left_behind = listen_on(stale);
-    ASSERT_TRUE(left_behind);
-  }
-  ASSERT_TRUE(std::filesystem::exists(unix_.path));
-  start({});
-  EXPECT_TRUE(http_get(unix_, "/", seconds(5)));
+  EXPECT_EQ(http_get(tcp_, "/", seconds(5)).error().code, Errc::kShutdown);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "tools/net/address.h"
+#include "engine/ring/listener.h"
 
 namespace clouddisk {
 namespace {

@@ -33,16 +33,6 @@ TEST(HumanUnits, NumbersAndSizes) {
   EXPECT_EQ(gib_text(2048), "2 TiB");
 }
 
-TEST(NbdUri, IsWhatNbdClientsTake) {
-  EXPECT_EQ(nbd_uri("unix:/var/lib/clouddisk/nbd.sock", "d-1"),
-            "nbd+unix:///d-1?socket=/var/lib/clouddisk/nbd.sock");
-  EXPECT_EQ(nbd_uri("unix:/a b/&c/s", "d-1"), "nbd+unix:///d-1?socket=/a%20b/%26c/s");
-  EXPECT_EQ(nbd_uri("tcp:10.0.0.1:10809", "d-1"), "nbd://10.0.0.1:10809/d-1");
-  EXPECT_EQ(nbd_uri("tcp:0.0.0.0:10809", "d-1"), "nbd://localhost:10809/d-1");
-  EXPECT_EQ(nbd_uri("tcp:[fe80::1]:1", "d-1"), "nbd://[fe80::1]:1/d-1");
-  EXPECT_EQ(nbd_uri("nonsense", "d-1"), "");
-}
-
 TEST(DiskTables, ShowWhatTheApiAnswered) {
   const Json disk = {{"DiskId", "d-1"},
                      {"DiskName", "data"},

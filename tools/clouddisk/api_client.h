@@ -7,7 +7,7 @@
 
 #include "engine/control/control.h"
 #include "tools/clouddisk/outcome.h"
-#include "tools/net/address.h"
+#include "engine/ring/address.h"
 
 namespace clouddisk::cli {
 

@@ -4,7 +4,6 @@
 
 #include "engine/base/units.h"
 #include "tools/clouddisk/table.h"
-#include "tools/http/message.h"
 
 namespace clouddisk::cli {
 namespace {
@@ -17,19 +16,6 @@ std::string number_text(const Json& object, const std::string& member) {
 std::string yes_no(const Json& object, const std::string& member) {
   const std::string value = text_of(object, member);
   return value == "true" ? "yes" : value == "false" ? "no" : value;
-}
-
-// A path as a URI's query takes it: slashes stay readable.
-std::string encode_path(const std::string& path) {
-  std::string out;
-  std::size_t begin = 0;
-  while (true) {
-    const std::size_t slash = path.find('/', begin);
-    out += percent_encode(std::string_view(path).substr(begin, slash - begin));
-    if (slash == std::string::npos) return out;
-    out += '/';
-    begin = slash + 1;
-  }
 }
 
 std::string tags_text(const Json& disk) {
@@ -103,20 +89,6 @@ std::string instances_table(const Json& instances) {
                    text_of(instance, "ZoneId"), text_of(instance, "CreationTime")});
   }
   return table.text();
-}
-
-std::string nbd_uri(const std::string& address, const std::string& export_name) {
-  auto parsed = parse_address(address);
-  if (!parsed) return {};
-  if (parsed->kind == Address::Kind::kUnix) {
-    return fmt::format("nbd+unix:///{}?socket={}", percent_encode(export_name),
-                       encode_path(parsed->path));
-  }
-  const bool any = parsed->host == "0.0.0.0" || parsed->host == "::" || parsed->host == "*";
-  const std::string host = any ? "localhost" : parsed->host;
-  const bool bracket = host.find(':') != std::string::npos;
-  return fmt::format("nbd://{}{}{}:{}/{}", bracket ? "[" : "", host, bracket ? "]" : "",
-                     parsed->port, percent_encode(export_name));
 }
 
 }  // namespace clouddisk::cli

@@ -15,7 +15,4 @@ std::string disk_details(const Json& disk, const std::vector<ApiClient::Export>&
                          const std::string& mounted_at);
 std::string instances_table(const Json& instances);
 
-// "unix:/run/nbd.sock" and "d-1" -> "nbd+unix:///d-1?socket=/run/nbd.sock". Empty for an address
-// that can't be reached over NBD.
-std::string nbd_uri(const std::string& address, const std::string& export_name);
 }  // namespace clouddisk::cli

@@ -291,7 +291,8 @@ Verdict start_relay(const MountRequest& request, MountRecord& record) {
 std::string uri_to_mount(const MountRequest& request, const MountRecord& record) {
   // nbdkit serves its one disk under any export name.
   const bool relayed = !record.relay_socket.empty();
-  return nbd_uri(relayed ? "unix:" + record.relay_socket : request.nbd.text(), request.id);
+  return nbd_uri(relayed ? Address::unix_socket(record.relay_socket) : request.nbd, false,
+                 request.id);
 }
 
 Outcome<std::string> connect_fuse(const MountRequest& request, const MountRecord& record) {
@@ -413,7 +414,7 @@ Verdict mount_device(const MountRequest& request, const MountRecord& record,
 
 Outcome<MountResult> set_up(const MountRequest& request, MountWay way, MountRecord& record) {
   if (auto saved = save_record(record); !saved) return saved.failure();
-  auto size = run_program({"nbdinfo", "--size", nbd_uri(request.nbd.text(), request.id)});
+  auto size = run_program({"nbdinfo", "--size", nbd_uri(request.nbd, false, request.id)});
   if (!size) return size.failure();
   if (!size->ok()) {
     return refuse("ExportNotReachable", "the daemon does not serve disk {}: {}", request.id,

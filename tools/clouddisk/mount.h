@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "tools/clouddisk/outcome.h"
-#include "tools/net/address.h"
+#include "engine/ring/address.h"
 
 namespace clouddisk::cli {
 

@@ -13,7 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "tools/net/address.h"
+#include "engine/ring/listener.h"
 
 namespace clouddisk::cli {
 namespace {

@@ -124,11 +124,7 @@ Task<Result<void>> Daemon::start_engine() {
     reactors_.push_back(std::move(*reactor));
   }
   nbd::ServerOptions nbd_options;
-  for (const Address& address : options_.nbd) {
-    auto listen = nbd::ListenAddress::parse(address.text());
-    if (!listen) co_return listen.error();
-    nbd_options.addresses.push_back(*listen);
-  }
+  for (const Address& address : options_.nbd) nbd_options.addresses.push_back({address, {}});
   if (!options_.tls_dir.empty() || !options_.tls_psk.empty()) {
     // An authority in the folder asks clients for a certificate of it. One that can't be looked at
     // counts as there, so that loading it fails instead of letting everybody in.

@@ -222,8 +222,8 @@ Task<Result<DiskStats>> EngineHost::stats(std::string id) {
 
 std::vector<DiskHost::NbdAddress> EngineHost::nbd_addresses() const {
   std::vector<NbdAddress> addresses;
-  for (const auto& address : server_.addresses()) {
-    addresses.push_back({address.to_string(), server_.requires_tls(address)});
+  for (const nbd::ListenAddress& address : server_.addresses()) {
+    addresses.push_back({address.where, server_.requires_tls(address)});
   }
   return addresses;
 }

@@ -11,7 +11,7 @@
 #include "engine/base/log.h"
 #include "engine/base/result.h"
 #include "engine/log/replica_set.h"
-#include "tools/net/address.h"
+#include "engine/ring/address.h"
 
 namespace clouddisk {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "engine/base/result.h"
-#include "tools/net/address.h"
+#include "engine/ring/address.h"
 
 namespace clouddisk {
 

@@ -6,6 +6,7 @@
 #include <boost/beast/http/serializer.hpp>
 
 #include "engine/base/check.h"
+#include "engine/ring/listener.h"
 
 namespace clouddisk::http {
 namespace {
@@ -187,6 +188,7 @@ void Connection::hand_over() {
   version_ = message.version();
   head_only_ = message.method() == beast::http::verb::head;
   request = {};
+  request.peer = peer_name(socket_.native_handle());
   if (auto problem = take(message, request)) return refuse(*problem);
   state_ = State::kServing;
   deadline_.expires_at(Clock::time_point::max());  // The client has done its part.

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/base/percent.h"
 #include "engine/base/result.h"
 #include "engine/control/control.h"
 
@@ -21,6 +22,7 @@ struct HttpRequest {
   std::string query;                                         // as it came
   std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
   std::string body;                                          // chunks joined
+  std::string peer;                                          // who asks, as peer_name() has it
 
   // Null when the header is not there.
   const std::string* header(std::string_view lower_case_name) const;
@@ -35,8 +37,6 @@ struct HttpResponse {
 
 // "%41+b" -> "A b". Nothing for a broken escape or when the result is not UTF-8.
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space);
-// Only A-Z a-z 0-9 - _ . ~ stay bare.
-std::string percent_encode(std::string_view text);
 
 // Adds name=value&… to `params`. kInvalid for a broken escape, an empty name, more than
 // kParamsMax parameters, or a name that comes twice with different values.

@@ -1,6 +1,7 @@
 #include "tools/http/server.h"
 
-#include <unistd.h>
+#include <fcntl.h>
+#include <sys/socket.h>
 
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/executor_work_guard.hpp>
@@ -9,6 +10,7 @@
 #include <thread>
 
 #include "engine/base/log.h"
+#include "engine/ring/listener.h"
 #include "engine/ring/sync.h"
 #include "tools/http/connection.h"
 
@@ -31,7 +33,7 @@ class HttpServer::Impl : public http::ConnectionOwner {
       : ConnectionOwner(options), ring_(ring), handler_(std::move(handler)), over_signal_(ring) {}
   ~Impl() override { CHECK(!thread_.joinable()); }
 
-  Result<void> listen(std::vector<Address> wanted);
+  Result<void> listen(const std::vector<Address>& wanted);
   void run();
   Task<void> stop();
 
@@ -40,16 +42,18 @@ class HttpServer::Impl : public http::ConnectionOwner {
   std::atomic<std::uint64_t> requests{0};
 
  private:
-  struct Listener {
-    explicit Listener(asio::io_context& io) : acceptor(io), pause(io) {}
+  // Listener has the socket file; the acceptor a descriptor of its own for the same socket.
+  struct Door {
+    Door(asio::io_context& io, Listener made)
+        : listener(std::move(made)), acceptor(io), pause(io) {}
+    Listener listener;
     asio::basic_socket_acceptor<asio::generic::stream_protocol, http::Executor> acceptor;
     http::Timer pause;
-    std::string name;
   };
 
   // On the server's thread.
-  void accept(Listener& listener);
-  void accepted(Listener& listener, const error_code& error, http::Socket socket);
+  void accept(Door& door);
+  void accepted(Door& door, const error_code& error, http::Socket socket);
   void serve(http::Connection& connection) override;
   void leave(http::Connections::iterator connection) override;
   void begin_to_stop();
@@ -62,7 +66,7 @@ class HttpServer::Impl : public http::ConnectionOwner {
   asio::io_context io_{1};
   asio::executor_work_guard<http::Executor> work_{io_.get_executor()};
   http::Timer grace_{io_};
-  std::list<Listener> listeners_;
+  std::list<Door> doors_;
   http::Connections connections_;
   std::size_t turned_away_ = 0;  // of them
   std::thread thread_;
@@ -70,41 +74,42 @@ class HttpServer::Impl : public http::ConnectionOwner {
   bool over_ = false;  // the ring's
 };
 
-Result<void> HttpServer::Impl::listen(std::vector<Address> wanted) {
-  for (Address& address : wanted) {
-    auto socket = listen_on(address);
-    if (!socket) return socket.error();
-    addresses.push_back(address);
-    Listener& listener = listeners_.emplace_back(io_);
-    listener.name = address.text();
+Result<void> HttpServer::Impl::listen(const std::vector<Address>& wanted) {
+  for (const Address& address : wanted) {
+    auto listener = Listener::open(address);
+    if (!listener) return listener.error();
+    addresses.push_back(listener->address());
+    Door& door = doors_.emplace_back(io_, std::move(*listener));
+    Socket copy(::fcntl(door.listener.socket(), F_DUPFD_CLOEXEC, 0));
+    if (!copy) return fail_errno(errno, "listen on {}", address.text());
     error_code error;
-    const int family = address.kind == Address::Kind::kUnix ? AF_UNIX : AF_INET;
-    listener.acceptor.assign({family, 0}, socket->fd(), error);
-    if (error) return fail_errno(error.value(), "listen on {}", listener.name);
-    socket->release();
+    door.acceptor.assign({address.is_unix() ? AF_UNIX : AF_INET, 0}, copy.fd(), error);
+    if (error) return fail_errno(error.value(), "listen on {}", address.text());
+    copy.release();
   }
   return {};
 }
 
 void HttpServer::Impl::run() {
-  for (Listener& listener : listeners_) accept(listener);
+  for (Door& door : doors_) accept(door);
   thread_ = std::thread([this] { io_.run(); });
 }
 
-void HttpServer::Impl::accept(Listener& listener) {
-  listener.acceptor.async_accept([this, &listener](const error_code& error, http::Socket socket) {
-    accepted(listener, error, std::move(socket));
+void HttpServer::Impl::accept(Door& door) {
+  door.acceptor.async_accept([this, &door](const error_code& error, http::Socket socket) {
+    accepted(door, error, std::move(socket));
   });
 }
 
-void HttpServer::Impl::accepted(Listener& listener, const error_code& error, http::Socket socket) {
+void HttpServer::Impl::accepted(Door& door, const error_code& error, http::Socket socket) {
   if (stopping) return;
   if (error && error != asio::error::connection_aborted) {
     // Out of descriptors or memory: let others finish first.
-    log(LogLevel::kWarning, "http", "accept on {}: {}", listener.name, error.message());
-    listener.pause.expires_after(kAcceptPause);
-    listener.pause.async_wait([this, &listener](const error_code&) {
-      if (!stopping) accept(listener);
+    log(LogLevel::kWarning, "http", "accept on {}: {}", door.listener.address().text(),
+        error.message());
+    door.pause.expires_after(kAcceptPause);
+    door.pause.async_wait([this, &door](const error_code&) {
+      if (!stopping) accept(door);
     });
     return;
   }
@@ -120,7 +125,7 @@ void HttpServer::Impl::accepted(Listener& listener, const error_code& error, htt
       (*added)->turn_away(added);
     }
   }
-  accept(listener);
+  accept(door);
 }
 
 void HttpServer::Impl::serve(http::Connection& connection) {
@@ -144,10 +149,11 @@ void HttpServer::Impl::leave(http::Connections::iterator connection) {
 
 void HttpServer::Impl::begin_to_stop() {
   stopping = true;
-  for (Listener& listener : listeners_) {
+  for (Door& door : doors_) {
     error_code ignored;
-    listener.acceptor.close(ignored);
-    listener.pause.cancel();
+    door.listener.shut();
+    door.acceptor.close(ignored);
+    door.pause.cancel();
   }
   for (const auto& connection : connections_) {
     if (connection->is_idle()) connection->close();
@@ -176,25 +182,18 @@ Task<void> HttpServer::Impl::stop() {
   asio::post(io_, [this] { begin_to_stop(); });
   while (!over_) co_await over_signal_.wait();
   thread_.join();
-  for (const Address& address : addresses) {
-    if (address.kind == Address::Kind::kUnix) ::unlink(address.path.c_str());
-  }
-  addresses.clear();
+  doors_.clear();
 }
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HttpServer::~HttpServer() = default;
 
-Result<std::unique_ptr<HttpServer>> HttpServer::start(Ring& ring, std::vector<Address> addresses,
+Result<std::unique_ptr<HttpServer>> HttpServer::start(Ring& ring,
+                                                      const std::vector<Address>& addresses,
                                                       Handler handler, Options options) {
   try {
     auto impl = std::make_unique<Impl>(ring, std::move(handler), options);
-    if (auto listening = impl->listen(std::move(addresses)); !listening) {
-      for (const Address& made : impl->addresses) {
-        if (made.kind == Address::Kind::kUnix) ::unlink(made.path.c_str());
-      }
-      return listening.error();
-    }
+    if (auto listening = impl->listen(addresses); !listening) return listening.error();
     impl->run();
     return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
   } catch (const std::exception& error) {  // The library's, when the system has no more to give.

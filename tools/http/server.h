@@ -21,9 +21,9 @@
 #include <memory>
 #include <vector>
 
+#include "engine/ring/address.h"
 #include "engine/ring/ring.h"
 #include "tools/http/message.h"
-#include "tools/net/address.h"
 
 namespace clouddisk {
 
@@ -42,7 +42,8 @@ class HttpServer {
   };
 
   // Listens on every address and serves. Fails when one can't be listened on; then none is.
-  static Result<std::unique_ptr<HttpServer>> start(Ring& ring, std::vector<Address> addresses,
+  static Result<std::unique_ptr<HttpServer>> start(Ring& ring,
+                                                   const std::vector<Address>& addresses,
                                                    Handler handler, Options options);
   ~HttpServer();
 

@@ -134,7 +134,9 @@ class FakeHost final : public DiskHost {
     co_return Result<void>{};
   }
   std::vector<NbdAddress> nbd_addresses() const override {
-    return {{"unix:/run/a b/nbd.sock"}, {"tcp:127.0.0.1:10809"}, {"tcp:127.0.0.1:10810", true}};
+    return {{Address::unix_socket("/run/a b/nbd.sock")},
+            {Address::tcp("127.0.0.1", 10809)},
+            {Address::tcp("127.0.0.1", 10810), true}};
   }
 
   const std::map<std::string, DiskSettings>& served() const { return served_; }

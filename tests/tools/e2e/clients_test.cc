@@ -14,6 +14,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Of a port that nobody uses at the moment.
+Address free_address() {
+  auto listener = Listener::open(Address::tcp("127.0.0.1", 0));
+  return listener ? listener->address() : Address{};
+}
+
 class Clients : public testing::Test {
  protected:
   void begin(std::vector<std::string> arguments = {"--no-limits"}) {
@@ -136,22 +142,20 @@ TEST_F(Clients, ADiskGivesNoMoreIopsThanItsLevelHas) {
 
 TEST_F(Clients, NbdClientListsTheExportsOverTcp) {
   CLOUDDISK_NEEDS("nbd-client");
-  // A port of the kernel's choice would be unknown to the client: one that was free just now.
-  auto probe = parse_address("tcp:127.0.0.1:0");
-  ASSERT_TRUE(probe);
-  { ASSERT_TRUE(listen_on(*probe)); }
-  const std::string tcp = probe->text();
+  const Address address = free_address();
+  const std::string tcp = address.text();
   ASSERT_TRUE(daemon_.start({"--nbd", tcp, "--nbd", "unix:" + daemon_.nbd_socket()}))
       << daemon_.log();
   const std::string first = daemon_.make_disk();
   const std::string second = daemon_.make_disk();
   const std::string listed =
-      run_ok({"nbd-client", "-l", "127.0.0.1", "-p", std::to_string(probe->port)});
+      run_ok({"nbd-client", "-l", "127.0.0.1", "-p", std::to_string(address.port)});
   EXPECT_NE(listed.find(first), std::string::npos) << listed;
   EXPECT_NE(listed.find(second), std::string::npos) << listed;
   const std::string uris = daemon_.ok({"disk", "export", first, "--all"});
-  EXPECT_NE(uris.find(fmt::format("nbd://127.0.0.1:{}/{}", probe->port, first)), std::string::npos);
-  run_ok({"nbdinfo", "--size", fmt::format("nbd://127.0.0.1:{}/{}", probe->port, first)});
+  EXPECT_NE(uris.find(fmt::format("nbd://127.0.0.1:{}/{}", address.port, first)),
+            std::string::npos);
+  run_ok({"nbdinfo", "--size", fmt::format("nbd://127.0.0.1:{}/{}", address.port, first)});
 }
 
 // certtool's work in `folder`: an authority, and a key and certificate of it for `kind`.
@@ -188,14 +192,12 @@ TEST_F(Clients, AnAuthorityInTheTlsFolderTurnsAwayClientsWithoutItsCertificate) 
   make_certificates(client, server, "client");
   fs::copy_file(server + "/ca-cert.pem", client + "/ca-cert.pem");
   fs::copy_file(server + "/ca-cert.pem", stranger + "/ca-cert.pem");
-  auto probe = parse_address("tcp:127.0.0.1:0");
-  ASSERT_TRUE(probe);
-  { ASSERT_TRUE(listen_on(*probe)); }
-  ASSERT_TRUE(daemon_.start({"--nbd", probe->text(), "--tls-dir", server, "--tls-required"}))
+  const Address address = free_address();
+  ASSERT_TRUE(daemon_.start({"--nbd", address.text(), "--tls-dir", server, "--tls-required"}))
       << daemon_.log();
   const std::string id = daemon_.ok({"disk", "create", "--size", "40"});
   const std::string uri = daemon_.ok({"disk", "attach", id});
-  EXPECT_EQ(uri, fmt::format("nbds://127.0.0.1:{}/{}", probe->port, id));
+  EXPECT_EQ(uri, fmt::format("nbds://127.0.0.1:{}/{}", address.port, id));
   const auto size_as = [&uri](const std::string& certificates) {
     auto result = cli::run_program({"nbdinfo", "--size", uri + "?tls-certificates=" + certificates},
                                    std::chrono::seconds(30));

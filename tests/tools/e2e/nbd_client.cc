@@ -6,6 +6,8 @@
 #include <array>
 #include <cerrno>
 
+#include "tests/support/connect.h"
+
 namespace clouddisk::e2e {
 namespace {
 
@@ -54,11 +56,9 @@ T unpack(std::span<const std::byte> bytes, std::size_t offset) {
 
 Result<NbdClient> NbdClient::connect(const std::string& socket_path,
                                      const std::string& export_name) {
-  auto address = parse_address("unix:" + socket_path);
-  if (!address) return address.error();
-  auto socket = connect_to(*address, std::chrono::seconds(10));
-  if (!socket) return socket.error();
-  NbdClient client(std::move(*socket));
+  Socket socket = connect_to_unix(socket_path);
+  if (!socket) return fail(Errc::kShutdown, "nobody serves {}", socket_path);
+  NbdClient client(std::move(socket));
   if (auto agreed = client.negotiate(export_name); !agreed) return agreed.error();
   return client;
 }

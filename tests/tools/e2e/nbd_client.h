@@ -9,7 +9,7 @@
 
 #include "engine/base/result.h"
 #include "engine/base/units.h"
-#include "tools/net/address.h"
+#include "engine/ring/listener.h"
 
 namespace clouddisk::e2e {
 

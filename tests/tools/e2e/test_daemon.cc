@@ -11,8 +11,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "engine/ring/listener.h"
 #include "tools/clouddisk/host_state.h"
-#include "tools/net/address.h"
 
 namespace clouddisk::e2e {
 namespace {
