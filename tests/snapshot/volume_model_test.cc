@@ -1,6 +1,7 @@
 // A disk and its snapshots against a model: writes, trims, snapshots, captures that are cut off and
 // go on, deletion of any of them, rollbacks, disks made from a snapshot, hydration, restarts, lost
-// indexes. Every byte of every snapshot and disk is compared.
+// indexes. Every byte of every snapshot and disk is compared. MODEL_SECONDS=3600 runs it for an
+// hour with ever new seeds.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -13,6 +14,7 @@
 #include "snapshot/snapshot_device.h"
 #include "snapshot/volume.h"
 #include "tests/engine/disk/disk_fixture.h"
+#include "tests/support/histories.h"
 #include "tests/support/seed.h"
 
 namespace clouddisk::snapshot {
@@ -336,7 +338,21 @@ class VolumeModel : public testing::Test {
   std::deque<std::string> trace_;
 };
 
-TEST_F(VolumeModel, EverySnapshotKeepsItsContent) {
+// One history from an empty disk until everything was let go.
+class VolumeHistory : public VolumeModel {
+ public:
+  void run() {
+    SetUp();
+    if (!HasFatalFailure()) live();
+    TearDown();
+  }
+
+ private:
+  void TestBody() override {}  // Not a test of its own.
+  void live();
+};
+
+void VolumeHistory::live() {
   for (int step = 0; step < 400 && !HasFatalFailure(); ++step) {
     const std::uint64_t what = random_.below(100);
     if (what < 38) {
@@ -370,6 +386,13 @@ TEST_F(VolumeModel, EverySnapshotKeepsItsContent) {
   current_ = 0;
   while (!taken_.empty() && !HasFatalFailure()) drop();
   expect_no_waste();
+}
+
+TEST(VolumeHistories, EverySnapshotKeepsItsContent) {
+  run_histories([] {
+    VolumeHistory history;
+    history.run();
+  });
 }
 
 TEST_F(VolumeModel, ASecondSnapshotStoresOnlyWhatChanged) {
