@@ -165,6 +165,26 @@ Result<std::set<std::uint64_t>> base_pages_in(const NextBasePage& next_page, std
   return pages;
 }
 
+// The numbers of the windows that any entry may leave something in. A disk is mostly empty, and a
+// snapshot chain's pack has 256 TiB of addresses: going through all of them would take minutes.
+Task<Result<std::set<std::uint64_t>>> windows_in_use(const IndexBuild& build, bool has_base,
+                                                     const RunSource& source) {
+  std::set<std::uint64_t> windows;
+  const RunVisitor note = [&](const LoggedRun& run) {
+    // A trim only matters where there is something to hide.
+    if (run.count == 0 || (run.location.kind() == BlockKind::kTrimmed && !has_base)) return;
+    const std::uint64_t end = std::min(run.first.value + run.count, build.disk_blocks);
+    for (std::uint64_t at = run.first.value; at < end;) {
+      const std::uint64_t window = at / build.window_blocks;
+      windows.insert(window);
+      at = (window + 1) * build.window_blocks;
+    }
+  };
+  auto visited = co_await source(Lba(0), Lba(build.disk_blocks), note);
+  if (!visited) co_return visited.error();
+  co_return windows;
+}
+
 }  // namespace
 
 Task<Result<std::unique_ptr<BlockMap>>> build_index(Ring& ring, PageCache& cache,
@@ -183,9 +203,11 @@ Task<Result<std::unique_ptr<BlockMap>>> build_index(Ring& ring, PageCache& cache
   views.push_back(build.checkpoint.epoch);
   LiveCounts live;
   std::uint64_t mapped = 0;
-  for (std::uint64_t at = 0; at < build.disk_blocks; at += build.window_blocks) {
-    const Lba first(at);
-    const Lba last(std::min(at + build.window_blocks, build.disk_blocks));
+  auto windows = co_await windows_in_use(build, options.next_base_page != nullptr, source);
+  if (!windows) co_return windows.error();
+  for (const std::uint64_t number : *windows) {
+    const Lba first(number * build.window_blocks);
+    const Lba last(std::min(first.value + build.window_blocks, build.disk_blocks));
     std::optional<std::set<std::uint64_t>> base_pages;
     if (options.next_base_page) {
       auto found = co_await ring.blocking(

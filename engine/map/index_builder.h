@@ -2,8 +2,8 @@
 //
 // For every block and every view, the write with the highest WriteSeq whose epoch the view sees
 // wins; between copies of one write (compaction may have left two) the later location. The disk is
-// walked in windows of `window_blocks`, and the log's entries are asked for once a window, so
-// memory is bounded by the window, not by the disk.
+// walked in windows of `window_blocks`, and the log's entries are asked for once for each window
+// that has any, so memory is bounded by the window, and time by what is written, not by the disk.
 #pragma once
 
 #include <functional>
