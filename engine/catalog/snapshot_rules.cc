@@ -68,13 +68,13 @@ Verdict capture_must_have_room(const DiskRecord& disk,
                   disk.id, most)};
 }
 
-Verdict quota_must_have_room(std::span<const SnapshotRecord* const> snapshots) {
+Verdict quota_must_have_room(std::span<const SnapshotRecord* const> snapshots, std::size_t quota) {
   const std::size_t manual =
       count_if(snapshots, [](const SnapshotRecord& one) { return !one.automatic && !one.hidden; });
-  if (manual < kManualSnapshotsMax) return std::nullopt;
-  return Refusal{403, "QuotaExceed.Snapshot",
-                 fmt::format("The disk has {} snapshots, as many as it may. Delete one first.",
-                             kManualSnapshotsMax)};
+  if (manual < quota) return std::nullopt;
+  return Refusal{
+      403, "QuotaExceed.Snapshot",
+      fmt::format("The disk has {} snapshots, as many as it may. Delete one first.", quota)};
 }
 
 const SnapshotRecord* oldest_automatic_over_quota(

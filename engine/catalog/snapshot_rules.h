@@ -27,8 +27,9 @@ Verdict disk_must_allow_snapshot(const DiskRecord& disk);
 // `snapshots`: all of the disk.
 Verdict capture_must_have_room(const DiskRecord& disk,
                                std::span<const SnapshotRecord* const> snapshots);
-// QuotaExceed.Snapshot (403): 256 manual ones.
-Verdict quota_must_have_room(std::span<const SnapshotRecord* const> snapshots);
+// QuotaExceed.Snapshot (403): 256 manual ones, unless the quota is another.
+Verdict quota_must_have_room(std::span<const SnapshotRecord* const> snapshots,
+                             std::size_t quota = kManualSnapshotsMax);
 // The automatic snapshot that makes room for another, at 1,000; null: there is room.
 const SnapshotRecord* oldest_automatic_over_quota(std::span<const SnapshotRecord* const> snapshots);
 

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "engine/base/result.h"
+#include "engine/catalog/snapshot_rules.h"
 #include "engine/control/disk_host.h"
 #include "engine/log/replica_set.h"
 #include "engine/ring/ring.h"
@@ -39,6 +40,7 @@ class Control {
     // How long a disk keeps its category and level after a change; the cloud has seven days. Zero:
     // no wait.
     Duration spec_cooling{0};
+    std::size_t snapshot_quota = kManualSnapshotsMax;  // manual ones of a disk
     std::uint64_t seed = 0;  // of ids and request ids; 0: the system's randomness
   };
 

@@ -115,7 +115,7 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
   if (auto broken = disk_must_allow_snapshot(*disk)) co_return *broken;
   const auto others = catalog->snapshots_of_disk(disk_id);
   if (auto broken = capture_must_have_room(*disk, others)) co_return *broken;
-  if (auto broken = quota_must_have_room(others)) co_return *broken;
+  if (auto broken = quota_must_have_room(others, options.snapshot_quota)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
 
   snapshot.id = new_id("s");
@@ -210,7 +210,7 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
     const auto others = catalog->snapshots_of_disk(disk->id);
     if (auto broken = disk_must_allow_snapshot(*disk)) co_return *broken;
     if (auto broken = capture_must_have_room(*disk, others)) co_return *broken;
-    if (auto broken = quota_must_have_room(others)) co_return *broken;
+    if (auto broken = quota_must_have_room(others, options.snapshot_quota)) co_return *broken;
   }
   if (request.dry_run) co_return would_succeed();
 

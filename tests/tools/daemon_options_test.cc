@@ -71,6 +71,8 @@ TEST(DaemonOptions, TakesEveryOption) {
                                       "2",
                                       "--metrics",
                                       "tcp:127.0.0.1:9109",
+                                      "--snapshot-quota",
+                                      "1000",
                                       "--no-limits"});
   EXPECT_EQ(options.replicas[1], "/b");
   EXPECT_EQ(options.nbd.size(), 2U);
@@ -82,6 +84,7 @@ TEST(DaemonOptions, TakesEveryOption) {
   EXPECT_TRUE(options.tls_required);
   EXPECT_EQ(options.metrics.size(), 1U);
   EXPECT_EQ(options.profile, "2024");
+  EXPECT_EQ(options.snapshot_quota, 1000U);
 }
 
 TEST(DaemonOptions, WrongUsageIsStatus2) {
@@ -97,6 +100,7 @@ TEST(DaemonOptions, WrongUsageIsStatus2) {
       {"--reactors", "0"},
       {"--trust-replica", "4"},
       {"--profile", "1999"},
+      {"--snapshot-quota", "0"},
       {"--tls-required"},
       {"extra"},
   };

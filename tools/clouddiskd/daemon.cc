@@ -148,6 +148,7 @@ Task<Result<void>> Daemon::start_engine() {
   control_options.region = options_.region;
   control_options.zone = options_.zone;
   control_options.profile = options_.profile;
+  control_options.snapshot_quota = options_.snapshot_quota;
   auto control = co_await Control::open(ring_, *replicas_, *host_, std::move(control_options));
   if (!control) co_return control.error();
   control_ = std::move(*control);

@@ -5,11 +5,14 @@
 #include <filesystem>
 #include <thread>
 
+#include "engine/catalog/snapshot_rules.h"
+
 namespace clouddisk {
 namespace {
 
 constexpr int kExitUsage = 2;
 constexpr unsigned kReactorsMax = 64;
+constexpr unsigned kSnapshotQuotaMax = 65'536;
 
 struct Raw {
   std::string root = "/var/lib/clouddisk";
@@ -22,6 +25,7 @@ struct Raw {
   std::string region = "cn-local";
   std::string zone;
   std::string profile = "2021";
+  unsigned snapshot_quota = kManualSnapshotsMax;
   unsigned trust_replica = 0;
   bool no_limits = false;
 };
@@ -81,6 +85,11 @@ void add_options(CLI::App& app, Raw& raw) {
   app.add_option("--profile", raw.profile, "Category table: 2021 (the manual) or 2024")
       ->check(CLI::IsMember({"2021", "2024"}))
       ->type_name("NAME")
+      ->capture_default_str();
+  app.add_option("--snapshot-quota", raw.snapshot_quota,
+                 "Manual snapshots that a disk may have; the cloud's own quota is 256")
+      ->check(CLI::Range(1U, kSnapshotQuotaMax))
+      ->type_name("N")
       ->capture_default_str();
   app.add_option("--trust-replica", raw.trust_replica,
                  "Believe this replica alone when the others are lost for good; they are rebuilt "
@@ -179,6 +188,7 @@ Result<DaemonOptions> check(const Raw& raw) {
   options.region = raw.region;
   options.zone = raw.zone.empty() ? raw.region + "-a" : raw.zone;
   options.profile = raw.profile;
+  options.snapshot_quota = raw.snapshot_quota;
   if (raw.trust_replica != 0) options.trust_replica = raw.trust_replica - 1;
   options.limits = !raw.no_limits;
   return options;

@@ -30,6 +30,7 @@ struct DaemonOptions {
   std::string region;
   std::string zone;
   std::string profile;
+  unsigned snapshot_quota = 0;            // manual snapshots of a disk
   std::optional<unsigned> trust_replica;  // from 0
   bool limits = true;                     // false: disks are as fast as the host
 };

@@ -84,6 +84,7 @@ TEST(SnapshotRules, QuotasOfManualAndAutomaticOnes) {
   EXPECT_FALSE(quota_must_have_room(pointers(all)));
   all.push_back(snapshot());
   expect(quota_must_have_room(pointers(all)), 403, "QuotaExceed.Snapshot");
+  EXPECT_FALSE(quota_must_have_room(pointers(all), 1000));
   all.back().automatic = true;
   EXPECT_FALSE(quota_must_have_room(pointers(all)));
   all.back() = snapshot();
