@@ -98,6 +98,57 @@ Task<Result<FoundReplica>> look(Ring& ring, std::string folder, BufferPool& pool
   co_return found;
 }
 
+// A device that hangs must not hold up those that go on without it (I1).
+constexpr Duration kSuperblockStallMax = std::chrono::seconds(2);
+constexpr Duration kTellMax = std::chrono::milliseconds(100);  // one that is out: a courtesy
+
+// One superblock on its way to one folder. It may end long after everyone gave up on it: harmless,
+// because it costs one slot at most, and a member one generation behind is judged
+// by what the newest superblock says of it.
+struct Attempt {
+  explicit Attempt(Ring& ring) : ended(ring) {}
+  bool done = false;
+  Result<void> result;
+  std::uint64_t inode = 0;  // when it was asked for
+  Signal ended;
+};
+
+Task<Result<void>> write_to_folder(Ring& ring, std::string folder, Superblock superblock,
+                                   bool name_too, std::uint64_t& inode) {
+  const std::string path = superblock_path(folder);
+  BufferPool pool(ring, BufferPool::kLargest);
+  Buffer block = co_await pool.allocate(kSuperblockSize);
+  encode_superblock(superblock, block.span());
+  OpenOptions options;
+  options.create = true;
+  auto file = co_await ring.open(path, options);
+  if (!file) co_return file.error();
+  const iovec piece{block.data(), block.size()};
+  const std::uint64_t offset = superblock.generation.value % 2 * kSuperblockSize;
+  const int wrote = co_await ring.write(*file, offset, std::span(&piece, 1));
+  if (wrote != static_cast<int>(kSuperblockSize)) {
+    co_return fail_errno(wrote < 0 ? wrote : ENOSPC, "write {}", path);
+  }
+  if (const int rc = co_await ring.datasync(*file); rc < 0) {
+    co_return fail_errno(rc, "fdatasync {}", path);
+  }
+  if (name_too) {  // Perhaps just created: its name must last too.
+    if (auto synced = co_await ring.sync_directory(folder); !synced) co_return synced.error();
+    auto info = co_await ring.stat(path);
+    if (!info) co_return info.error();
+    inode = info->inode;
+  }
+  co_return Result<void>{};
+}
+
+Task<void> store_superblock(Ring& ring, std::string folder, Superblock superblock, bool name_too,
+                            std::shared_ptr<Attempt> attempt) {
+  attempt->result =
+      co_await write_to_folder(ring, std::move(folder), superblock, name_too, attempt->inode);
+  attempt->done = true;
+  attempt->ended.wake_all();
+}
+
 }  // namespace
 
 ReplicaSet::ReplicaSet(Ring& home, Options options)
@@ -207,37 +258,24 @@ void ReplicaSet::publish() {
 Task<Result<void>> ReplicaSet::write_superblock(unsigned index, Generation generation,
                                                 ReplicaMask in_sync) {
   Member& member = members_[index];
-  const std::string path = superblock_path(member.folder);
-  BufferPool pool(home_, BufferPool::kLargest);
-  Buffer block = co_await pool.allocate(kSuperblockSize);
   Superblock superblock;
   superblock.set_uuid = set_uuid_;
   superblock.index = index;
   superblock.generation = generation;
   superblock.in_sync = in_sync;
-  encode_superblock(superblock, block.span());
-
-  OpenOptions options;
-  options.create = true;
-  auto file = co_await home_.open(path, options);
-  if (!file) co_return file.error();
-  const iovec piece{block.data(), block.size()};
-  const std::uint64_t offset = generation.value % 2 * kSuperblockSize;
-  const int wrote = co_await home_.write(*file, offset, std::span(&piece, 1));
-  if (wrote != static_cast<int>(kSuperblockSize)) {
-    co_return fail_errno(wrote < 0 ? wrote : ENOSPC, "write {}", path);
+  const bool started = generation_.value != 0;
+  const bool is_out = started && member.state == ReplicaState::kFailed;
+  const TimePoint deadline = home_.now() + (is_out ? kTellMax : kSuperblockStallMax);
+  auto attempt = std::make_shared<Attempt>(home_);
+  spawn(store_superblock(home_, member.folder, superblock, member.inode == 0, attempt));
+  while (!attempt->done) {
+    const bool woken = co_await attempt->ended.wait_until(deadline);
+    if (!woken && !attempt->done) {
+      co_return fail(Errc::kTimedOut, "write {}: stalled", superblock_path(member.folder));
+    }
   }
-  if (const int rc = co_await home_.datasync(*file); rc < 0) {
-    co_return fail_errno(rc, "fdatasync {}", path);
-  }
-  if (member.inode == 0) {  // Perhaps just created: its name must last too.
-    if (auto synced = co_await home_.sync_directory(member.folder); !synced)
-      co_return synced.error();
-    auto info = co_await home_.stat(path);
-    if (!info) co_return info.error();
-    member.inode = info->inode;
-  }
-  co_return Result<void>{};
+  if (attempt->inode != 0) member.inode = attempt->inode;
+  co_return attempt->result;
 }
 
 Task<Result<void>> ReplicaSet::drop(Ring& caller, unsigned index, std::string reason) {
