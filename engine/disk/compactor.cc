@@ -58,9 +58,22 @@ Task<Result<void>> Compactor::run() {
   co_return Result<void>{};
 }
 
+// The log skips the number of a segment that it could not begin, or gave up: no copy has such a
+// file, and looking for it would end every round.
+Task<Result<void>> Compactor::forget_missing(SegmentSeq before) {
+  auto present = co_await disk_.store_->list();
+  if (!present) co_return present.error();
+  std::erase_if(disk_.segments_, [&](SegmentSeq segment) {
+    return segment < before && disk_.map_->live_blocks(segment) == 0 &&
+           !std::binary_search(present->begin(), present->end(), segment);
+  });
+  co_return Result<void>{};
+}
+
 Task<Result<void>> Compactor::round() {
   const SegmentSeq complete_before =
-      std::min(disk_.log_->active_segment(), disk_.map_->last_checkpoint().position.segment);
+      std::min(disk_.log_->oldest_in_use(), disk_.map_->last_checkpoint().position.segment);
+  if (auto forgotten = co_await forget_missing(complete_before); !forgotten) co_return forgotten;
   std::set<SegmentSeq> candidates = disk_.segments_;
   for (const SegmentSeq segment : stuck_) candidates.erase(segment);
   const auto victims =

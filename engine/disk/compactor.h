@@ -39,6 +39,7 @@ class Compactor {
   };
 
   Task<Result<void>> round();
+  Task<Result<void>> forget_missing(SegmentSeq before);
   Task<Result<bool>> clean(SegmentSeq victim, std::vector<Tombstone>& tombstones);
   Task<Result<std::vector<bool>>> find_live(const LogEntry& entry, SegmentSeq victim,
                                             std::span<const std::uint64_t> checksums);

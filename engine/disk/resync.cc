@@ -1,6 +1,7 @@
 #include "engine/disk/resync.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
@@ -34,6 +35,9 @@ class CopyResync {
   Task<Result<void>> bring_piece(SegmentSeq segment, std::uint32_t first, std::uint32_t count);
   Task<Result<Buffer>> good_piece(SegmentSeq segment, std::uint32_t first, std::uint32_t count);
   Task<std::optional<Trailer>> trailer(SegmentSeq segment);
+  void expect(std::uint32_t first, std::span<const std::byte> blocks);
+  std::vector<bool> intact_blocks(SegmentSeq segment, std::uint32_t first,
+                                  std::span<const std::byte> piece) const;
 
   LocalSegmentStore& store_;
   BufferPool& pool_;
@@ -41,7 +45,7 @@ class CopyResync {
   unsigned copy_;
   ResyncOptions options_;
   std::function<void(std::uint64_t)> progress_;
-  std::vector<std::uint64_t> checksums_;  // of the segment's payload blocks
+  std::vector<std::uint64_t> checksums_;  // of the segment's payload, header, footer and trailer
   std::vector<bool> checked_;             // which blocks have one
 };
 
@@ -94,6 +98,26 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, std::optional<BatchSeq>
       checked_[entry.block + i] = true;
     }
   });
+  SegmentReader reader(store_, pool_, disk_, segment);
+  if (auto header = co_await reader.header(); header) {
+    std::array<std::byte, kBlockSize> block{};
+    encode_header(*header, block);
+    expect(0, block);
+  }
+  const auto sealed = co_await trailer(segment);
+  std::uint32_t end = contents->end.block;
+  if (sealed) {
+    end = sealed->footer_block + sealed->footer_blocks;
+    std::vector<std::byte> footer(std::size_t{sealed->footer_blocks} * kBlockSize);
+    if (sealed->footer_blocks ==
+            footer_blocks_for(contents->entries.size(), contents->checksums.size()) &&
+        encode_footer(*contents, disk_, footer) == sealed->footer_checksum) {
+      expect(sealed->footer_block, footer);
+    }
+    std::array<std::byte, kBlockSize> block{};
+    encode_trailer(*sealed, disk_, block);
+    expect(kTrailerBlock, block);
+  }
   auto there = co_await store_.has(copy_, segment);
   if (!there) co_return there.error();
   if (!*there) {
@@ -101,9 +125,6 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, std::optional<BatchSeq>
     if (!header) co_return header.error();
     if (auto made = co_await store_.restore(copy_, segment, *header); !made) co_return made;
   }
-  const auto sealed = co_await trailer(segment);
-  std::uint32_t end = contents->end.block;
-  if (sealed) end = sealed->footer_block + sealed->footer_blocks;
   for (std::uint32_t at = 0; at < end; at += kPieceBlocks) {
     auto brought = co_await bring_piece(segment, at, std::min(kPieceBlocks, end - at));
     if (!brought) co_return brought;
@@ -113,6 +134,38 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, std::optional<BatchSeq>
     if (!brought) co_return brought;
   }
   co_return Result<void>{};
+}
+
+// What is encoded here from verified parts is, byte by byte, what an intact copy holds.
+void CopyResync::expect(std::uint32_t first, std::span<const std::byte> blocks) {
+  for (std::uint32_t i = 0; i < blocks.size() / kBlockSize; ++i) {
+    checksums_[first + i] = checksum64(blocks.subspan(i * kBlockSize, kBlockSize));
+    checked_[first + i] = true;
+  }
+}
+
+// Blocks without an expected checksum are descriptors, which carry their own.
+std::vector<bool> CopyResync::intact_blocks(SegmentSeq segment, std::uint32_t first,
+                                            std::span<const std::byte> piece) const {
+  const auto count = static_cast<std::uint32_t>(piece.size() / kBlockSize);
+  std::vector<bool> intact(count, false);
+  for (std::uint32_t i = 0; i < count;) {
+    if (checked_[first + i]) {
+      const auto block = piece.subspan(i * kBlockSize, kBlockSize);
+      intact[i] = checksum64(block) == checksums_[first + i];
+      ++i;
+      continue;
+    }
+    std::uint32_t needed = 0;
+    auto batch =
+        decode_descriptor(piece.subspan(i * kBlockSize), disk_, segment, first + i, &needed);
+    std::uint32_t blocks = batch ? batch->descriptor_blocks : 1;
+    // One that the piece's edge cuts can't be judged from here.
+    const bool cut =
+        !batch && (needed > count - i || (i == 0 && first > 0 && !checked_[first - 1]));
+    for (; blocks > 0 && i < count; --blocks, ++i) intact[i] = batch || cut;
+  }
+  return intact;
 }
 
 Task<Result<void>> CopyResync::bring_piece(SegmentSeq segment, std::uint32_t first,
@@ -149,12 +202,12 @@ Task<Result<Buffer>> CopyResync::good_piece(SegmentSeq segment, std::uint32_t fi
       continue;
     }
     if (!good) good = co_await pool_.allocate(count * kBlockSize);
+    const std::vector<bool> intact = intact_blocks(segment, first, piece.span());
     bool all_sure = true;
     for (std::uint32_t i = 0; i < count; ++i) {
       if (sure[i]) continue;
-      const auto block = piece.span().subspan(i * kBlockSize, kBlockSize);
-      std::memcpy(good.data() + i * kBlockSize, block.data(), kBlockSize);
-      sure[i] = !checked_[first + i] || checksum64(block) == checksums_[first + i];
+      std::memcpy(good.data() + i * kBlockSize, piece.data() + i * kBlockSize, kBlockSize);
+      sure[i] = intact[i];
       all_sure = all_sure && sure[i];
     }
     if (all_sure) co_return good;

@@ -148,6 +148,7 @@ Task<Result<DiskLog::PendingRef>> DiskLog::join(std::size_t entries, std::uint32
   }
   if (closed_) co_return fail(Errc::kShutdown, "the disk is being closed");
   queued_blocks_ += blocks;
+  flush_if_due();  // After one that failed at the bound nothing else would begin another.
   kick();
   co_return queue_.back();
 }
@@ -399,10 +400,7 @@ void DiskLog::acknowledge() {
     end_pending(*pending, Result<void>{});
   }
   seal_what_is_acked();
-  if (acked_bytes_ - durable_bytes_ >= options_.flush_bytes_max && !flushing_) {
-    background_.add();
-    spawn(flush_in_background());
-  }
+  flush_if_due();
   if (!queue_.empty() || roll_wanted_) kick();
 }
 
@@ -448,7 +446,7 @@ void DiskLog::fail_queue(const Error& error) {
 void DiskLog::seal_what_is_acked() {
   while (!sealing_.empty() && sealing_.front().end.next_batch <= acked_.next_batch) {
     background_.add();
-    ++seals_under_way_;
+    being_sealed_.insert(sealing_.front().segment);
     spawn(seal(std::move(sealing_.front())));
     sealing_.pop_front();
   }
@@ -489,9 +487,16 @@ Task<void> DiskLog::seal(Segment segment) {
     log(LogLevel::kWarning, "log", "segment {} stays unsealed: {}", segment.segment.value,
         result.error().message);
   }
-  --seals_under_way_;
+  being_sealed_.erase(segment.segment);
   progress_.wake_all();
   background_.done();
+}
+
+SegmentSeq DiskLog::oldest_in_use() const {
+  SegmentSeq oldest = active_.segment;
+  if (!sealing_.empty()) oldest = std::min(oldest, sealing_.front().segment);
+  if (!being_sealed_.empty()) oldest = std::min(oldest, *being_sealed_.begin());
+  return oldest;
 }
 
 void DiskLog::prepare_if_due() {
@@ -558,6 +563,12 @@ Task<Result<void>> DiskLog::flush() {
   co_return Result<void>{};
 }
 
+void DiskLog::flush_if_due() {
+  if (flushing_ || acked_bytes_ - durable_bytes_ < options_.flush_bytes_max) return;
+  background_.add();
+  spawn(flush_in_background());
+}
+
 Task<void> DiskLog::flush_in_background() {
   auto flushed = co_await flush();
   if (!flushed && acked_bytes_ - durable_bytes_ >= options_.unflushed_bytes_max) {
@@ -595,7 +606,7 @@ Task<Result<void>> DiskLog::roll() {
   while (roll_wanted_) co_await progress_.wait();
   const Result<void> result = roll_result_;
   if (!result) co_return result;
-  while (!sealing_.empty() || seals_under_way_ > 0) {
+  while (!sealing_.empty() || !being_sealed_.empty()) {
     if (broken_ && in_flight_.empty() && queue_.empty()) break;
     co_await progress_.wait();
   }

@@ -20,6 +20,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -86,8 +87,11 @@ class DiskLog {
   // The sequence of the first write after acked().
   WriteSeq acked_next_write() const { return acked_next_write_; }
   std::uint64_t acked_bytes() const { return acked_bytes_; }
-  // Segments older than this one are complete; it and later ones are in use by the log itself.
+  // Segments older than this one take no more batches.
   SegmentSeq active_segment() const { return active_.segment; }
+  // The oldest segment that the log still writes to: the active one, or one whose seal is under
+  // way. It and later ones must not be removed.
+  SegmentSeq oldest_in_use() const;
   // What was acknowledged of it so far.
   const Footer& active_contents() const { return active_.contents; }
   std::uint64_t batches() const { return batch_count_; }
@@ -144,6 +148,7 @@ class DiskLog {
   void fail_queue(const Error& error);
   void seal_what_is_acked();
   Task<void> seal(Segment segment);
+  void flush_if_due();
   Task<void> flush_in_background();
   void prepare_if_due();
   Task<void> prepare_next();
@@ -185,7 +190,7 @@ class DiskLog {
   std::uint64_t durable_bytes_ = 0;
   std::uint64_t batch_count_ = 0;
   bool flushing_ = false;
-  unsigned seals_under_way_ = 0;
+  std::set<SegmentSeq> being_sealed_;
   Signal progress_;  // a batch ended, a flush ended, a segment was sealed, room in the queue
   AsyncMutex joining_;
   WaitGroup background_;

@@ -242,7 +242,16 @@ Task<Result<void>> LocalSegmentStore::create(SegmentSeq segment, Buffer header) 
       co_await on_copies(writable(), &LocalSegmentStore::create_on, segment, spare, data);
   if (spare != 0) spares_.erase(spare);
   auto concluded = co_await conclude(outcome);
-  if (!concluded) co_return concluded.error();
+  if (!concluded) {
+    // Where it could be made it would lie about until the next start, and each attempt of a full
+    // disk would leave another. A copy that fails at this has other troubles, which tell.
+    for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+      files_.forget({owner_, copy, segment.value});
+    }
+    static_cast<void>(co_await on_copies(writable() & outcome->succeeded,
+                                         &LocalSegmentStore::remove_on, segment, 0, {}));
+    co_return concluded.error();
+  }
   OpenSegment& begun = open_[segment];
   begun.copies = outcome->succeeded;
   begun.allocated_blocks = options_.allocate_step_blocks;
@@ -375,8 +384,12 @@ Task<Result<void>> LocalSegmentStore::flush_on(unsigned copy, SegmentSeq segment
   auto opened = co_await file(copy, segment);
   if (!opened) co_return opened.error();
   // Never again on this file after a failure: the kernel reports it once and forgets the data.
+  // Not even when it says that there is no space, which other steps may try again.
   const int rc = co_await ring_.datasync(**opened);
-  if (rc < 0) co_return fail_errno(rc, "fdatasync {}", path(copy, segment));
+  if (rc < 0) {
+    const Error cause = fail_errno(rc, "fdatasync {}", path(copy, segment));
+    co_return fail(Errc::kIo, "{}", cause.message);
+  }
   co_return Result<void>{};
 }
 

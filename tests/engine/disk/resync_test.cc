@@ -1,0 +1,139 @@
+// One copy brought up to date: what is missing or wrong is copied from whichever copy has it right.
+#include "engine/disk/resync.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/engine/log/log_fixture.h"
+
+namespace clouddisk {
+namespace {
+
+constexpr unsigned kJoiner = 2;
+
+class ResyncTest : public testing::Test {
+ protected:
+  // Segments 1 and 2 complete, 2 of them without the joiner.
+  void SetUp() override {
+    ASSERT_OK(life_.recover());
+    for (std::uint64_t lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 1 + lba % 200, 40));
+    ASSERT_OK(life_.ring->block_on(life_.log().roll()));
+    ASSERT_OK(life_.ring->block_on(life_.replicas().drop(*life_.ring, kJoiner, "on purpose")));
+    for (std::uint64_t lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 50 + lba % 200, 40));
+    ASSERT_OK(life_.ring->block_on(life_.log().append_range(EntryKind::kTrim, Lba(9), 1000)));
+    ASSERT_OK(life_.ring->block_on(life_.log().roll()));
+    ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
+    ASSERT_OK(life_.ring->block_on(life_.log().roll()));
+  }
+  Task<Result<void>> resync(ResyncOptions options = {}) {
+    return resync_copy(life_.store(), life_.pool(), kLogDisk, kJoiner, life_.log().active_segment(),
+                       options, [this](std::uint64_t bytes) { progress_ += bytes; });
+  }
+  // Everything that a segment is made of is the same on the joiner as on `copy`.
+  void expect_equal(unsigned copy, std::uint64_t segment) {
+    const std::uint32_t end = segment == 1 ? 6 * 41 + 3 : 6 * 41 + 4;
+    for (std::uint32_t block = 0; block < end; ++block) {
+      ASSERT_EQ(block_of(machine_, segment_path(kJoiner, segment), block),
+                block_of(machine_, segment_path(copy, segment), block))
+          << "segment " << segment << " block " << block;
+    }
+    EXPECT_EQ(block_of(machine_, segment_path(kJoiner, segment), kTrailerBlock),
+              block_of(machine_, segment_path(copy, segment), kTrailerBlock));
+  }
+
+  SimMachine machine_{31};
+  LogLife life_{machine_};
+  std::uint64_t progress_ = 0;
+};
+
+TEST_F(ResyncTest, TheCopyIsEqualAndDurableAfterwards) {
+  EXPECT_FALSE(machine_.exists(segment_path(kJoiner, 2)));
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  EXPECT_GT(progress_, 2 * 6 * 40 * kBlockSize);
+  life_.kill();
+  machine_.power_loss();
+  for (const std::uint64_t segment : {1, 2}) expect_equal(0, segment);
+}
+
+TEST_F(ResyncTest, WhatTheCopyHasAlreadyIsNotWrittenAgain) {
+  ASSERT_OK(life_.ring->block_on(resync()));
+  SimFaults faults;
+  faults.write_error = 1;
+  machine_.set_faults(replica_folder(kJoiner), faults);
+  EXPECT_OK(life_.ring->block_on(resync()));
+  machine_.clear_faults();
+}
+
+TEST_F(ResyncTest, InterruptedItGoesOnWithWhatIsStillMissing) {
+  SimFaults faults;
+  faults.write_error = 1;
+  machine_.set_faults(segment_path(kJoiner, 2), faults);
+  EXPECT_FALSE(life_.ring->block_on(resync()));
+  machine_.clear_faults();
+  if (life_.replicas().receiving_mask() == 0) {
+    ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
+  }
+  ASSERT_OK(life_.ring->block_on(resync()));
+  for (const std::uint64_t segment : {1, 2}) expect_equal(0, segment);
+}
+
+TEST_F(ResyncTest, ASegmentThatTheOthersDoNotHaveIsRemoved) {
+  ASSERT_OK(
+      life_.ring->block_on(life_.ring->rename(segment_path(kJoiner, 1), segment_path(kJoiner, 0))));
+  ASSERT_OK(life_.ring->block_on(resync()));
+  EXPECT_FALSE(machine_.exists(segment_path(kJoiner, 0)));
+  expect_equal(0, 1);
+}
+
+Task<void> note(Task<Result<void>> task, Result<void>& result, bool& done) {
+  result = co_await std::move(task);
+  done = true;
+}
+
+TEST_F(ResyncTest, WritesGoOnMeanwhileAndTheCopyHasThem) {
+  Result<void> result;
+  bool done = false;
+  spawn(note(resync({.bytes_per_second = 1_MiB}), result, done));
+  unsigned writes = 0;
+  while (!done) {
+    ASSERT_OK(life_.write(writes, 7, 2));
+    life_.ring->run_for(std::chrono::milliseconds(50));
+    ++writes;
+  }
+  ASSERT_OK(result);
+  EXPECT_GT(writes, 10U) << "it was over too soon to say anything";
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  for (const std::uint64_t segment : {1, 2}) expect_equal(0, segment);
+  const LogPosition end = life_.log().acked();
+  for (std::uint32_t block = 0; block < end.block; ++block) {
+    ASSERT_EQ(block_of(machine_, segment_path(kJoiner, end.segment.value), block),
+              block_of(machine_, segment_path(1, end.segment.value), block));
+  }
+}
+
+struct Damage {
+  const char* what;
+  std::uint32_t block;
+};
+class DamagedSource : public ResyncTest, public testing::WithParamInterface<Damage> {};
+
+// One source is damaged, the other is not: the copy is made from the right one, whatever it is.
+TEST_P(DamagedSource, IsNotCopied) {
+  for (const std::uint64_t segment : {1, 2}) {
+    ASSERT_TRUE(machine_.flip_bit(segment_path(0, segment), GetParam().block * kBlockSize + 20));
+  }
+  ASSERT_OK(life_.ring->block_on(life_.ring->remove(segment_path(kJoiner, 1))));
+  ASSERT_OK(life_.ring->block_on(resync()));
+  for (const std::uint64_t segment : {1, 2}) expect_equal(1, segment);
+}
+
+INSTANTIATE_TEST_SUITE_P(Resync, DamagedSource,
+                         testing::Values(Damage{"Header", 0}, Damage{"FirstDescriptor", 1},
+                                         Damage{"LaterDescriptor", 1 + 3 * 41},
+                                         Damage{"Payload", 1 + 3 * 41 + 7},
+                                         Damage{"Footer", 1 + 6 * 41 + 1},
+                                         Damage{"Trailer", kTrailerBlock}),
+                         [](const auto& info) { return info.param.what; });
+
+}  // namespace
+}  // namespace clouddisk

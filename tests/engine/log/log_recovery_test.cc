@@ -1,0 +1,289 @@
+// What recovery makes of a log after crashes and damage, over the simulated machine (I3).
+#include "engine/log/log_recovery.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/checksum.h"
+#include "tests/engine/log/log_fixture.h"
+
+namespace clouddisk {
+namespace {
+
+using Lbas = std::vector<std::uint64_t>;
+
+class DiskLogRecovery : public testing::Test {
+ protected:
+  // One batch a write, the position before each.
+  void write_each(LogLife& life, const Lbas& lbas) {
+    for (const std::uint64_t lba : lbas) {
+      starts_.push_back(life.log().acked());
+      ASSERT_OK(life.write(lba, static_cast<unsigned>(lba)));
+    }
+    end_ = life.log().acked();
+  }
+  // Writes 1, 2, 3 in a first life that is killed without a flush.
+  void three_writes() {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    write_each(life, {1, 2, 3});
+    starts_[0].block = kFirstBatchBlock;
+    life.kill();
+  }
+  void damage(unsigned copy, std::uint32_t block) {
+    damage_block(machine_, segment_path(copy, 1), block);
+  }
+  void damage_everywhere(std::uint32_t block) {
+    for (unsigned copy = 0; copy < kReplicaCount; ++copy) damage(copy, block);
+  }
+  // Descriptor and payload of one block each.
+  static std::uint32_t payload_at(const LogPosition& start) { return start.block + 1; }
+
+  SimMachine machine_{7};
+  std::vector<LogPosition> starts_;
+  LogPosition end_;
+};
+
+// I2
+TEST_F(DiskLogRecovery, WhatWasAcknowledgedSurvivesTheProcessWithoutAFlush) {
+  three_writes();
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2, 3}));
+  EXPECT_EQ(recovered->tail, end_);
+  EXPECT_EQ(recovered->durable, end_) << "nothing is built on what a power cut could take";
+  EXPECT_EQ(recovered->next_write, WriteSeq(4));
+  EXPECT_EQ(recovered->contents.entries.size(), 3U);
+}
+
+TEST_F(DiskLogRecovery, TornTailIsCutAndEarlierWritesSurvive) {
+  three_writes();
+  damage_everywhere(payload_at(starts_[2]));
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2}));
+  EXPECT_EQ(recovered->tail, starts_[2]);
+}
+
+// What lies behind the cut is intact but descends from a batch that never was.
+TEST_F(DiskLogRecovery, BatchesOfAnOldLifeBehindTheTailAreNotTaken) {
+  three_writes();
+  damage_everywhere(payload_at(starts_[1]));
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    EXPECT_EQ(life.replayed_lbas(), (Lbas{1}));
+    ASSERT_OK(life.write(20, 20));  // Exactly over the batch of write 2; that of 3 still follows.
+    life.kill();
+  }
+  LogLife life(machine_);
+  ASSERT_OK(life.recover());
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 20}));
+}
+
+TEST_F(DiskLogRecovery, CopiesThatDifferAtTheTailAreMadeEqualToTheLongest) {
+  three_writes();
+  damage(0, starts_[2].block);
+  damage(1, payload_at(starts_[2]));
+  damage(2, payload_at(starts_[1]));
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2, 3}));
+  EXPECT_EQ(recovered->repaired_batches, 3U);
+  for (std::uint32_t block = 0; block < end_.block; ++block) {
+    const auto first = block_of(machine_, segment_path(0, 1), block);
+    ASSERT_EQ(first.size(), kBlockSize);
+    for (unsigned copy = 1; copy < kReplicaCount; ++copy) {
+      EXPECT_EQ(block_of(machine_, segment_path(copy, 1), block), first) << copy << ":" << block;
+    }
+  }
+}
+
+TEST_F(DiskLogRecovery, ACopyWithoutTheSegmentGetsIt) {
+  three_writes();
+  {
+    SimRing ring(machine_);
+    ASSERT_OK(ring.block_on(ring.remove(segment_path(1, 1))));
+  }
+  LogLife life(machine_);
+  ASSERT_OK(life.recover());
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2, 3}));
+  EXPECT_EQ(life.replicas().in_sync_mask(), 0b111U);
+  EXPECT_EQ(block_of(machine_, segment_path(1, 1), payload_at(starts_[2])),
+            std::vector<std::byte>(kBlockSize, std::byte{3}));
+}
+
+TEST_F(DiskLogRecovery, AHoleBeforeTheDurableMarkIsRefusedAndNothingIsCut) {
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    write_each(life, {1, 2});
+    ASSERT_OK(life.flush());
+    write_each(life, {3});  // Its descriptor says that the first two are durable.
+    life.kill();
+  }
+  const std::uint32_t hole = starts_[1].block;
+  damage_everywhere(hole);
+  const auto before = machine_.content(segment_path(0, 1));
+  {
+    LogLife life(machine_);
+    const auto recovered = life.recover();
+    ASSERT_FALSE(recovered);
+    EXPECT_EQ(recovered.error().code, Errc::kCorrupt);
+    EXPECT_NE(recovered.error().message.find("restore a replica"), std::string::npos);
+  }
+  EXPECT_EQ(machine_.content(segment_path(0, 1)), before);
+}
+
+TEST_F(DiskLogRecovery, AHoleBeforeTheCheckpointIsRefused) {
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    write_each(life, {1, 2, 3});
+    ASSERT_OK(life.flush());
+    life.kill();
+  }
+  damage_everywhere(starts_[1].block);
+  LogLife life(machine_);
+  const auto recovered = life.recover(end_);
+  ASSERT_FALSE(recovered);
+  EXPECT_EQ(recovered.error().code, Errc::kIo);
+}
+
+TEST_F(DiskLogRecovery, OnlyWhatFollowsTheCheckpointIsReplayed) {
+  three_writes();
+  LogLife life(machine_);
+  const auto recovered = life.recover(starts_[2]);
+  ASSERT_OK(recovered);
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{3}));
+  EXPECT_EQ(recovered->contents.entries.size(), 3U) << "the footer will need all of them";
+}
+
+TEST_F(DiskLogRecovery, ACheckpointOfAnotherLogIsRefused) {
+  three_writes();
+  LogPosition foreign = starts_[1];
+  foreign.chain ^= 1;
+  LogLife life(machine_);
+  const auto recovered = life.recover(foreign);
+  ASSERT_FALSE(recovered);
+  EXPECT_EQ(recovered.error().code, Errc::kCorrupt);
+}
+
+TEST_F(DiskLogRecovery, AMissingSegmentOfTheCheckpointIsRefused) {
+  three_writes();
+  LogPosition beyond = end_;
+  beyond.segment = SegmentSeq(9);
+  LogLife life(machine_);
+  const auto recovered = life.recover(beyond);
+  ASSERT_FALSE(recovered);
+  EXPECT_EQ(recovered.error().code, Errc::kCorrupt);
+}
+
+// The next segment's header says where the one before ends: what a failed batch left there is no
+// part of the log.
+TEST_F(DiskLogRecovery, TheHeaderOfANewSegmentCutsTheOneBefore) {
+  three_writes();
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    // As after a failed batch: a segment that begins before write 3.
+    SegmentHeader header;
+    header.disk = kLogDisk;
+    header.segment = SegmentSeq(2);
+    header.start = {SegmentSeq(2), kFirstBatchBlock, starts_[2].next_batch, starts_[2].chain};
+    Buffer block = life.filled_buffer(1, 0);
+    encode_header(header, block.span());
+    ASSERT_OK(life.ring->block_on(life.store().create(SegmentSeq(2), block)));
+    life.kill();
+  }
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  EXPECT_EQ(recovered->tail.segment, SegmentSeq(2));
+  ASSERT_OK(life.write(4, 4));
+  life.kill();
+  LogLife after(machine_);
+  ASSERT_OK(after.recover(starts_[0]));
+  EXPECT_EQ(after.replayed_lbas(), (Lbas{1, 2, 4}));
+}
+
+TEST_F(DiskLogRecovery, SegmentsBegunAfterTheTailAreRemoved) {
+  three_writes();
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    ASSERT_OK(life.ring->block_on(life.store().create(SegmentSeq(2), life.filled_buffer(1, 0))));
+    life.kill();
+  }
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  EXPECT_EQ(recovered->unreachable, std::vector{SegmentSeq(2)});
+  EXPECT_FALSE(machine_.exists(segment_path(0, 2)));
+  EXPECT_EQ(recovered->newest, SegmentSeq(2)) << "a number is never used twice";
+}
+
+TEST_F(DiskLogRecovery, ANewerFormatIsRefusedByItsName) {
+  three_writes();
+  // The version stands at byte 8; the checksum over the rest at the end of the block.
+  auto block = block_of(machine_, segment_path(0, 1), 0);
+  SegmentHeader header;
+  header.disk = kLogDisk;
+  header.segment = SegmentSeq(1);
+  store_le(block.data() + 8, kLogFormatVersion + 1);
+  store_le(block.data() + kBlockSize - 8, checksum64(std::span(block).first(kBlockSize - 8)));
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    overwrite(machine_, segment_path(copy, 1), 0, block);
+  }
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_FALSE(recovered);
+  EXPECT_EQ(recovered.error().code, Errc::kUnsupported);
+  EXPECT_NE(recovered.error().message.find("upgrade"), std::string::npos);
+}
+
+// A file is renamed into its next life with everything that was in it.
+TEST_F(DiskLogRecovery, OldBytesOfARecycledSegmentAreNotTaken) {
+  three_writes();
+  LogPosition checkpoint;
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    ASSERT_OK(life.ring->block_on(life.log().roll()));
+    write_each(life, {4});
+    ASSERT_OK(life.flush());
+    checkpoint = life.log().acked();
+    ASSERT_OK(life.ring->block_on(life.store().remove(SegmentSeq(1))));
+    ASSERT_OK(life.ring->block_on(life.log().roll()));
+    EXPECT_GT(life.log().active_segment(), checkpoint.segment);
+    ASSERT_EQ(block_of(machine_, segment_path(0, 3), payload_at(starts_[1])),
+              std::vector<std::byte>(kBlockSize, std::byte{2}))
+        << "the test needs a recycled file";
+    write_each(life, {5});
+    life.kill();
+  }
+  LogLife life(machine_);
+  ASSERT_OK(life.recover(checkpoint));
+  EXPECT_EQ(life.replayed_lbas(), Lbas{5});
+  EXPECT_EQ(life.log().acked(), end_);
+}
+
+TEST_F(DiskLogRecovery, ASegmentOfAnotherDiskIsNotTaken) {
+  three_writes();
+  SegmentHeader header;
+  header.disk = disk_tag("d-another");
+  header.segment = SegmentSeq(1);
+  header.start = {SegmentSeq(1), kFirstBatchBlock, BatchSeq(1), 0};
+  std::vector<std::byte> block(kBlockSize);
+  encode_header(header, block);
+  for (const unsigned copy : {0U, 1U}) overwrite(machine_, segment_path(copy, 1), 0, block);
+  LogLife life(machine_);
+  ASSERT_OK(life.recover());
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2, 3})) << "the third copy is of this disk";
+}
+
+}  // namespace
+}  // namespace clouddisk
