@@ -40,8 +40,10 @@ class BlockReaderTest : public testing::Test {
   }
   void expect_same_on_all_copies() {
     for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+      const auto all = machine_.content(segment_path(copy, 1));
+      ASSERT_TRUE(all);
       for (std::uint32_t i = 0; i < kCount; ++i) {
-        const auto block = block_of(machine_, segment_path(copy, 1), kFirst + i);
+        const auto block = block_in(*all, kFirst + i);
         EXPECT_EQ(checksum64(block), entries_[i].checksum) << "copy " << copy << " block " << i;
       }
     }

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -135,12 +137,32 @@ inline void damage_block(SimMachine& machine, const std::string& path, std::uint
   const std::vector<std::byte> rubbish(kBlockSize, std::byte{0x5a});
   overwrite(machine, path, block * kBlockSize, rubbish);
 }
+// One block of a file's content; empty past its end.
+inline std::span<const std::byte> block_in(std::span<const std::byte> content,
+                                           std::uint32_t block) {
+  if (content.size() < (block + 1) * kBlockSize) return {};
+  return content.subspan(block * kBlockSize, kBlockSize);
+}
 inline std::vector<std::byte> block_of(const SimMachine& machine, const std::string& path,
                                        std::uint32_t block) {
   const auto all = machine.content(path);
-  if (!all || all->size() < (block + 1) * kBlockSize) return {};
-  const auto at = all->begin() + static_cast<std::ptrdiff_t>(block * kBlockSize);
-  return {at, at + static_cast<std::ptrdiff_t>(kBlockSize)};
+  if (!all) return {};
+  const auto found = block_in(*all, block);
+  return {found.begin(), found.end()};
+}
+// The first of `blocks` in which two files differ; nothing: they are equal there.
+inline std::optional<std::uint32_t> first_difference(const SimMachine& machine,
+                                                     const std::string& a, const std::string& b,
+                                                     std::uint32_t first, std::uint32_t last) {
+  const auto left = machine.content(a);
+  const auto right = machine.content(b);
+  for (std::uint32_t block = first; block < last; ++block) {
+    if (!left || !right) return block;
+    const auto one = block_in(*left, block);
+    const auto other = block_in(*right, block);
+    if (one.empty() || !std::ranges::equal(one, other)) return block;
+  }
+  return std::nullopt;
 }
 
 }  // namespace clouddisk

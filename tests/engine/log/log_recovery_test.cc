@@ -93,12 +93,9 @@ TEST_F(DiskLogRecovery, CopiesThatDifferAtTheTailAreMadeEqualToTheLongest) {
   ASSERT_OK(recovered);
   EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2, 3}));
   EXPECT_EQ(recovered->repaired_batches, 3U);
-  for (std::uint32_t block = 0; block < end_.block; ++block) {
-    const auto first = block_of(machine_, segment_path(0, 1), block);
-    ASSERT_EQ(first.size(), kBlockSize);
-    for (unsigned copy = 1; copy < kReplicaCount; ++copy) {
-      EXPECT_EQ(block_of(machine_, segment_path(copy, 1), block), first) << copy << ":" << block;
-    }
+  for (unsigned copy = 1; copy < kReplicaCount; ++copy) {
+    EXPECT_EQ(first_difference(machine_, segment_path(0, 1), segment_path(copy, 1), 0, end_.block),
+              std::nullopt);
   }
 }
 
