@@ -40,10 +40,10 @@ class BlockReaderTest : public testing::Test {
   }
   void expect_same_on_all_copies() {
     for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-      const auto all = machine_.content(segment_path(copy, 1));
-      ASSERT_TRUE(all);
+      const auto all = blocks_of(*life_.ring, segment_path(copy, 1), kFirst, kCount);
+      ASSERT_EQ(all.size(), kCount * kBlockSize);
       for (std::uint32_t i = 0; i < kCount; ++i) {
-        const auto block = block_in(*all, kFirst + i);
+        const auto block = std::span(all).subspan(i * kBlockSize, kBlockSize);
         EXPECT_EQ(checksum64(block), entries_[i].checksum) << "copy " << copy << " block " << i;
       }
     }
@@ -79,13 +79,13 @@ TEST_F(BlockReaderTest, TwoDamagedCopiesAreMendedFromTheThird) {
 
 TEST_F(BlockReaderTest, WithNoGoodCopyItSaysSoAndChangesNothing) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) flip(copy, 1);
-  const auto before = block_of(machine_, segment_path(0, 1), kFirst + 1);
+  const auto before = block_of(*life_.ring, segment_path(0, 1), kFirst + 1);
   const auto got = life_.ring->block_on(reader_.read(entries_, life_.filled_buffer(kCount, 0)));
   ASSERT_FALSE(got);
   EXPECT_EQ(got.error().code, Errc::kIo);
   EXPECT_EQ(reader_.counters().lost_blocks, 1U);
   EXPECT_EQ(reader_.counters().repaired_blocks, 0U);
-  EXPECT_EQ(block_of(machine_, segment_path(0, 1), kFirst + 1), before);
+  EXPECT_EQ(block_of(*life_.ring, segment_path(0, 1), kFirst + 1), before);
 }
 
 TEST_F(BlockReaderTest, ACopyThatFailsToReadIsPassedOver) {

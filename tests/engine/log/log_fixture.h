@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -111,7 +110,7 @@ class LogLife {
 
  private:
   struct Parts {
-    explicit Parts(Ring& ring) : files(ring, 64), pool(ring, 64_MiB) {}
+    explicit Parts(Ring& ring) : files(ring, 64), pool(ring, 32_MiB) {}
     FileCache files;
     BufferPool pool;
     std::unique_ptr<ReplicaSet> replicas;
@@ -137,32 +136,27 @@ inline void damage_block(SimMachine& machine, const std::string& path, std::uint
   const std::vector<std::byte> rubbish(kBlockSize, std::byte{0x5a});
   overwrite(machine, path, block * kBlockSize, rubbish);
 }
-// One block of a file's content; empty past its end.
-inline std::span<const std::byte> block_in(std::span<const std::byte> content,
-                                           std::uint32_t block) {
-  if (content.size() < (block + 1) * kBlockSize) return {};
-  return content.subspan(block * kBlockSize, kBlockSize);
+// Blocks of a file as they are on the medium of a machine without faults; fewer past its end.
+inline std::vector<std::byte> blocks_of(Ring& ring, const std::string& path, std::uint32_t first,
+                                        std::uint32_t count) {
+  OpenOptions how;
+  how.direct = false;
+  const auto file = ring.block_on(ring.open(path, how));
+  if (!file) return {};
+  std::vector<std::byte> bytes(count * kBlockSize);
+  const int got = read_at(ring, *file, first * kBlockSize, bytes);
+  bytes.resize(static_cast<std::size_t>(std::max(got, 0)));
+  return bytes;
 }
-inline std::vector<std::byte> block_of(const SimMachine& machine, const std::string& path,
-                                       std::uint32_t block) {
-  const auto all = machine.content(path);
-  if (!all) return {};
-  const auto found = block_in(*all, block);
-  return {found.begin(), found.end()};
+inline std::vector<std::byte> block_of(Ring& ring, const std::string& path, std::uint32_t block) {
+  return blocks_of(ring, path, block, 1);
 }
-// The first of `blocks` in which two files differ; nothing: they are equal there.
-inline std::optional<std::uint32_t> first_difference(const SimMachine& machine,
-                                                     const std::string& a, const std::string& b,
-                                                     std::uint32_t first, std::uint32_t last) {
-  const auto left = machine.content(a);
-  const auto right = machine.content(b);
-  for (std::uint32_t block = first; block < last; ++block) {
-    if (!left || !right) return block;
-    const auto one = block_in(*left, block);
-    const auto other = block_in(*right, block);
-    if (one.empty() || !std::ranges::equal(one, other)) return block;
-  }
-  return std::nullopt;
+// Whether two files hold the same, whole, in [first, last).
+inline bool same_blocks(Ring& ring, const std::string& a, const std::string& b, std::uint32_t first,
+                        std::uint32_t last) {
+  const auto left = blocks_of(ring, a, first, last - first);
+  return left.size() == (last - first) * kBlockSize &&
+         left == blocks_of(ring, b, first, last - first);
 }
 
 }  // namespace clouddisk
