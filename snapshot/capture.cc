@@ -7,7 +7,10 @@
 namespace clouddisk::snapshot {
 namespace {
 
-constexpr std::size_t kPagesPerStep = 16;
+// A step is one flush of the pack and one commit of the index. It ends at either bound: memory for
+// whole pages, and what a crash repeats for those of which a block or two changed.
+constexpr std::size_t kBytesPerStep = 16_MiB;
+constexpr std::size_t kPagesPerStep = 512;
 
 bool all_zero(const std::byte* block) {
   return block[0] == std::byte{0} && std::memcmp(block, block + 1, kBlockSize - 1) == 0;
@@ -206,20 +209,26 @@ Task<Result<CaptureCursor>> capture(Disk& disk, Chain& chain, CaptureSpec spec,
   state.pages_done = static_cast<std::uint64_t>(next - pages->begin());
   TimePoint may_go_on = disk.ring().now();
   std::vector<Chain::ChangedPage> gathered;
+  std::size_t gathered_bytes = 0;
   while (next != pages->end()) {
     if (cancelled()) co_return fail(Errc::kShutdown, "the capture goes on at the next start");
     const std::uint64_t read_before = work.bytes_read();
     auto changed = co_await work.page(*next);
     if (!changed) co_return changed.error();
     cursor.next_page = *next + 1;
-    if (*changed) gathered.push_back(std::move(**changed));
+    if (*changed) {
+      gathered_bytes += (*changed)->data.size();
+      gathered.push_back(std::move(**changed));
+    }
     ++next;
     ++state.pages_done;
-    if (gathered.size() >= kPagesPerStep || (next == pages->end() && !gathered.empty())) {
+    const bool full = gathered.size() >= kPagesPerStep || gathered_bytes >= kBytesPerStep;
+    if (full || (next == pages->end() && !gathered.empty())) {
       auto added = co_await chain.add(spec.seq, std::move(gathered), cursor);
       if (!added) co_return added.error();
       cursor = *added;
       gathered.clear();
+      gathered_bytes = 0;
     }
     progress(state);
     if (spec.bytes_per_second > 0) {
