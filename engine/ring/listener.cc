@@ -24,6 +24,10 @@ constexpr int kIdleSeconds = 60;
 constexpr int kProbeSeconds = 10;
 constexpr int kProbes = 6;
 constexpr int kUnacknowledgedMs = 120'000;
+// A process that was killed is gone before its sockets are: the kernel still ends the requests that
+// its io_uring had under way. Who starts at once in its place has to wait for that.
+constexpr int kTakenTries = 50;
+constexpr useconds_t kTakenWaitUs = 20'000;
 
 sockaddr_un unix_name(const std::string& path) {
   sockaddr_un name{};
@@ -148,9 +152,12 @@ Listener::~Listener() {
 }
 
 Result<Listener> Listener::open(Address address) {
-  auto socket = address.is_unix() ? listen_unix(address) : listen_tcp(address);
-  if (!socket) return socket.error();
-  return Listener(std::move(*socket), std::move(address));
+  for (int tries = 1;; ++tries) {
+    auto socket = address.is_unix() ? listen_unix(address) : listen_tcp(address);
+    if (socket) return Listener(std::move(*socket), std::move(address));
+    if (socket.error().code != Errc::kBusy || tries == kTakenTries) return socket.error();
+    ::usleep(kTakenWaitUs);
+  }
 }
 
 void Listener::shut() const {

@@ -33,9 +33,9 @@ class Socket {
 class Listener {
  public:
   // Close-on-exec. A unix socket's file gets mode 0660 and nobody connects before it has it; a
-  // stale one is replaced, one that somebody listens on is kBusy, and a path that is no socket is
-  // kExists: it is left alone. Accepted TCP sockets send at once and find out within two minutes
-  // when their client is gone.
+  // stale one is replaced, and a path that is no socket is kExists: it is left alone. kBusy:
+  // somebody still listens there after a second of waiting. Accepted TCP sockets send at once and
+  // find out within two minutes when their client is gone.
   static Result<Listener> open(Address address);
   Listener(Listener&& other) noexcept = default;
   Listener& operator=(Listener&&) = delete;

@@ -4,10 +4,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <thread>
 
 #include "engine/ring/listener.h"
 #include "tests/support/connect.h"
@@ -84,6 +87,31 @@ TEST(Listener, TakesOverAStaleSocketAndNeverOneThatIsServed) {
     EXPECT_TRUE(connect_to_unix(address.path)) << "the first goes on";
   }
   EXPECT_FALSE(std::filesystem::exists(address.path));
+}
+
+// The kernel may keep them for a moment after a process with an io_uring was killed.
+TEST(Listener, WaitsForSocketsThatAreAboutToGo) {
+  TemporaryFolder folder;
+  auto tcp = Listener::open(Address::tcp("127.0.0.1", 0));
+  ASSERT_TRUE(tcp) << tcp.error().message;
+  for (const Address& address :
+       {Address::unix_socket(folder.path() + "/s"), Address(tcp->address())}) {
+    std::optional<Listener> first;
+    if (address.is_unix()) {
+      auto opened = Listener::open(address);
+      ASSERT_TRUE(opened) << opened.error().message;
+      first.emplace(std::move(*opened));
+    } else {
+      first.emplace(std::move(*tcp));
+    }
+    std::thread leaving([&first] {
+      ::usleep(100'000);
+      first.reset();
+    });
+    const auto second = Listener::open(address);
+    leaving.join();
+    EXPECT_TRUE(second) << second.error().message;
+  }
 }
 
 TEST(Listener, SaysWhichPortTheKernelChose) {
