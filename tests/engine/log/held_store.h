@@ -118,6 +118,8 @@ class HeldStore final : public SegmentStore {
     content_.erase(segment);
     co_return Result<void>{};
   }
+  void keep_spares(std::size_t) override {}
+  Task<Result<void>> release_spares() override { co_return Result<void>{}; }
   std::uint64_t spare_bytes() const override { return 0; }
 
  private:
