@@ -120,7 +120,9 @@ Verdict disk_must_be_available_to_attach(const DiskRecord& disk) {
 }
 
 Verdict disk_must_be_available_to_delete(const DiskRecord& disk) {
-  if (disk.status == DiskStatus::kAvailable) return std::nullopt;
+  if (disk.status == DiskStatus::kAvailable || disk.status == DiskStatus::kImporting) {
+    return std::nullopt;
+  }
   return wrong_status(disk, "Available: detach it first");
 }
 

@@ -36,7 +36,7 @@ Verdict provisioned_iops_must_fit(const CategoryRow& row, std::uint64_t size_gib
 
 // --- Attach, detach, delete ---
 
-// IncorrectDiskStatus (403).
+// IncorrectDiskStatus (403). An import under way is given up by deleting its disk.
 Verdict disk_must_be_available_to_attach(const DiskRecord& disk);
 Verdict disk_must_be_available_to_delete(const DiskRecord& disk);
 // IncorrectInstanceStatus: 400 for attach, 403 for detach.

@@ -8,8 +8,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 7> kDiskStatusNames = {
-    "Creating", "Available", "Attaching", "In_use", "Detaching", "ReIniting", "Deleting"};
+constexpr std::array<std::string_view, 8> kDiskStatusNames = {"Creating",  "Available", "Attaching",
+                                                              "In_use",    "Detaching", "ReIniting",
+                                                              "Importing", "Deleting"};
 constexpr std::array<std::string_view, 6> kInstanceStatusNames = {
     "Pending", "Starting", "Running", "Stopping", "Stopped", "Deleting"};
 

@@ -23,6 +23,7 @@ enum class DiskStatus : std::uint8_t {
   kInUse,
   kDetaching,
   kReIniting,
+  kImporting,  // ours: a client fills it, and it becomes a snapshot
   kDeleting,
 };
 std::string_view name(DiskStatus status);

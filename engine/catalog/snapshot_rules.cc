@@ -57,6 +57,13 @@ Verdict disk_must_allow_snapshot(const DiskRecord& disk) {
   return std::nullopt;
 }
 
+Verdict disk_must_have_been_used(const DiskRecord& disk, const InstanceRecord* instance) {
+  if (instance == nullptr || instance->started != WallTime{}) return std::nullopt;
+  return Refusal{403, "IncorrectDiskStatus.NeverUsed",
+                 fmt::format("Disk {} was never used: its instance {} never ran. Start it first.",
+                             disk.id, instance->id)};
+}
+
 Verdict capture_must_have_room(const DiskRecord& disk,
                                std::span<const SnapshotRecord* const> snapshots) {
   const std::size_t most = is_essd(disk.category) ? 10 : 1;
@@ -134,6 +141,26 @@ Verdict group_must_have_a_fitting_number(std::size_t disks) {
                  fmt::format("A group has at most {} disks, not {}.", kGroupDisksMax, disks)};
 }
 
+Verdict group_disks_must_be_essd(std::span<const DiskRecord* const> disks) {
+  for (const DiskRecord* disk : disks) {
+    if (is_essd(disk->category)) continue;
+    return Refusal{400, "DiskCategory.OperationNotSupported",
+                   fmt::format("Disk {} is of {}; a group has disks of the ESSD family. Leave it "
+                               "out with ExcludeDiskId, or give DiskId.N.",
+                               disk->id, disk->category)};
+  }
+  return std::nullopt;
+}
+
+Verdict group_must_have_a_fitting_size(std::span<const DiskRecord* const> disks) {
+  std::uint64_t total = 0;
+  for (const DiskRecord* disk : disks) total += disk->size_gib;
+  if (total <= kGroupGibMax) return std::nullopt;
+  return Refusal{403, "CapacityExceed.TooManyDisks",
+                 fmt::format("The disks of a group have {} GiB together at the most, not {}.",
+                             kGroupGibMax, total)};
+}
+
 Verdict group_disks_must_be_in_use_at(std::span<const DiskRecord* const> disks,
                                       std::string_view instance_id) {
   for (const DiskRecord* disk : disks) {
@@ -149,6 +176,28 @@ Verdict group_disks_must_be_in_use_at(std::span<const DiskRecord* const> disks,
     }
   }
   return std::nullopt;
+}
+
+Verdict image_must_fit_a_disk(std::uint64_t image_bytes, const CategoryRow& row) {
+  if (image_bytes == 0) {
+    return Refusal{400, "InvalidParameter", "The image is empty: there is nothing to import."};
+  }
+  const std::uint64_t most = std::min(kImageBytesMax, row.capacity.max_gib * 1_GiB);
+  if (image_bytes <= most) return std::nullopt;
+  return Refusal{403, "InvalidDiskSize.TooLarge",
+                 fmt::format("The image has {} bytes; a snapshot has {} GiB at the most.",
+                             image_bytes, most / 1_GiB)};
+}
+
+std::uint64_t size_gib_for_image(std::uint64_t image_bytes, const CategoryRow& row) {
+  return std::max(row.capacity.min_gib, (image_bytes + 1_GiB - 1) / 1_GiB);
+}
+
+Verdict disk_must_be_importing(const DiskRecord& disk) {
+  if (disk.status == DiskStatus::kImporting) return std::nullopt;
+  return Refusal{403, "IncorrectDiskStatus",
+                 fmt::format("Disk {} is {}: it is not one that BeginSnapshotImport made.", disk.id,
+                             name(disk.status))};
 }
 
 Verdict snapshot_must_be_of_disk(const SnapshotRecord& snapshot, const DiskRecord& disk) {
@@ -184,6 +233,30 @@ Verdict disk_must_not_be_captured(std::span<const SnapshotRecord* const> snapsho
   if (count_if(snapshots, is_under_way) == 0) return std::nullopt;
   return Refusal{403, "DiskCreatingSnapshot",
                  "A snapshot of the disk is in progress. Wait until it is accomplished."};
+}
+
+Verdict rollback_must_wait_for_captures(const SnapshotRecord& target,
+                                        std::span<const SnapshotRecord* const> snapshots) {
+  if (target.status == SnapshotStatus::kProgressing) {
+    return Refusal{
+        403, "InvalidSnapshotId.NotReady",
+        fmt::format("Snapshot {} is in progress. Wait until it is accomplished.", target.id)};
+  }
+  if (count_if(snapshots, is_under_way) == 0) return std::nullopt;
+  return Refusal{403, "IncorrectDiskStatus.HasUnfinishedSnapshot",
+                 fmt::format("Another snapshot of disk {} is in progress. Wait until it is "
+                             "accomplished.",
+                             target.disk_id)};
+}
+
+std::vector<const SnapshotRecord*> snapshots_that_go_with(
+    const DiskRecord& disk, std::span<const SnapshotRecord* const> snapshots) {
+  std::vector<const SnapshotRecord*> gone;
+  if (!disk.delete_auto_snapshot) return gone;
+  for (const SnapshotRecord* one : snapshots) {
+    if (one->automatic && !one->hidden) gone.push_back(one);
+  }
+  return gone;
 }
 
 }  // namespace clouddisk

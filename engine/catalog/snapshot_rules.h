@@ -5,15 +5,18 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "engine/catalog/records.h"
 #include "engine/catalog/refusal.h"
+#include "engine/qos/category.h"
 
 namespace clouddisk {
 
 inline constexpr std::size_t kManualSnapshotsMax = 256;      // a disk
 inline constexpr std::size_t kAutomaticSnapshotsMax = 1000;  // a disk
 inline constexpr std::size_t kGroupDisksMax = 16;
+inline constexpr std::uint64_t kGroupGibMax = 32'768;
 
 // --- Taking one ---
 
@@ -23,6 +26,9 @@ Verdict snapshot_name_must_be_allowed(std::string_view name);
 Verdict retention_must_fit(std::uint64_t days);
 // IncorrectDiskStatus (403) unless Available or In_use; IncorrectDiskStatus.NeverAttached (403).
 Verdict disk_must_allow_snapshot(const DiskRecord& disk);
+// IncorrectDiskStatus.NeverUsed (403): attached, but to an instance that never ran. `instance`
+// null: not attached now.
+Verdict disk_must_have_been_used(const DiskRecord& disk, const InstanceRecord* instance);
 // IncorrectDiskStatus.CreatingSnapshot (403): ten at a time for the ESSD family, one for others.
 // `snapshots`: all of the disk.
 Verdict capture_must_have_room(const DiskRecord& disk,
@@ -48,9 +54,24 @@ Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot, std::size_t
 
 // None: InvalidInstance.NoDisk (403). Above 16: NumberExceed.TooManyDisks (403).
 Verdict group_must_have_a_fitting_number(std::size_t disks);
+// DiskCategory.OperationNotSupported (400): of the ESSD family alone.
+Verdict group_disks_must_be_essd(std::span<const DiskRecord* const> disks);
+// CapacityExceed.TooManyDisks (403): together more than 32 TiB.
+Verdict group_must_have_a_fitting_size(std::span<const DiskRecord* const> disks);
 // IncorrectDiskStatus (403): not In_use, or at another instance.
 Verdict group_disks_must_be_in_use_at(std::span<const DiskRecord* const> disks,
                                       std::string_view instance_id);
+
+// --- Importing one ---
+
+inline constexpr std::uint64_t kImageBytesMax = 32'768 * 1_GiB;
+// InvalidParameter (400): nothing in it; InvalidDiskSize.TooLarge (403): more than 32 TiB, or than
+// the largest disk of the row.
+Verdict image_must_fit_a_disk(std::uint64_t image_bytes, const CategoryRow& row);
+// Whole GiB, and at least the smallest disk of the row. The image fits.
+std::uint64_t size_gib_for_image(std::uint64_t image_bytes, const CategoryRow& row);
+// IncorrectDiskStatus (403).
+Verdict disk_must_be_importing(const DiskRecord& disk);
 
 // --- Going back ---
 
@@ -61,7 +82,18 @@ Verdict source_snapshot_must_remain(const DiskRecord& disk, const SnapshotRecord
 // IncorrectDiskStatus (403) unless attached or Available; IncorrectInstanceStatus (403) unless its
 // instance is Stopped. `instance` null: not attached.
 Verdict disk_must_be_out_of_use(const DiskRecord& disk, const InstanceRecord* instance);
-// DiskCreatingSnapshot (403).
+// A snapshot of the disk is in progress. DiskCreatingSnapshot (403): ReInitDisk, ResizeDisk,
+// ModifyDiskSpec, DeleteDisk.
 Verdict disk_must_not_be_captured(std::span<const SnapshotRecord* const> snapshots);
+// ResetDisk: InvalidSnapshotId.NotReady (403) when it is the one to go back to,
+// IncorrectDiskStatus.HasUnfinishedSnapshot (403) when it is another.
+Verdict rollback_must_wait_for_captures(const SnapshotRecord& target,
+                                        std::span<const SnapshotRecord* const> snapshots);
+
+// --- Releasing the disk ---
+
+// The automatic ones, when the disk's DeleteAutoSnapshot says so. Manual ones stay.
+std::vector<const SnapshotRecord*> snapshots_that_go_with(
+    const DiskRecord& disk, std::span<const SnapshotRecord* const> snapshots);
 
 }  // namespace clouddisk

@@ -66,6 +66,8 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"DeleteSnapshotGroup", &Impl::delete_snapshot_group, true},
       Entry{"DescribeSnapshotLinks", &Impl::describe_snapshot_links},
       Entry{"DescribeSnapshotsUsage", &Impl::describe_snapshots_usage},
+      Entry{"BeginSnapshotImport", &Impl::begin_snapshot_import, true},
+      Entry{"FinishSnapshotImport", &Impl::finish_snapshot_import, true},
       Entry{"ResetDisk", &Impl::reset_disk, true},
       Entry{"ReInitDisk", &Impl::reinit_disk, true},
       Entry{"UndoResetDisk", &Impl::undo_reset_disk, true},
@@ -98,6 +100,7 @@ Task<Result<std::unique_ptr<Control>>> Control::open(Ring& ring, ReplicaSet& rep
   impl->catalog = std::move(*catalog);
   if (auto made = co_await impl->ensure_local_instance(); !made) co_return made.error();
   impl->tell_past();
+  co_await impl->give_up_imports();
   co_await impl->settle();
   co_await impl->serve_all();
   co_await impl->host.open_past();
@@ -213,13 +216,15 @@ DiskSettings Control::Impl::settings_of(const DiskRecord& disk) const {
   DiskSettings settings;
   settings.id = disk.id;
   settings.size_bytes = disk.visible_bytes();
-  settings.limits = limits_of(disk, profile);
+  const bool limited = disk.status != DiskStatus::kImporting;
+  settings.limits = limited ? limits_of(disk, profile) : DiskLimits{};
   settings.storage = disk.storage;
   settings.base_snapshot = disk.base_snapshot;
   return settings;
 }
 
 bool Control::Impl::is_served(const DiskRecord& disk) const {
+  if (disk.status == DiskStatus::kImporting) return true;
   const InstanceRecord* instance = catalog->find_instance(disk.instance_id);
   return disk.status == DiskStatus::kInUse && instance != nullptr &&
          instance->status == InstanceStatus::kRunning;

@@ -77,6 +77,8 @@ struct Control::Impl {
   // --- settle.cc ---
   // Finishes or undoes what a crash or a failure interrupted.
   Task<void> settle();
+  // At start: whoever was filling a disk has lost the connection.
+  Task<void> give_up_imports();
   // Stops the disk and removes all that it stored, but for its snapshots.
   Task<bool> remove_storage(DiskRecord disk);
   bool is_captured_from(const std::string& storage) const;
@@ -85,6 +87,10 @@ struct Control::Impl {
   Task<Result<void>> ensure_local_instance();
 
   // --- disk_actions.cc ---
+  // What CreateDisk, or DataDisk.N of an instance, asks for, with the rules: empty or of a
+  // snapshot.
+  Verdict read_data_disk(ParamReader& reader, std::string_view category_name,
+                         DiskRecord& disk) const;
   Task<Outcome> create_disk(ControlRequest& request);
   Task<Outcome> attach_disk(ControlRequest& request);
   Task<Outcome> detach_disk(ControlRequest& request);
@@ -142,6 +148,12 @@ struct Control::Impl {
   Task<Verdict> take(std::vector<NewSnapshot>& taken, CatalogChange change, ControlRequest& request,
                      Json answer);
   Task<Verdict> remove_snapshot(SnapshotRecord snapshot);
+  // Those that go with a disk that is released. What can't be done now settle() does.
+  Task<void> remove_automatic_snapshots(DiskRecord disk);
+
+  // --- import_actions.cc: ours ---
+  Task<Outcome> begin_snapshot_import(ControlRequest& request);
+  Task<Outcome> finish_snapshot_import(ControlRequest& request);
 
   // --- rollback_actions.cc ---
   Task<Outcome> reset_disk(ControlRequest& request);

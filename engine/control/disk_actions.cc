@@ -52,6 +52,25 @@ Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks) {
   co_return Verdict();
 }
 
+Verdict Control::Impl::read_data_disk(ParamReader& reader, std::string_view category_name,
+                                      DiskRecord& disk) const {
+  DiskSpecNames names;
+  names.category = category_name;
+  const SnapshotRecord* snapshot = nullptr;
+  if (const auto source = reader.optional_text("SnapshotId")) {
+    if (auto broken = find_snapshot(*source, snapshot)) return broken;
+    if (auto broken = snapshot_must_be_usable(*snapshot)) return broken;
+    if (auto broken = snapshot_must_be_of_a_data_disk(*snapshot)) return broken;
+    names.snapshot_gib = snapshot->size_bytes / 1_GiB;
+  }
+  if (auto broken = read_disk_spec(reader, profile, DiskRole::kData, names, disk)) return broken;
+  if (snapshot == nullptr) return std::nullopt;
+  if (auto broken = size_must_hold_snapshot(disk.size_gib, *snapshot)) return broken;
+  disk.source_snapshot = snapshot->id;
+  disk.base_snapshot = snapshot->id;
+  return std::nullopt;
+}
+
 Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
   ParamReader& reader = request.reader;
   const auto instance_id = reader.optional_text("InstanceId");
@@ -60,25 +79,9 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
                       "Give ZoneId or InstanceId, not both."};
   }
   DiskRecord disk;
-  DiskSpecNames names;
-  names.category = "DiskCategory";
-  const SnapshotRecord* snapshot = nullptr;
-  if (const auto source = reader.optional_text("SnapshotId")) {
-    if (auto broken = find_snapshot(*source, snapshot)) co_return *broken;
-    if (auto broken = snapshot_must_be_usable(*snapshot)) co_return *broken;
-    if (auto broken = snapshot_must_be_of_a_data_disk(*snapshot)) co_return *broken;
-    names.snapshot_gib = snapshot->size_bytes / 1_GiB;
-  }
-  if (auto broken = read_disk_spec(reader, profile, DiskRole::kData, names, disk)) {
-    co_return *broken;
-  }
+  if (auto broken = read_data_disk(reader, "DiskCategory", disk)) co_return *broken;
   disk.tags = reader.tags();
   if (auto broken = tags_must_be_valid(disk.tags)) co_return *broken;
-  if (snapshot != nullptr) {
-    if (auto broken = size_must_hold_snapshot(disk.size_gib, *snapshot)) co_return *broken;
-    disk.source_snapshot = snapshot->id;
-    disk.base_snapshot = snapshot->id;
-  }
   const InstanceRecord* instance = nullptr;
   if (instance_id) {
     if (auto broken = find_instance(*instance_id, instance)) co_return *broken;
@@ -247,6 +250,7 @@ Task<Outcome> Control::Impl::delete_disk(ControlRequest& request) {
   CatalogChange announced;
   announced.put(disk);
   if (auto failed = co_await commit(std::move(announced))) co_return *failed;
+  co_await remove_automatic_snapshots(disk);
   // From here on the disk is gone for everybody; what can't be removed now is removed later.
   if (!co_await remove_storage(disk)) {
     unsettled = true;
@@ -294,6 +298,8 @@ Task<Outcome> Control::Impl::resize_disk(ControlRequest& request) {
   const DiskRecord* found = nullptr;
   if (auto broken = find_disk(disk_id, found)) co_return *broken;
   if (auto broken = disk_must_be_at_rest(*found)) co_return *broken;
+  const auto snapshots = catalog->snapshots_of_disk(disk_id);
+  if (auto broken = disk_must_not_be_captured(snapshots)) co_return *broken;
   if (auto broken = new_size_must_be_larger(*found, row_of(*found, profile), new_size)) {
     co_return *broken;
   }
@@ -327,6 +333,8 @@ Task<Outcome> Control::Impl::modify_disk_spec(ControlRequest& request) {
   const DiskRecord* found = nullptr;
   if (auto broken = find_disk(disk_id, found)) co_return *broken;
   if (auto broken = disk_must_be_at_rest(*found)) co_return *broken;
+  const auto snapshots = catalog->snapshots_of_disk(disk_id);
+  if (auto broken = disk_must_not_be_captured(snapshots)) co_return *broken;
   const std::string category = reader.text("DiskCategory", found->category);
   if (auto broken = category_must_be_creatable(profile, category)) co_return *broken;
   std::string level = reader.text("PerformanceLevel");

@@ -20,8 +20,7 @@ std::string category_or_default(const ParamReader& params, Profile profile, Disk
 Verdict refuse_what_is_missing(ParamReader& params, const DiskSpecNames& names) {
   if (params.has("SnapshotId") && names.snapshot_gib == 0) {
     return Refusal{403, "InvalidOperation.CreateFromSnapshotUnsupported",
-                   "An instance's disks can't be made from a snapshot here: make the disk with "
-                   "CreateDisk, and attach it."};
+                   "A system disk is not made from a snapshot: that takes an image."};
   }
   if (params.boolean("Encrypted", false) || params.has("KMSKeyId")) {
     return Refusal{403, "InvalidParameter.EncryptedNotSupported",

@@ -80,9 +80,7 @@ Verdict Control::Impl::plan_instance(ControlRequest& request, NewInstance& plan)
     if (auto broken = instance_must_have_room(attached)) return broken;
     ParamReader data_reader(params);
     DiskRecord disk;
-    if (auto broken = read_disk_spec(data_reader, profile, DiskRole::kData, names, disk)) {
-      return broken;
-    }
+    if (auto broken = read_data_disk(data_reader, "Category", disk)) return broken;
     disk.device = data_reader.text("Device");
     if (disk.device.empty()) {
       disk.device = first_free_device(attached);

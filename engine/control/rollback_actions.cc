@@ -15,9 +15,7 @@ constexpr Duration kUndoLife = std::chrono::hours(24);
 }  // namespace
 
 Verdict Control::Impl::disk_must_be_free_to_change(const DiskRecord& disk) const {
-  const InstanceRecord* instance = catalog->find_instance(disk.instance_id);
-  if (auto broken = disk_must_be_out_of_use(disk, instance)) return broken;
-  return disk_must_not_be_captured(catalog->snapshots_of_disk(disk.id));
+  return disk_must_be_out_of_use(disk, catalog->find_instance(disk.instance_id));
 }
 
 Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* base,
@@ -56,6 +54,8 @@ Task<Outcome> Control::Impl::reset_disk(ControlRequest& request) {
   if (auto broken = snapshot_must_be_of_disk(*snapshot, *disk)) co_return *broken;
   if (auto broken = snapshot_must_be_usable(*snapshot)) co_return *broken;
   if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
+  const auto snapshots = catalog->snapshots_of_disk(disk_id);
+  if (auto broken = rollback_must_wait_for_captures(*snapshot, snapshots)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   const SnapshotRecord base = *snapshot;
   co_return co_await begin_anew(*disk, &base, request);
@@ -73,6 +73,8 @@ Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
   }
   if (auto broken = source_snapshot_must_remain(*disk, source)) co_return *broken;
   if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
+  const auto snapshots = catalog->snapshots_of_disk(disk_id);
+  if (auto broken = disk_must_not_be_captured(snapshots)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   SnapshotRecord base;
   if (source != nullptr) base = *source;
@@ -95,6 +97,8 @@ Task<Outcome> Control::Impl::undo_reset_disk(ControlRequest& request) {
                                   disk_id)};
   }
   if (auto broken = disk_must_be_free_to_change(*found)) co_return *broken;
+  const auto snapshots = catalog->snapshots_of_disk(disk_id);
+  if (auto broken = disk_must_not_be_captured(snapshots)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   DiskRecord disk = *found;
   ChainRecord chain = chain_of(disk);

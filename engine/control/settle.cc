@@ -4,6 +4,7 @@
 //             Attaching           never answered: Available again
 //             Detaching           finished: Available
 //             ReIniting           back to where it was attached
+//             Importing           the client that filled it is gone: storage and record go
 //   instance  Pending             never answered: it goes, with its disks, which are Creating
 //             Deleting            the release is finished
 //             Starting            Running, and served
@@ -37,7 +38,8 @@ DiskRecord settled(DiskRecord disk) {
 }
 
 bool is_at_rest(const DiskRecord& disk) {
-  return disk.status == DiskStatus::kAvailable || disk.status == DiskStatus::kInUse;
+  return disk.status == DiskStatus::kAvailable || disk.status == DiskStatus::kInUse ||
+         disk.status == DiskStatus::kImporting;
 }
 
 }  // namespace
@@ -70,6 +72,21 @@ Task<bool> Control::Impl::remove_storage(DiskRecord disk) {
   co_return true;
 }
 
+Task<void> Control::Impl::give_up_imports() {
+  CatalogChange change;
+  for (const auto& [id, found] : catalog->disks()) {
+    if (found.status != DiskStatus::kImporting) continue;
+    DiskRecord disk = found;
+    disk.status = DiskStatus::kDeleting;
+    change.put(disk);
+  }
+  auto committed = co_await catalog->commit(std::move(change));
+  if (!committed) {
+    log(LogLevel::kError, kComponent, "unfinished imports stay for now: {}",
+        committed.error().message);
+  }
+}
+
 Task<void> Control::Impl::settle() {
   unsettled = false;
   CatalogChange change;
@@ -78,6 +95,7 @@ Task<void> Control::Impl::settle() {
     if (is_at_rest(disk)) continue;
     log(LogLevel::kInfo, kComponent, "disk {} was left {}", id, name(disk.status));
     if (is_doomed(disk)) {
+      co_await remove_automatic_snapshots(disk);
       if (co_await remove_storage(disk)) {
         change.erase(disk);
       } else {

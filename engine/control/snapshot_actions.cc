@@ -100,7 +100,7 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
   }
   if (!snapshot.description.empty()) {
     if (auto broken = description_must_be_well_formed(snapshot.description,
-                                                      "InvalidDescription.Malformed", 400)) {
+                                                      "InvalidDescription.Malformed", 404)) {
       co_return *broken;
     }
   }
@@ -113,6 +113,8 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
   const DiskRecord* disk = nullptr;
   if (auto broken = find_disk(disk_id, disk)) co_return *broken;
   if (auto broken = disk_must_allow_snapshot(*disk)) co_return *broken;
+  const InstanceRecord* instance = catalog->find_instance(disk->instance_id);
+  if (auto broken = disk_must_have_been_used(*disk, instance)) co_return *broken;
   const auto others = catalog->snapshots_of_disk(disk_id);
   if (auto broken = capture_must_have_room(*disk, others)) co_return *broken;
   if (auto broken = quota_must_have_room(others, options.snapshot_quota)) co_return *broken;
@@ -141,6 +143,15 @@ Task<Verdict> Control::Impl::remove_snapshot(SnapshotRecord snapshot) {
     log(LogLevel::kError, "control", "snapshot {}: {}", snapshot.id, hidden.error().message);
   }
   co_return Verdict();
+}
+
+Task<void> Control::Impl::remove_automatic_snapshots(DiskRecord disk) {
+  std::vector<SnapshotRecord> gone;  // copies: the catalog changes below
+  const auto snapshots = catalog->snapshots_of_disk(disk.id);
+  for (const SnapshotRecord* one : snapshots_that_go_with(disk, snapshots)) gone.push_back(*one);
+  for (const SnapshotRecord& snapshot : gone) {
+    if (co_await remove_snapshot(snapshot)) unsettled = true;
+  }
 }
 
 Task<Outcome> Control::Impl::delete_snapshot(ControlRequest& request) {
@@ -183,7 +194,7 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
     }
   }
   if (group.instance_id.empty() && wanted.empty()) {
-    co_return Refusal{400, "MissingParameter", "Give InstanceId, or DiskId.1 and so on."};
+    co_return Refusal{400, "MissingParamter.InstanceId", "Give InstanceId, or DiskId.1 and so on."};
   }
   if (!wanted.empty() && !excluded.empty()) {
     co_return Refusal{400, "InvalidParam.ExcludeDiskIdsAndDiskIds.Conflict",
@@ -206,9 +217,13 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
   if (auto broken = group_must_have_a_fitting_number(disks.size())) co_return *broken;
   if (group.instance_id.empty()) group.instance_id = disks.front()->instance_id;
   if (auto broken = group_disks_must_be_in_use_at(disks, group.instance_id)) co_return *broken;
+  if (auto broken = group_disks_must_be_essd(disks)) co_return *broken;
+  if (auto broken = group_must_have_a_fitting_size(disks)) co_return *broken;
+  const InstanceRecord* instance = catalog->find_instance(group.instance_id);
   for (const DiskRecord* disk : disks) {
     const auto others = catalog->snapshots_of_disk(disk->id);
     if (auto broken = disk_must_allow_snapshot(*disk)) co_return *broken;
+    if (auto broken = disk_must_have_been_used(*disk, instance)) co_return *broken;
     if (auto broken = capture_must_have_room(*disk, others)) co_return *broken;
     if (auto broken = quota_must_have_room(others, options.snapshot_quota)) co_return *broken;
   }

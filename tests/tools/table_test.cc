@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/base/units.h"
 #include "tools/clouddisk/disk_format.h"
+#include "tools/clouddisk/progress.h"
 
 namespace clouddisk::cli {
 namespace {
@@ -55,6 +57,17 @@ TEST(DiskTables, ShowWhatTheApiAnswered) {
   EXPECT_NE(details.find("a=b"), std::string::npos);
   EXPECT_NE(disks_table(Json::array({Json::object()})).find("0 GiB"), std::string::npos)
       << "missing members are no reason to stop";
+}
+
+TEST(Progress, IsABarAndWhatQemuSays) {
+  EXPECT_EQ(bar_text(1_GiB, 4_GiB), "[==========" + std::string(30, ' ') + "] 1 GiB of 4 GiB");
+  EXPECT_EQ(bar_text(0, 0), "[" + std::string(40, ' ') + "] 0 B of 0 B");
+  EXPECT_EQ(bar_text(4_GiB, 4_GiB), "[" + std::string(40, '=') + "] 4 GiB of 4 GiB");
+  EXPECT_EQ(qemu_percent("    (0.00/100%)\r    (12.34/100%)\r"), 12.34);
+  EXPECT_EQ(qemu_percent("    (100.00/100%)\r\n"), 100.0);
+  for (const char* text : {"", "(/100%)", "(x/100%)", "(200/100%)", "(12.34/10", "12/100%)"}) {
+    EXPECT_EQ(qemu_percent(text), std::nullopt) << text;
+  }
 }
 
 }  // namespace

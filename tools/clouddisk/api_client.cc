@@ -6,6 +6,7 @@
 #include <chrono>
 #include <set>
 
+#include "engine/base/units.h"
 #include "tools/http/client.h"
 #include "tools/http/message.h"
 
@@ -132,11 +133,12 @@ Outcome<Json> ApiClient::call_all(const std::string& action, Params params,
   return all;
 }
 
-Outcome<std::vector<ApiClient::Export>> ApiClient::exports(const std::string& id) const {
-  auto answer = call("DescribeDiskExport", {{"DiskId", id}});
-  if (!answer) return answer.failure();
-  std::vector<Export> exports;
-  const Json& entries = (*answer)["Exports"]["Export"];
+namespace {
+
+// At least one, unix sockets first.
+Outcome<std::vector<ApiClient::Export>> exports_in(Json answer) {
+  std::vector<ApiClient::Export> exports;
+  const Json& entries = answer["Exports"]["Export"];
   for (const Json& entry : entries) {
     exports.push_back({text_of(entry, "Address"), text_of(entry, "Uri")});
   }
@@ -144,8 +146,24 @@ Outcome<std::vector<ApiClient::Export>> ApiClient::exports(const std::string& id
     return refuse("ExportNotReachable", "the daemon listens nowhere for NBD; start it with --nbd");
   }
   std::stable_partition(exports.begin(), exports.end(),
-                        [](const Export& entry) { return entry.address.starts_with("unix:"); });
+                        [](const auto& entry) { return entry.address.starts_with("unix:"); });
   return exports;
+}
+
+}  // namespace
+
+Outcome<std::vector<ApiClient::Export>> ApiClient::exports(const std::string& id) const {
+  auto answer = call("DescribeDiskExport", {{"DiskId", id}});
+  if (!answer) return answer.failure();
+  return exports_in(*answer);
+}
+
+Outcome<ApiClient::SnapshotExport> ApiClient::snapshot_export(const std::string& id) const {
+  auto answer = call("DescribeDiskExport", {{"SnapshotId", id}});
+  if (!answer) return answer.failure();
+  auto exports = exports_in(*answer);
+  if (!exports) return exports.failure();
+  return SnapshotExport{exports->front().uri, number_of(*answer, "Size") * 1_GiB};
 }
 
 Outcome<Json> ApiClient::disk(const std::string& id) const {

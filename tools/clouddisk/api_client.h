@@ -32,6 +32,13 @@ class ApiClient {
   };
   Outcome<std::vector<Export>> exports(const std::string& id) const;
 
+  // Where a snapshot is served, read-only.
+  struct SnapshotExport {
+    std::string uri;
+    std::uint64_t size_bytes = 0;
+  };
+  Outcome<SnapshotExport> snapshot_export(const std::string& id) const;
+
   // The one disk of that id, as DescribeDisks shows it.
   Outcome<Json> disk(const std::string& id) const;
 

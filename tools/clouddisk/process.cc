@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,10 @@ class SpawnSettings {
     sigemptyset(&defaults);
     sigaddset(&defaults, SIGPIPE);
     posix_spawnattr_setsigdefault(&attributes, &defaults);
+    // Nor that we hold interrupts back.
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&attributes, &none);
     set_flags(0);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   }
@@ -43,7 +48,8 @@ class SpawnSettings {
   SpawnSettings& operator=(const SpawnSettings&) = delete;
 
   void set_flags(int more) {
-    posix_spawnattr_setflags(&attributes, static_cast<short>(POSIX_SPAWN_SETSIGDEF | more));
+    posix_spawnattr_setflags(
+        &attributes, static_cast<short>(POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | more));
   }
 
   posix_spawn_file_actions_t actions;
@@ -118,8 +124,15 @@ std::string find_program(const std::string& name) {
   return {};
 }
 
-Outcome<ProgramResult> run_program(const std::vector<std::string>& command,
-                                   std::chrono::seconds timeout) {
+namespace {
+
+struct Running {
+  pid_t child = -1;
+  Socket out;
+  Socket err;
+};
+
+Outcome<Running> start_with_pipes(const std::vector<std::string>& command) {
   auto out = make_pipe();
   if (!out) return out.failure();
   auto err = make_pipe();
@@ -129,29 +142,81 @@ Outcome<ProgramResult> run_program(const std::vector<std::string>& command,
   posix_spawn_file_actions_adddup2(&settings.actions, err->write.fd(), 2);
   auto child = spawn_program(command, settings);
   if (!child) return child.failure();
-  out->write.close();
-  err->write.close();
+  return Running{*child, std::move(out->read), std::move(err->read)};
+}
 
+int wait_for_end(pid_t child) {
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return exit_status_of(status);
+}
+
+}  // namespace
+
+Outcome<ProgramResult> run_program(const std::vector<std::string>& command,
+                                   std::chrono::seconds timeout) {
+  auto running = start_with_pipes(command);
+  if (!running) return running.failure();
   ProgramResult result;
   const auto deadline = Clock::now() + timeout;
-  std::array<pollfd, 2> wait{{{out->read.fd(), POLLIN, 0}, {err->read.fd(), POLLIN, 0}}};
+  std::array<pollfd, 2> wait{{{running->out.fd(), POLLIN, 0}, {running->err.fd(), POLLIN, 0}}};
   while (wait[0].fd >= 0 || wait[1].fd >= 0) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
     if (left.count() <= 0 ||
         ::poll(wait.data(), wait.size(), static_cast<int>(left.count())) == 0) {
-      ::kill(*child, SIGKILL);
+      ::kill(running->child, SIGKILL);
       // One that waits in the kernel for a dead device does not even end then.
-      for (int i = 0; i < 100 && !child_ended(*child); ++i) ::usleep(20'000);
+      for (int i = 0; i < 100 && !child_ended(running->child); ++i) ::usleep(20'000);
       return refuse("ProgramFailed", "{} did not end within {} s", command.front(),
                     timeout.count());
     }
     if (wait[0].revents != 0 && !drain_into(wait[0].fd, result.output)) wait[0].fd = -1;
     if (wait[1].revents != 0 && !drain_into(wait[1].fd, result.errors)) wait[1].fd = -1;
   }
-  int status = 0;
-  while (::waitpid(*child, &status, 0) < 0 && errno == EINTR) {
+  result.exit_status = wait_for_end(running->child);
+  return result;
+}
+
+HoldInterrupts::HoldInterrupts() {
+  sigset_t held;
+  sigemptyset(&held);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&held, number);
+  pthread_sigmask(SIG_BLOCK, &held, &before_);
+  fd_ = ::signalfd(-1, &held, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+HoldInterrupts::~HoldInterrupts() {
+  // One that came is dealt with; it must not end the process now.
+  std::array<signalfd_siginfo, 4> taken;
+  while (::read(fd_, taken.data(), sizeof taken) > 0) {
   }
-  result.exit_status = exit_status_of(status);
+  ::close(fd_);
+  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
+Outcome<ProgramResult> run_long_program(const std::vector<std::string>& command,
+                                        const HoldInterrupts& interrupts,
+                                        const std::function<void(std::string_view)>& on_output) {
+  auto running = start_with_pipes(command);
+  if (!running) return running.failure();
+  ProgramResult result;
+  std::array<pollfd, 3> wait{{{running->out.fd(), POLLIN, 0},
+                              {running->err.fd(), POLLIN, 0},
+                              {interrupts.fd(), POLLIN, 0}}};
+  while (wait[0].fd >= 0 || wait[1].fd >= 0) {
+    if (::poll(wait.data(), wait.size(), -1) < 0) continue;
+    if (wait[2].revents != 0) {
+      ::kill(running->child, SIGKILL);
+      wait_for_end(running->child);
+      return refuse("Interrupted", "{} was ended before it was done", command.front());
+    }
+    std::string output;
+    if (wait[0].revents != 0 && !drain_into(wait[0].fd, output)) wait[0].fd = -1;
+    if (!output.empty()) on_output(output);
+    if (wait[1].revents != 0 && !drain_into(wait[1].fd, result.errors)) wait[1].fd = -1;
+  }
+  result.exit_status = wait_for_end(running->child);
   return result;
 }
 

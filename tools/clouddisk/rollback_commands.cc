@@ -1,11 +1,9 @@
-#include <unistd.h>
-
 #include <chrono>
 #include <optional>
 #include <thread>
 
-#include "engine/base/units.h"
 #include "tools/clouddisk/mount.h"
+#include "tools/clouddisk/progress.h"
 #include "tools/clouddisk/session.h"
 
 namespace clouddisk::cli {
@@ -117,13 +115,6 @@ void add_undo(CLI::App& disk, Session& session) {
   });
 }
 
-std::string bar(std::uint64_t done, std::uint64_t total) {
-  constexpr std::size_t kWidth = 40;
-  const std::size_t filled = total == 0 ? 0 : static_cast<std::size_t>(done * kWidth / total);
-  return fmt::format("[{}{}] {} of {}", std::string(filled, '='), std::string(kWidth - filled, ' '),
-                     format_bytes(done), format_bytes(total));
-}
-
 void add_hydrate(CLI::App& disk, Session& session) {
   CLI::App* command = add_command(
       disk, "hydrate", "Wait until a disk has loaded all that it borrows from a snapshot",
@@ -137,20 +128,19 @@ void add_hydrate(CLI::App& disk, Session& session) {
   add_disk_argument(command, arguments->id);
   command->add_flag("--no-wait", arguments->no_wait, "Only tell how far it is");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
-    const bool terminal = ::isatty(STDERR_FILENO) == 1;
+    ProgressLine line;
     while (true) {
       auto answer = api.call("DescribeDiskHydration", {{"DiskId", arguments->id}});
       if (!answer) return answer.failure();
       const std::string status = text_of(*answer, "Status");
-      const std::string shown =
-          bar(number_of(*answer, "DoneBytes"), number_of(*answer, "TotalBytes"));
-      if (terminal && status == "loading") fmt::print(stderr, "\r{}", shown);
+      const std::uint64_t done = number_of(*answer, "DoneBytes");
+      const std::uint64_t total = number_of(*answer, "TotalBytes");
+      if (status == "loading") line.show(done, total);
       if (status == "done" || arguments->no_wait) {
-        if (terminal) fmt::print(stderr, "\n");
         if (session.json()) {
           print_json(*answer);
         } else {
-          print_text(status == "loading" ? shown + "\n" : status + "\n");
+          print_text(status == "loading" ? bar_text(done, total) + "\n" : status + "\n");
         }
         return Done{};
       }

@@ -62,6 +62,7 @@ void add_disk_commands(CLI::App& root, Session& session);
 void add_mount_commands(CLI::App& disk, Session& session);
 void add_rollback_commands(CLI::App& disk, Session& session);
 void add_snapshot_commands(CLI::App& root, Session& session);
+void add_image_commands(CLI::App& snapshot, Session& session);
 void add_instance_commands(CLI::App& root, Session& session);
 void add_category_commands(CLI::App& root, Session& session);
 void add_replica_commands(CLI::App& root, Session& session);

@@ -13,7 +13,7 @@ namespace clouddisk::cli {
 namespace {
 
 constexpr std::chrono::milliseconds kCapturePoll(200);
-constexpr std::chrono::hours kCopyMax(24 * 7);
+constexpr std::chrono::hours kDiffMax(24);
 
 CLI::Option* add_snapshot_id(CLI::App* command, std::string& id) {
   return command->add_option("SNAPSHOT", id, "The snapshot's id, s-…")->required()->type_name("");
@@ -68,16 +68,6 @@ Outcome<Json> wait_for(const ApiClient& api, const std::string& id) {
     if (status == "accomplished") return snapshot;
     std::this_thread::sleep_for(kCapturePoll);
   }
-}
-
-Outcome<std::string> uri_of(const ApiClient& api, const std::string& id) {
-  auto answer = api.call("DescribeDiskExport", {{"SnapshotId", id}});
-  if (!answer) return answer.failure();
-  const Json& exports = (*answer)["Exports"]["Export"];
-  if (!exports.is_array() || exports.empty()) {
-    return Failure{"NoExport", "The daemon listens on no NBD address"};
-  }
-  return text_of(exports[0], "Uri");
 }
 
 void add_create(CLI::App& parent, Session& session) {
@@ -163,7 +153,7 @@ void add_show(CLI::App& parent, Session& session) {
       print_json(*found);
       return Done{};
     }
-    auto uri = uri_of(api, *id);
+    auto exported = api.snapshot_export(*id);
     const Json& one = *found;
     print_text(fields_text({{"id", text_of(one, "SnapshotId")},
                             {"name", text_of(one, "SnapshotName")},
@@ -180,7 +170,7 @@ void add_show(CLI::App& parent, Session& session) {
                             {"stored", format_bytes(number_of(one, "StoredBytes"))},
                             {"used for", text_of(one, "Usage")},
                             {"created", text_of(one, "CreationTime")},
-                            {"nbd", uri ? *uri : std::string()}}));
+                            {"nbd", exported ? exported->uri : std::string()}}));
     return Done{};
   });
 }
@@ -259,9 +249,9 @@ void add_uri(CLI::App& parent, Session& session) {
   auto id = std::make_shared<std::string>();
   add_snapshot_id(command, *id);
   on_call(command, session, [id](const ApiClient& api) -> Verdict {
-    auto uri = uri_of(api, *id);
-    if (!uri) return uri.failure();
-    print_text(*uri + "\n");
+    auto exported = api.snapshot_export(*id);
+    if (!exported) return exported.failure();
+    print_text(exported->uri + "\n");
     return Done{};
   });
 }
@@ -288,15 +278,15 @@ void add_diff(CLI::App& parent, Session& session) {
       if (!exports) return exports.failure();
       uri = exports->front().uri;
     } else {
-      auto found = uri_of(api, arguments->newer);
+      auto found = api.snapshot_export(arguments->newer);
       if (!found) return found.failure();
-      uri = *found;
+      uri = found->uri;
     }
     if (find_program("nbdinfo").empty()) {
       return refuse("ProgramMissing", "nbdinfo reads it: install the package libnbd-bin");
     }
     auto result = run_program(
-        {"nbdinfo", "--json", "--map=clouddisk:changed-since:" + arguments->older, uri}, kCopyMax);
+        {"nbdinfo", "--json", "--map=clouddisk:changed-since:" + arguments->older, uri}, kDiffMax);
     if (!result) return result.failure();
     if (!result->ok()) {
       return Failure{"DiffFailed",
@@ -348,37 +338,6 @@ void add_delete(CLI::App& parent, Session& session) {
   });
 }
 
-void add_export(CLI::App& parent, Session& session) {
-  struct Arguments {
-    std::string id, to;
-  };
-  CLI::App* command =
-      add_command(parent, "export", "Copy a snapshot to a file, raw or qcow2 by its name",
-                  "  clouddisk snapshot export s-bp1example --to base.qcow2\n"
-                  "  clouddisk snapshot export s-bp1example --to base.raw");
-  auto arguments = std::make_shared<Arguments>();
-  add_snapshot_id(command, arguments->id);
-  command->add_option("--to", arguments->to, "The file: *.qcow2, or raw whatever else")
-      ->required()
-      ->type_name("FILE");
-  on_call(command, session, [arguments](const ApiClient& api) -> Verdict {
-    auto uri = uri_of(api, arguments->id);
-    if (!uri) return uri.failure();
-    if (find_program("qemu-img").empty()) {
-      return refuse("ProgramMissing", "qemu-img copies it: install the package qemu-utils");
-    }
-    const bool qcow2 = arguments->to.ends_with(".qcow2");
-    std::vector<std::string> copy = {"qemu-img", "convert", "-f",
-                                     "raw",      "-O",      qcow2 ? "qcow2" : "raw"};
-    if (qcow2) copy.insert(copy.end(), {"-c", "-o", "compression_type=zstd"});
-    copy.insert(copy.end(), {*uri, arguments->to});
-    auto result = run_program(copy, kCopyMax);
-    if (!result) return result.failure();
-    if (!result->ok()) return Failure{"ExportFailed", result->complaint()};
-    return Done{};
-  });
-}
-
 }  // namespace
 
 void add_snapshot_commands(CLI::App& root, Session& session) {
@@ -392,8 +351,8 @@ void add_snapshot_commands(CLI::App& root, Session& session) {
   add_chain(*snapshot, session);
   add_uri(*snapshot, session);
   add_diff(*snapshot, session);
-  add_export(*snapshot, session);
   add_delete(*snapshot, session);
+  add_image_commands(*snapshot, session);
 }
 
 }  // namespace clouddisk::cli

@@ -170,5 +170,69 @@ TEST(SnapshotRules, GoingBack) {
   EXPECT_FALSE(disk_must_not_be_captured(pointers(calm)));
 }
 
+TEST(SnapshotRules, ADiskOfAnInstanceThatNeverRanWasNeverUsed) {
+  InstanceRecord instance;
+  expect(disk_must_have_been_used(disk(), &instance), 403, "IncorrectDiskStatus.NeverUsed");
+  instance.started = WallTime(Duration(1));
+  EXPECT_FALSE(disk_must_have_been_used(disk(), &instance));
+  EXPECT_FALSE(disk_must_have_been_used(disk(), nullptr));
+}
+
+TEST(SnapshotRules, AGroupIsOfEssdDisksOf32TiBTogether) {
+  DiskRecord large = disk();
+  large.size_gib = 32'767;
+  DiskRecord small = disk();
+  small.size_gib = 1;
+  std::vector<const DiskRecord*> disks = {&large, &small};
+  EXPECT_FALSE(group_must_have_a_fitting_size(disks));
+  EXPECT_FALSE(group_disks_must_be_essd(disks));
+  disks.push_back(&small);
+  expect(group_must_have_a_fitting_size(disks), 403, "CapacityExceed.TooManyDisks");
+  small.category = "cloud_auto";
+  EXPECT_FALSE(group_disks_must_be_essd(disks));
+  small.category = "cloud_efficiency";
+  expect(group_disks_must_be_essd(disks), 400, "DiskCategory.OperationNotSupported");
+}
+
+TEST(SnapshotRules, ARollbackWaitsForEveryCaptureOfTheDisk) {
+  const SnapshotRecord target = snapshot();
+  std::vector<SnapshotRecord> all = {target};
+  EXPECT_FALSE(rollback_must_wait_for_captures(target, pointers(all)));
+  all.push_back(snapshot(SnapshotStatus::kProgressing));
+  expect(rollback_must_wait_for_captures(target, pointers(all)), 403,
+         "IncorrectDiskStatus.HasUnfinishedSnapshot");
+  expect(rollback_must_wait_for_captures(all.back(), pointers(all)), 403,
+         "InvalidSnapshotId.NotReady");
+  all.back().hidden = true;
+  EXPECT_FALSE(rollback_must_wait_for_captures(target, pointers(all)));
+}
+
+TEST(SnapshotRules, AutomaticOnesGoWithADiskThatSaysSo) {
+  std::vector<SnapshotRecord> all(4, snapshot());
+  all[1].automatic = true;
+  all[2].automatic = true;
+  all[2].hidden = true;
+  DiskRecord one = disk();
+  const auto list = pointers(all);
+  EXPECT_EQ(snapshots_that_go_with(one, list), std::vector<const SnapshotRecord*>{&all[1]});
+  one.delete_auto_snapshot = false;
+  EXPECT_TRUE(snapshots_that_go_with(one, list).empty());
+}
+
+TEST(SnapshotRules, AnImageIsRoundedUpToADisk) {
+  const CategoryRow* row = find_category(Profile::k2021, "cloud_essd", "PL1");
+  ASSERT_NE(row, nullptr);
+  EXPECT_EQ(size_gib_for_image(1, *row), 20U);
+  EXPECT_EQ(size_gib_for_image(20_GiB, *row), 20U);
+  EXPECT_EQ(size_gib_for_image(20_GiB + 1, *row), 21U);
+  EXPECT_FALSE(image_must_fit_a_disk(32'768 * 1_GiB, *row));
+  expect(image_must_fit_a_disk(32'768 * 1_GiB + 1, *row), 403, "InvalidDiskSize.TooLarge");
+  expect(image_must_fit_a_disk(0, *row), 400, "InvalidParameter");
+  // The newer profile has larger disks; 32 TiB stay the most.
+  const CategoryRow* newer = find_category(Profile::k2024, "cloud_essd", "PL1");
+  ASSERT_NE(newer, nullptr);
+  expect(image_must_fit_a_disk(32'768 * 1_GiB + 1, *newer), 403, "InvalidDiskSize.TooLarge");
+}
+
 }  // namespace
 }  // namespace clouddisk

@@ -139,8 +139,7 @@ TEST_F(ControlTest, RunInstancesRefusesWhatTheCloudRefuses) {
   EXPECT_REFUSED(run({{"SystemDisk.Size", "501"}}), 400, "InvalidSystemDiskSize.ValueNotSupported");
   EXPECT_REFUSED(run({{"DataDisk.1.Size", "1"}}), 403, "OperationDenied.PerformanceLevelNotMatch");
   EXPECT_REFUSED(run({{"DataDisk.1.Device", "/dev/xvdf"}}), 403, "InvalidDevice.InUse");
-  EXPECT_REFUSED(run({{"DataDisk.2.SnapshotId", "s-1"}}), 403,
-                 "InvalidOperation.CreateFromSnapshotUnsupported");
+  EXPECT_REFUSED(run({{"DataDisk.2.SnapshotId", "s-1"}}), 404, "InvalidSnapshotId.NotFound");
   EXPECT_REFUSED(run({{"DryRun", "true"}}), 400, "DryRunOperation");
   Params many = run_params();
   for (int i = 1; i <= 17; ++i) many["DataDisk." + std::to_string(i) + ".Size"] = "40";

@@ -1,6 +1,7 @@
 // Snapshots through the actions: rules, what is shown, what becomes of hidden ones, crashes.
 #include <gtest/gtest.h>
 
+#include "engine/catalog/catalog.h"
 #include "tests/engine/control/control_fixture.h"
 
 namespace clouddisk {
@@ -168,8 +169,12 @@ TEST_F(SnapshotActions, ARollbackGivesTheDiskAnotherStorageAndUndoTheOldOne) {
   const Params back = {{"DiskId", disk}, {"SnapshotId", id}};
   EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "IncorrectInstanceStatus");
   daemon.must("StopInstance", {{"InstanceId", "i-local"}});
-  EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "DiskCreatingSnapshot");
+  EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "InvalidSnapshotId.NotReady");
+  EXPECT_REFUSED(daemon.ask("ReInitDisk", {{"DiskId", disk}}), 403, "DiskCreatingSnapshot");
   capture(daemon, id);
+  const std::string other = take(daemon, disk);
+  EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "IncorrectDiskStatus.HasUnfinishedSnapshot");
+  capture(daemon, other);
   daemon.must("ResetDisk", back);
   EXPECT_EQ(daemon.host.stored(), (std::set<std::string>{disk, disk + ".1"}));
   daemon.must("UndoResetDisk", {{"DiskId", disk}});
@@ -208,7 +213,7 @@ TEST_F(SnapshotActions, AGroupIsTakenShownAndDeletedTogether) {
   const std::string a = attached_disk(daemon);
   const std::string b = attached_disk(daemon);
   const std::string loose = daemon.create_disk();
-  EXPECT_REFUSED(daemon.ask("CreateSnapshotGroup"), 400, "MissingParameter");
+  EXPECT_REFUSED(daemon.ask("CreateSnapshotGroup"), 400, "MissingParamter.InstanceId");
   EXPECT_REFUSED(daemon.ask("CreateSnapshotGroup", {{"DiskId.1", a}, {"DiskId.2", loose}}), 403,
                  "IncorrectDiskStatus");
   const std::string id =
@@ -223,6 +228,199 @@ TEST_F(SnapshotActions, AGroupIsTakenShownAndDeletedTogether) {
   EXPECT_EQ(snapshots(daemon).size(), 0U);
   EXPECT_REFUSED(daemon.ask("DeleteSnapshotGroup", {{"SnapshotGroupId", id}}), 404,
                  "InvalidSnapshotGroupId.NotFound");
+}
+
+TEST_F(SnapshotActions, WhileOneIsInProgressItsDiskKeepsSizeAndLevel) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string id = take(daemon, disk);
+  const Params resize = {{"DiskId", disk}, {"NewSize", "100"}, {"Type", "online"}};
+  const Params modify = {{"DiskId", disk}, {"PerformanceLevel", "PL0"}};
+  EXPECT_REFUSED(daemon.ask("ResizeDisk", resize), 403, "DiskCreatingSnapshot");
+  EXPECT_REFUSED(daemon.ask("ModifyDiskSpec", modify), 403, "DiskCreatingSnapshot");
+  capture(daemon, id);
+  daemon.must("ResizeDisk", resize);
+  EXPECT_EQ(daemon.host.served().at(disk).size_bytes, 100_GiB);
+  EXPECT_EQ(show(daemon, id)["SourceDiskSize"], "40") << "it keeps the size of then";
+  EXPECT_EQ(show(daemon, take(daemon, disk))["SourceDiskSize"], "100");
+}
+
+TEST_F(SnapshotActions, AfterAnOfflineResizeOneHasTheSizeThatClientsSee) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  daemon.must("ResizeDisk", {{"DiskId", disk}, {"NewSize", "80"}});
+  EXPECT_EQ(daemon.disk(disk)["Size"], 80);
+  const std::string before = take(daemon, disk);
+  EXPECT_EQ(show(daemon, before)["SourceDiskSize"], "40");
+  capture(daemon, before);
+  daemon.must("StopInstance", {{"InstanceId", "i-local"}});
+  daemon.must("StartInstance", {{"InstanceId", "i-local"}});
+  EXPECT_EQ(show(daemon, take(daemon, disk))["SourceDiskSize"], "80");
+}
+
+TEST_F(SnapshotActions, OfADiskWhoseInstanceNeverRanAreRefused) {
+  Daemon daemon(root_.path());
+  const std::string instance =
+      daemon.must("CreateInstance", {{"InstanceType", "ecs.g6.large"}, {"ImageId", "img"}})
+          .value("InstanceId", "");
+  const Json disks = daemon.must("DescribeDisks", {{"InstanceId", instance}});
+  const std::string disk = disks["Disks"]["Disk"][0]["DiskId"];
+  EXPECT_REFUSED(daemon.ask("CreateSnapshot", {{"DiskId", disk}}), 403,
+                 "IncorrectDiskStatus.NeverUsed");
+  daemon.must("StartInstance", {{"InstanceId", instance}});
+  take(daemon, disk);
+}
+
+TEST_F(SnapshotActions, AnInstancesDataDisksAreMadeFromThem) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string id = take(daemon, disk);
+  Params params = {{"InstanceType", "ecs.g6.large"},
+                   {"ImageId", "img"},
+                   {"Amount", "2"},
+                   {"DataDisk.1.SnapshotId", id},
+                   {"DataDisk.2.SnapshotId", id},
+                   {"DataDisk.2.Size", "60"},
+                   {"DataDisk.3.Size", "30"},
+                   {"DataDisk.1.Category", "cloud_essd"}};
+  const auto run = [&](const std::string& name, const std::string& value) {
+    Params changed = params;
+    changed[name] = value;
+    return daemon.ask("RunInstances", changed);
+  };
+  EXPECT_REFUSED(run("DataDisk.2.Size", "39"), 403, "InvalidDiskSize.TooSmall");
+  EXPECT_REFUSED(run("DataDisk.1.SnapshotId", "s-none"), 404, "InvalidSnapshotId.NotFound");
+  EXPECT_REFUSED(run("SystemDisk.SnapshotId", id), 403,
+                 "InvalidOperation.CreateFromSnapshotUnsupported");
+  const Json ids = daemon.must("RunInstances", params)["InstanceIdSets"]["InstanceIdSet"];
+  ASSERT_EQ(ids.size(), 2U);
+  for (const Json& instance : ids) {
+    std::map<int, std::string> sources;
+    const Json disks = daemon.must("DescribeDisks", {{"InstanceId", instance}});
+    for (const Json& one : disks["Disks"]["Disk"]) {
+      sources[one["Size"]] += one["SourceSnapshotId"].get<std::string>() + ";";
+      const DiskSettings& served = daemon.host.served().at(one["DiskId"]);
+      EXPECT_EQ(served.base_snapshot, one["SourceSnapshotId"]);
+    }
+    EXPECT_EQ(sources[60], id + ";");
+    EXPECT_EQ(sources[30], ";");
+    EXPECT_EQ(sources[40], (sources[40].front() == ';' ? ";" + id + ";" : id + ";;"))
+        << "the system disk and the one of the snapshot's size";
+  }
+  const std::string created = daemon.must("CreateInstance", params).value("InstanceId", "");
+  const Json disks = daemon.must("DescribeDisks", {{"InstanceId", created}, {"SnapshotId", id}});
+  EXPECT_EQ(disks["TotalCount"], 2);
+  EXPECT_REFUSED(daemon.ask("DeleteSnapshot", {{"SnapshotId", id}}), 403, "SnapshotCreatedDisk");
+}
+
+TEST_F(SnapshotActions, AutomaticOnesGoWithTheirDiskUnlessTold) {
+  std::string kept, released;
+  const auto automatic = [](const std::string& disk, const std::string& id, std::uint64_t seq) {
+    SnapshotRecord snapshot;
+    snapshot.id = id;
+    snapshot.disk_id = disk;
+    snapshot.chain_id = "sl-" + disk.substr(2);
+    snapshot.seq = seq;
+    snapshot.storage = disk;
+    snapshot.status = SnapshotStatus::kAccomplished;
+    snapshot.size_bytes = 40_GiB;
+    snapshot.automatic = true;
+    return snapshot;
+  };
+  {
+    Daemon daemon(root_.path());
+    kept = attached_disk(daemon);
+    released = attached_disk(daemon);
+    daemon.must("ModifyDiskAttribute", {{"DiskId", kept}, {"DeleteAutoSnapshot", "false"}});
+    for (const std::string& disk : {kept, released}) capture(daemon, take(daemon, disk));
+  }
+  {
+    // What a policy would have taken.
+    Machine machine(root_.path());
+    auto catalog = machine.ring->block_on(Catalog::open(*machine.ring, *machine.replicas, {}));
+    ASSERT_TRUE(catalog);
+    CatalogChange change;
+    change.put(automatic(kept, "s-kept", 2));
+    change.put(automatic(released, "s-released", 2));
+    ASSERT_TRUE(machine.ring->block_on((*catalog)->commit(std::move(change))));
+  }
+  Daemon daemon(root_.path());
+  EXPECT_EQ(snapshots(daemon, {{"SnapshotType", "auto"}}).size(), 2U);
+  for (const std::string& disk : {kept, released}) {
+    daemon.must("DetachDisk", {{"DiskId", disk}, {"InstanceId", "i-local"}});
+    daemon.must("DeleteDisk", {{"DiskId", disk}});
+  }
+  EXPECT_FALSE(show(daemon, "s-kept").is_null());
+  EXPECT_TRUE(show(daemon, "s-released").is_null());
+  EXPECT_EQ(snapshots(daemon, {{"SnapshotType", "user"}}).size(), 2U) << "manual ones stay";
+}
+
+TEST_F(SnapshotActions, AnImportIsADiskWithoutLimitsThatBecomesASnapshot) {
+  Daemon daemon(root_.path());
+  const Json begun = daemon.must(
+      "BeginSnapshotImport",
+      {{"ImageSize", "21474836481"}, {"SnapshotName", "base"}, {"Description", "of the image"}});
+  const std::string disk = begun["DiskId"];
+  EXPECT_EQ(begun["Size"], 21) << "20 GiB and a byte";
+  EXPECT_EQ(daemon.disk(disk)["Status"], "Importing");
+  EXPECT_EQ(daemon.host.served().at(disk).limits.iops, 0U);
+  daemon.must("DescribeDiskExport", {{"DiskId", disk}});
+  const std::vector<std::pair<const char*, Params>> refused = {
+      {"AttachDisk", {{"InstanceId", "i-local"}}},
+      {"CreateSnapshot", {}},
+      {"ResizeDisk", {{"NewSize", "100"}}},
+      {"ModifyDiskSpec", {{"PerformanceLevel", "PL0"}}},
+      {"ReInitDisk", {}}};
+  for (const auto& [action, more] : refused) {
+    Params params = more;
+    params["DiskId"] = disk;
+    EXPECT_REFUSED(daemon.ask(action, params), 403, "IncorrectDiskStatus");
+  }
+  const std::string id =
+      daemon.must("FinishSnapshotImport", {{"DiskId", disk}}).value("SnapshotId", "");
+  EXPECT_TRUE(daemon.disk(disk).is_null());
+  const Json shown = show(daemon, id);
+  EXPECT_EQ(shown["SnapshotName"], "base");
+  EXPECT_EQ(shown["Description"], "of the image");
+  EXPECT_EQ(shown["SourceDiskSize"], "21");
+  EXPECT_TRUE(daemon.host.stored().contains(disk)) << "until it is captured";
+  EXPECT_REFUSED(daemon.ask("FinishSnapshotImport", {{"DiskId", disk}}), 404,
+                 "InvalidDiskId.NotFound");
+  capture(daemon, id);
+  EXPECT_FALSE(daemon.host.stored().contains(disk));
+  EXPECT_FALSE(daemon.host.served().contains(disk));
+  daemon.must("CreateDisk", {{"SnapshotId", id}});
+  const std::string other = daemon.create_disk();
+  EXPECT_REFUSED(daemon.ask("FinishSnapshotImport", {{"DiskId", other}}), 403,
+                 "IncorrectDiskStatus");
+  EXPECT_REFUSED(daemon.ask("BeginSnapshotImport"), 400, "MissingParameter");
+  EXPECT_REFUSED(daemon.ask("BeginSnapshotImport", {{"ImageSize", "0"}}), 400, "InvalidParameter");
+  EXPECT_REFUSED(daemon.ask("BeginSnapshotImport", {{"ImageSize", "35184372088833"}}), 403,
+                 "InvalidDiskSize.TooLarge");
+}
+
+TEST_F(SnapshotActions, AnImportIsGivenUpByDeletionAndByARestart) {
+  std::string left;
+  {
+    Daemon daemon(root_.path());
+    const auto begin = [&daemon] {
+      return daemon.must("BeginSnapshotImport", {{"ImageSize", "1"}}).value("DiskId", "");
+    };
+    const std::string disk = begin();
+    daemon.must("DeleteDisk", {{"DiskId", disk}});
+    EXPECT_TRUE(daemon.host.served().empty());
+    EXPECT_TRUE(daemon.host.stored().empty());
+    daemon.host.fail_next("serve", Errc::kIo);
+    EXPECT_FALSE(daemon.ask("BeginSnapshotImport", {{"ImageSize", "1"}}).ok());
+    left = begin();
+    EXPECT_EQ(daemon.host.stored(), std::set<std::string>{left}) << "the failed one left nothing";
+    daemon.host.fail_next("freeze", Errc::kNoSpace);
+    EXPECT_FALSE(daemon.ask("FinishSnapshotImport", {{"DiskId", left}}).ok());
+    EXPECT_EQ(daemon.disk(left)["Status"], "Importing") << "it can be tried again";
+  }
+  Daemon daemon(root_.path());
+  EXPECT_TRUE(daemon.disk(left).is_null());
+  EXPECT_TRUE(daemon.host.stored().empty());
 }
 
 TEST_F(SnapshotActions, SnapshotsOutliveARestartAndTheirDisk) {

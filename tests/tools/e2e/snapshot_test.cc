@@ -1,11 +1,17 @@
 // Snapshots of the real daemon: what the commands promise, kill -9 at any moment, a lost replica,
 // lost indexes; every snapshot compared with what its disk held.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <thread>
 
@@ -236,6 +242,142 @@ TEST_F(Snapshots, AreReadOnlyAndExportToQcow2) {
   run_ok({"qemu-img", "compare", "-f", "raw", "-F", "qcow2",
           daemon_.ok({"snapshot", "uri", snapshot}), file});
   EXPECT_EQ(status_of(snapshot), "accomplished");
+}
+
+// Both formats, of a size that is no disk's, with holes; and back again.
+TEST_F(Snapshots, ImportRawAndQcow2AndDisksMadeFromThemAreTheFile) {
+  CLOUDDISK_NEEDS("qemu-img");
+  start();
+  Content content(kBytes);
+  for (std::size_t at = 0; at < kBytes; at += 1_MiB) {
+    if (random_.one_in(2)) continue;
+    for (std::size_t b = at; b < at + kPiece; ++b)
+      content[b] = static_cast<std::byte>(random_.next());
+  }
+  const std::string raw = daemon_.root() + "/base.raw";
+  std::ofstream(raw, std::ios::binary)
+      .write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(kBytes));
+  const std::string qcow2 = daemon_.root() + "/base.qcow2";
+  run_ok({"qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2});
+  for (const std::string& file : {raw, qcow2}) {
+    const std::string id = daemon_.ok({"snapshot", "import", file, "--name", "base"});
+    const Json shown = daemon_.ok_json({"snapshot", "show", id});
+    EXPECT_EQ(shown["SnapshotName"], "base");
+    EXPECT_EQ(shown["SourceDiskSize"], "20");
+    const std::string clone = daemon_.ok({"disk", "create", "--snapshot", id, "--size", "40"});
+    const std::string uri = daemon_.ok({"disk", "attach", clone});
+    const std::string format = file == raw ? "raw" : "qcow2";
+    run_ok({"qemu-img", "compare", "-f", format, "-F", "raw", file, uri});
+    const std::string back = file + ".back";
+    daemon_.ok({"snapshot", "export", id, "--to", back, "--format", format});
+    run_ok({"qemu-img", "compare", "-f", format, "-F", format, file, back});
+    EXPECT_LT(fs::file_size(back), 21_GiB);
+    struct stat status {};
+    ASSERT_EQ(::stat(back.c_str(), &status), 0);
+    EXPECT_LT(static_cast<std::uint64_t>(status.st_blocks) * 512, kBytes) << "sparse";
+    EXPECT_FALSE(fs::exists(back + ".part"));
+  }
+  wait_until_accomplished();
+  EXPECT_EQ(daemon_.ok_json({"disk", "list"})["TotalCount"], 2) << "the clones alone";
+}
+
+TEST_F(Snapshots, AnImportThatIsRefusedOrGivenUpLeavesNothing) {
+  CLOUDDISK_NEEDS("qemu-img");
+  start();
+  const std::string good = daemon_.root() + "/good.raw";
+  run_ok({"qemu-img", "create", "-f", "raw", good, "1M"});
+  daemon_.refused("InvalidFile", {"snapshot", "import", daemon_.root() + "/none.raw"});
+  daemon_.refused("InvalidFile", {"snapshot", "import", daemon_.root()});
+  const std::string odd = daemon_.root() + "/good.vmdk";
+  fs::copy_file(good, odd);
+  daemon_.refused("UnknownFormat", {"snapshot", "import", odd});
+  daemon_.refused("InvalidFile", {"snapshot", "import", good, "--format", "qcow2"});
+  daemon_.refused("InvalidSnapshotName.Malformed",
+                  {"snapshot", "import", good, "--name", "automatic"});
+  const std::string huge = daemon_.root() + "/huge.qcow2";
+  run_ok({"qemu-img", "create", "-f", "qcow2", huge, "33T"});
+  daemon_.refused("InvalidDiskSize.TooLarge", {"snapshot", "import", huge});
+  // What is cut off would read as zeros.
+  const std::string cut = daemon_.root() + "/cut.qcow2";
+  {
+    const std::string full = daemon_.root() + "/full.raw";
+    std::ofstream out(full, std::ios::binary);
+    for (std::uint64_t i = 0; i < 8_MiB / 8; ++i) {
+      const std::uint64_t number = random_.next();
+      out.write(reinterpret_cast<const char*>(&number), 8);
+    }
+    out.close();
+    run_ok({"qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", full, cut});
+    fs::resize_file(cut, 5_MiB);
+  }
+  daemon_.refused("InvalidFile", {"snapshot", "import", cut});
+  EXPECT_EQ(daemon_.ok({"disk", "list", "--ids"}), "");
+  EXPECT_EQ(daemon_.ok({"snapshot", "list", "--ids"}), "");
+
+  // Killed outright: what it left is shown, and can be removed; a restart does so by itself.
+  for (const bool by_hand : {true, false}) {
+    const Json begun = Json::parse(
+        daemon_.ok({"api", "BeginSnapshotImport", "ImageSize=1000", "SnapshotName=left"}));
+    const std::string left = begun["DiskId"];
+    EXPECT_EQ(daemon_.ok_json({"disk", "show", left})["Status"], "Importing");
+    daemon_.refused("IncorrectDiskStatus", {"disk", "attach", left});
+    daemon_.refused("IncorrectDiskStatus", {"snapshot", "create", left});
+    if (by_hand) {
+      daemon_.ok({"disk", "delete", left});
+    } else {
+      daemon_.kill_now();
+      start();
+    }
+    EXPECT_EQ(daemon_.ok({"disk", "list", "--ids"}), "");
+    EXPECT_FALSE(fs::exists(daemon_.replica(1) + "/disks/" + left));
+  }
+}
+
+// With a qemu-img that never comes to an end.
+TEST_F(Snapshots, AnInterruptedImportOrExportIsUndone) {
+  start();
+  const std::string disk = daemon_.make_disk();
+  const std::string snapshot = daemon_.ok({"snapshot", "create", disk, "--wait"});
+  const std::string folder = daemon_.root() + "/slow";
+  fs::create_directory(folder);
+  const std::string program = folder + "/qemu-img";
+  std::ofstream(program) << "#!/bin/sh\n"
+                            "[ \"$1\" = info ] && { echo '{\"virtual-size\": 1048576}'; exit; }\n"
+                            "for last; do :; done\n"
+                            "case $last in /*) : > \"$last\";; esac\n"
+                            "echo > "
+                         << folder << "/started\nexec sleep 60\n";
+  fs::permissions(program, fs::perms::owner_all);
+  const std::string image = folder + "/image.raw";
+  std::ofstream(image) << "content";
+  const std::string before = std::getenv("PATH");
+  ASSERT_EQ(::setenv("PATH", (folder + ":" + before).c_str(), 1), 0);
+  const std::string target = folder + "/out.raw";
+  const std::vector<std::vector<std::string>> commands = {
+      {"snapshot", "import", image}, {"snapshot", "export", snapshot, "--to", target}};
+  for (const auto& arguments : commands) {
+    std::vector<std::string> command = {CLOUDDISK_PROGRAM, "--root", daemon_.root()};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    const std::string log = folder + "/" + arguments[1] + ".log";
+    auto child = cli::start_program(command, log);
+    ASSERT_TRUE(child);
+    for (int i = 0; i < 1000 && !fs::exists(folder + "/started"); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ASSERT_TRUE(fs::remove(folder + "/started"));
+    ::kill(*child, SIGTERM);
+    int status = 0;
+    ASSERT_EQ(::waitpid(*child, &status, 0), *child);
+    EXPECT_EQ(WEXITSTATUS(status), 1);
+    std::ifstream said(log);
+    const std::string text{std::istreambuf_iterator<char>(said), {}};
+    EXPECT_EQ(text.rfind("error: Interrupted: ", 0), 0U) << text;
+  }
+  ASSERT_EQ(::setenv("PATH", before.c_str(), 1), 0);
+  EXPECT_EQ(daemon_.ok({"disk", "list", "--ids"}), disk);
+  EXPECT_EQ(daemon_.ok({"snapshot", "list", "--ids"}), snapshot);
+  EXPECT_FALSE(fs::exists(target));
+  EXPECT_FALSE(fs::exists(target + ".part"));
 }
 
 // Random changes, then what the context says against the truth, block by block.
