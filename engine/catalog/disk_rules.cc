@@ -114,6 +114,19 @@ Verdict provisioned_iops_must_fit(const CategoryRow& row, std::uint64_t size_gib
                 provisioned_iops);
 }
 
+Verdict store_must_be_near_enough(std::uint64_t latency_us, std::uint64_t bytes_per_second) {
+  if (latency_us > kStoreLatencyMaxUs) {
+    return refuse(400, "InvalidParameter", "StoreLatencyUs is {} at the most, not {}.",
+                  kStoreLatencyMaxUs, latency_us);
+  }
+  if (bytes_per_second != 0 && bytes_per_second < kStoreBandwidthMin) {
+    return refuse(400, "InvalidParameter",
+                  "StoreBytesPerSecond is {} at least, or 0 for no limit, not {}.",
+                  kStoreBandwidthMin, bytes_per_second);
+  }
+  return std::nullopt;
+}
+
 Verdict disk_must_be_available_to_attach(const DiskRecord& disk) {
   if (disk.status == DiskStatus::kAvailable) return std::nullopt;
   return wrong_status(disk, "Available: a disk is attached to one instance at a time");

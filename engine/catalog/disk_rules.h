@@ -34,6 +34,11 @@ Verdict system_disk_size_must_fit(const CategoryRow& row, std::uint64_t size_gib
 Verdict provisioned_iops_must_fit(const CategoryRow& row, std::uint64_t size_gib,
                                   std::uint64_t provisioned_iops);
 
+inline constexpr std::uint64_t kStoreLatencyMaxUs = 60'000'000;
+inline constexpr std::uint64_t kStoreBandwidthMin = 1_MiB;  // a second; less would look like a hang
+// Ours. InvalidParameter (400).
+Verdict store_must_be_near_enough(std::uint64_t latency_us, std::uint64_t bytes_per_second);
+
 // --- Attach, detach, delete ---
 
 // IncorrectDiskStatus (403). An import under way is given up by deleting its disk.

@@ -187,6 +187,9 @@ std::string to_json(const DiskRecord& disk) {
       {"undo_base", disk.undo_base},
       {"undo_current", disk.undo_current},
       {"undo_until", to_number(disk.undo_until)},
+      {"own_store", disk.own_store},
+      {"store_latency_us", disk.store_latency_us},
+      {"store_bytes_per_second", disk.store_bytes_per_second},
   };
   return json.dump();
 }
@@ -228,6 +231,9 @@ Result<DiskRecord> disk_from_json(std::string_view json) {
   reader.read_newer("undo_base", disk.undo_base);
   reader.read_newer("undo_current", disk.undo_current);
   reader.read_newer("undo_until", disk.undo_until);
+  reader.read_newer("own_store", disk.own_store);
+  reader.read_newer("store_latency_us", disk.store_latency_us);
+  reader.read_newer("store_bytes_per_second", disk.store_bytes_per_second);
   return reader.finish(std::move(disk));
 }
 

@@ -90,6 +90,11 @@ struct DiskRecord {
   std::uint64_t undo_current = 0;  // ChainRecord::current then
   WallTime undo_until{};
 
+  // --- How far away what it borrows is made to be; `own_store` false: as the daemon says ---
+  bool own_store = false;
+  std::uint64_t store_latency_us = 0;
+  std::uint64_t store_bytes_per_second = 0;  // 0: no limit
+
   std::uint64_t visible_bytes() const { return visible_gib * 1_GiB; }
   bool operator==(const DiskRecord&) const = default;
 };

@@ -249,6 +249,13 @@ Verdict rollback_must_wait_for_captures(const SnapshotRecord& target,
                              target.disk_id)};
 }
 
+Verdict hydration_pace_must_be_sensible(std::uint64_t bytes_per_second) {
+  if (bytes_per_second == 0 || bytes_per_second >= 1_MiB) return std::nullopt;
+  return Refusal{400, "InvalidParameter",
+                 fmt::format("BytesPerSecond is {} at least, or 0 for no limit, not {}.", 1_MiB,
+                             bytes_per_second)};
+}
+
 std::vector<const SnapshotRecord*> snapshots_that_go_with(
     const DiskRecord& disk, std::span<const SnapshotRecord* const> snapshots) {
   std::vector<const SnapshotRecord*> gone;

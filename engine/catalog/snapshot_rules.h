@@ -90,6 +90,9 @@ Verdict disk_must_not_be_captured(std::span<const SnapshotRecord* const> snapsho
 Verdict rollback_must_wait_for_captures(const SnapshotRecord& target,
                                         std::span<const SnapshotRecord* const> snapshots);
 
+// Ours. InvalidParameter (400): 0 is as fast as it goes, and 1 MiB/s the least.
+Verdict hydration_pace_must_be_sensible(std::uint64_t bytes_per_second);
+
 // --- Releasing the disk ---
 
 // The automatic ones, when the disk's DeleteAutoSnapshot says so. Manual ones stay.

@@ -71,6 +71,7 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"ResetDisk", &Impl::reset_disk, true},
       Entry{"ReInitDisk", &Impl::reinit_disk, true},
       Entry{"UndoResetDisk", &Impl::undo_reset_disk, true},
+      Entry{"HydrateDisk", &Impl::hydrate_disk, true},
       Entry{"DescribeDiskHydration", &Impl::describe_disk_hydration},
       Entry{"DescribeReplicas", &Impl::describe_replicas},
       Entry{"ResyncReplica", &Impl::resync_replica, true},
@@ -220,7 +221,13 @@ DiskSettings Control::Impl::settings_of(const DiskRecord& disk) const {
   settings.limits = limited ? limits_of(disk, profile) : DiskLimits{};
   settings.storage = disk.storage;
   settings.base_snapshot = disk.base_snapshot;
+  settings.store = store_of(disk);
   return settings;
+}
+
+StoreSettings Control::Impl::store_of(const DiskRecord& disk) const {
+  if (!disk.own_store) return options.store;
+  return {std::chrono::microseconds(disk.store_latency_us), disk.store_bytes_per_second};
 }
 
 bool Control::Impl::is_served(const DiskRecord& disk) const {

@@ -41,6 +41,7 @@ class Control {
     // no wait.
     Duration spec_cooling{0};
     std::size_t snapshot_quota = kManualSnapshotsMax;  // manual ones of a disk
+    StoreSettings store{};                             // of disks that have none of their own
     std::uint64_t seed = 0;  // of ids and request ids; 0: the system's randomness
   };
 

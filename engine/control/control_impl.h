@@ -67,6 +67,7 @@ struct Control::Impl {
   std::string new_id(std::string_view prefix);
   WallTime now() const { return ring.wall_now(); }
   DiskSettings settings_of(const DiskRecord& disk) const;
+  StoreSettings store_of(const DiskRecord& disk) const;
   bool is_served(const DiskRecord& disk) const;
   // Commits; an error becomes the refusal to answer.
   Task<Verdict> commit(CatalogChange change);
@@ -159,6 +160,7 @@ struct Control::Impl {
   Task<Outcome> reset_disk(ControlRequest& request);
   Task<Outcome> reinit_disk(ControlRequest& request);
   Task<Outcome> undo_reset_disk(ControlRequest& request);
+  Task<Outcome> hydrate_disk(ControlRequest& request);
   Verdict disk_must_be_free_to_change(const DiskRecord& disk) const;
   // Gives the disk a new storage over `base` (null: empty), and keeps the old one for undo.
   Task<Outcome> begin_anew(DiskRecord disk, const SnapshotRecord* base, ControlRequest& request);
@@ -180,8 +182,11 @@ struct Control::Impl {
   Task<Outcome> describe_snapshot_links(ControlRequest& request);
   Task<Outcome> describe_snapshots_usage(ControlRequest& request);
   Task<Outcome> describe_disk_hydration(ControlRequest& request);
+  Json hydration_view(const DiskRecord& disk) const;
   Json snapshot_view(const SnapshotRecord& snapshot) const;
   std::string progress_of(const SnapshotRecord& snapshot) const;
+  std::int64_t remaining_seconds(const SnapshotRecord& snapshot) const;
+  SnapshotStatus status_of(const GroupRecord& group) const;
 
   // --- local_actions.cc: ours, not the cloud's ---
   Task<Outcome> describe_replicas(ControlRequest& request);

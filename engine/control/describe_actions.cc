@@ -99,6 +99,7 @@ Verdict read_disk_filter(ParamReader& reader, Profile profile, DiskFilter& filte
 Json Control::Impl::disk_view(const DiskRecord& disk) const {
   const DiskLimits limits = limits_of(disk, profile);
   const std::uint64_t megabytes = limits.bytes_per_second / 1_MiB;
+  const StoreSettings store = store_of(disk);
   const bool attached = disk.status == DiskStatus::kInUse;
   Json attachments = Json::array();
   if (attached) {
@@ -158,6 +159,12 @@ Json Control::Impl::disk_view(const DiskRecord& disk) const {
       {"Attachments", {{"Attachment", attachments}}},
       {"OperationLocks", {{"OperationLock", Json::array()}}},
       {"Tags", tags_view(disk.tags)},
+      // Ours.
+      {"Hydration", hydration_view(disk)},
+      {"Store",
+       {{"LatencyUs", std::chrono::floor<std::chrono::microseconds>(store.latency).count()},
+        {"BytesPerSecond", store.bytes_per_second},
+        {"Own", disk.own_store}}},
   };
 }
 

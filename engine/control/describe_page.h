@@ -94,16 +94,20 @@ inline bool before(WallTime created_a, std::string_view id_a, WallTime created_b
   return created_a != created_b ? created_a > created_b : id_a < id_b;
 }
 
+// Some actions know no page numbers.
+enum class Paging { kEither, kByToken };
+
 // Takes one page out of the records found and adds it to the answer, with the members that tell
 // about pages.
 template <class Record>
 Verdict page(std::vector<const Record*> found, ParamReader& reader, Json& answer,
-             const std::function<Json(const Record&)>& view, Json& into) {
+             const std::function<Json(const Record&)>& view, Json& into,
+             Paging paging = Paging::kEither) {
   std::sort(found.begin(), found.end(), [](const Record* a, const Record* b) {
     return before(a->created, a->id, b->created, b->id);
   });
-  answer["TotalCount"] = found.size();
-  const bool by_token = reader.has("NextToken") || reader.has("MaxResults");
+  const bool by_token =
+      paging == Paging::kByToken || reader.has("NextToken") || reader.has("MaxResults");
   const std::uint64_t number = reader.number("PageNumber", 1);
   const std::uint64_t size = reader.number("PageSize", kPageSizeDefault);
   const std::uint64_t results = reader.number("MaxResults", kPageSizeDefault);
@@ -135,8 +139,11 @@ Verdict page(std::vector<const Record*> found, ParamReader& reader, Json& answer
   }
   const std::size_t end = std::min(found.size(), begin + count);
   for (std::size_t i = begin; i < end; ++i) into.push_back(view(*found[i]));
-  answer["PageNumber"] = number;
-  answer["PageSize"] = by_token ? results : size;
+  if (paging == Paging::kEither) {
+    answer["TotalCount"] = found.size();
+    answer["PageNumber"] = number;
+    answer["PageSize"] = by_token ? results : size;
+  }
   const bool more = by_token && end < found.size();
   answer["NextToken"] = more ? to_token(found[end - 1]->created, found[end - 1]->id) : "";
   return std::nullopt;

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <cctype>
 #include <map>
 
 #include "engine/catalog/disk_rules.h"
@@ -26,6 +27,43 @@ struct SnapshotFilter {
   TimeRange created;
 };
 
+// "System" in requests, "system" in answers.
+std::string lower(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+Verdict read_kind(ParamReader& reader, SnapshotFilter& filter) {
+  const std::string type = reader.text("SnapshotType", "all");
+  if (type != "all" && type != "auto" && type != "user") {
+    return Refusal{404, "InvalidSnapshotType.NotFound",
+                   fmt::format("SnapshotType is auto, user or all, not '{}'.", type)};
+  }
+  if (type != "all") filter.automatic = type == "auto";
+  if (const auto given = reader.optional_text("SourceDiskType")) {
+    const std::string source = lower(*given);
+    if (source != "system" && source != "data") {
+      return Refusal{404, "InvalidSourceDiskType",
+                     fmt::format("SourceDiskType is system or data, not '{}'.", *given)};
+    }
+    filter.system = source == "system";
+  }
+  if (filter.usage && *filter.usage != "none" && *filter.usage != "disk" &&
+      *filter.usage != "image" && *filter.usage != "image_disk") {
+    return Refusal{
+        404, "InvalidUsage",
+        fmt::format("Usage is none, disk, image or image_disk, not '{}'.", *filter.usage)};
+  }
+  const std::string category = reader.text("Category", "standard");
+  if (category != "standard" && category != "flash" && category != "archive") {
+    return Refusal{403, "InvalidSnapshotCategory.Malformed",
+                   fmt::format("Category is standard, flash or archive, not '{}'.", category)};
+  }
+  if (category != "standard") filter.nothing = true;
+  return std::nullopt;
+}
+
 Verdict read_filter(ParamReader& reader, SnapshotFilter& filter) {
   filter.ids = reader.json_list("SnapshotIds", kIdsMax, 403, "InvalidSnapshotIds.Malformed");
   filter.disk_id = reader.optional_text("DiskId");
@@ -41,24 +79,12 @@ Verdict read_filter(ParamReader& reader, SnapshotFilter& filter) {
     const auto parsed = parse_snapshot_status(*status);
     if (!parsed || *parsed == SnapshotStatus::kDeleting) {
       return Refusal{
-          400, "InvalidParameter",
+          404, "InvalidStatus.NotFound",
           fmt::format("Status is progressing, accomplished, failed or all, not '{}'.", *status)};
     }
     filter.status = *parsed;
   }
-  const std::string type = reader.text("SnapshotType", "all");
-  if (type != "all" && type != "auto" && type != "user") {
-    return Refusal{400, "InvalidSnapshotType.ValueNotSupported",
-                   fmt::format("SnapshotType is auto, user or all, not '{}'.", type)};
-  }
-  if (type != "all") filter.automatic = type == "auto";
-  if (const auto source = reader.optional_text("SourceDiskType")) {
-    if (*source != "system" && *source != "data") {
-      return Refusal{400, "InvalidSourceDiskType",
-                     fmt::format("SourceDiskType is system or data, not '{}'.", *source)};
-    }
-    filter.system = *source == "system";
-  }
+  if (auto broken = read_kind(reader, filter)) return broken;
   return read_filters(reader, filter.created);
 }
 
@@ -69,6 +95,16 @@ std::string Control::Impl::progress_of(const SnapshotRecord& snapshot) const {
   const auto progress = host.capture_progress(snapshot.id);
   if (!progress || progress->total == 0) return "0%";
   return fmt::format("{}%", std::min<std::uint64_t>(99, progress->done * 100 / progress->total));
+}
+
+// As fast as it went until now; 0: done, or nothing is known.
+std::int64_t Control::Impl::remaining_seconds(const SnapshotRecord& snapshot) const {
+  const auto progress = host.capture_progress(snapshot.id);
+  if (snapshot.status != SnapshotStatus::kProgressing || !progress || progress->done == 0) return 0;
+  const std::chrono::duration<double> elapsed = now() - snapshot.created;
+  const double left =
+      static_cast<double>(progress->total - std::min(progress->done, progress->total));
+  return static_cast<std::int64_t>(elapsed.count() * left / static_cast<double>(progress->done));
 }
 
 Json Control::Impl::snapshot_view(const SnapshotRecord& snapshot) const {
@@ -91,7 +127,7 @@ Json Control::Impl::snapshot_view(const SnapshotRecord& snapshot) const {
       {"SnapshotType", snapshot.automatic ? "auto" : "user"},
       {"Status", name(snapshot.status)},
       {"Progress", progress_of(snapshot)},
-      {"RemainTime", 0},
+      {"RemainTime", remaining_seconds(snapshot)},
       {"Available", !failed},
       {"Usage", usage_of(*catalog, snapshot)},
       {"Category", "standard"},
@@ -117,6 +153,10 @@ Json Control::Impl::snapshot_view(const SnapshotRecord& snapshot) const {
 Task<Outcome> Control::Impl::describe_snapshots(ControlRequest& request) {
   SnapshotFilter filter;
   if (auto broken = read_filter(request.reader, filter)) co_return *broken;
+  if (filter.chain_id && catalog->find_chain(*filter.chain_id) == nullptr) {
+    co_return Refusal{404, "InvalidSnapshotLinkId.NotFound",
+                      fmt::format("There is no snapshot chain '{}'.", *filter.chain_id)};
+  }
   std::vector<const SnapshotRecord*> found;
   for (const auto& [id, snapshot] : catalog->snapshots()) {
     if (filter.nothing || snapshot.hidden) continue;
@@ -147,11 +187,32 @@ Task<Outcome> Control::Impl::describe_snapshots(ControlRequest& request) {
   co_return Outcome(std::move(answer));
 }
 
+// One that failed makes it failed, one in progress keeps it so.
+SnapshotStatus Control::Impl::status_of(const GroupRecord& group) const {
+  SnapshotStatus status = SnapshotStatus::kAccomplished;
+  for (const auto& [id, snapshot] : catalog->snapshots()) {
+    if (snapshot.group_id != group.id || snapshot.hidden) continue;
+    if (snapshot.status == SnapshotStatus::kFailed) return SnapshotStatus::kFailed;
+    if (snapshot.status == SnapshotStatus::kProgressing) status = SnapshotStatus::kProgressing;
+  }
+  return status;
+}
+
 Task<Outcome> Control::Impl::describe_snapshot_groups(ControlRequest& request) {
   ParamReader& reader = request.reader;
   const std::vector<std::string> ids = reader.list("SnapshotGroupId");
   const auto instance_id = reader.optional_text("InstanceId");
   const auto group_name = reader.optional_text("Name");
+  const auto resource_group = reader.optional_text("ResourceGroupId");
+  const std::vector<std::string> statuses = reader.list("Status");
+  for (const std::string& status : statuses) {
+    const auto parsed = parse_snapshot_status(status);
+    if (!parsed || *parsed == SnapshotStatus::kDeleting) {
+      co_return Refusal{
+          400, "InvalidParameter",
+          fmt::format("Status.N is progressing, accomplished or failed, not '{}'.", status)};
+    }
+  }
   const std::vector<Tag> tags = reader.tags();
   if (reader.problem()) co_return *reader.problem();
   std::vector<const GroupRecord*> found;
@@ -159,18 +220,18 @@ Task<Outcome> Control::Impl::describe_snapshot_groups(ControlRequest& request) {
     if (!ids.empty() && std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
     if (instance_id && group.instance_id != *instance_id) continue;
     if (group_name && !matches(*group_name, group.group_name)) continue;
+    if (resource_group && group.resource_group != *resource_group) continue;
+    const std::string status(name(status_of(group)));
+    if (!statuses.empty() &&
+        std::find(statuses.begin(), statuses.end(), status) == statuses.end()) {
+      continue;
+    }
     if (has_tags(group.tags, tags)) found.push_back(&group);
   }
   const std::function<Json(const GroupRecord&)> view = [this](const GroupRecord& group) {
     Json snapshots = Json::array();
-    SnapshotStatus status = SnapshotStatus::kAccomplished;
     for (const auto& [id, snapshot] : catalog->snapshots()) {
       if (snapshot.group_id != group.id || snapshot.hidden) continue;
-      if (snapshot.status == SnapshotStatus::kFailed) status = SnapshotStatus::kFailed;
-      if (snapshot.status == SnapshotStatus::kProgressing &&
-          status == SnapshotStatus::kAccomplished) {
-        status = SnapshotStatus::kProgressing;
-      }
       snapshots.push_back({{"SnapshotId", id},
                            {"SourceDiskId", snapshot.disk_id},
                            {"SourceDiskType", snapshot.system ? "system" : "data"},
@@ -190,14 +251,16 @@ Task<Outcome> Control::Impl::describe_snapshot_groups(ControlRequest& request) {
                 {"InstanceId", group.instance_id},
                 {"ResourceGroupId", group.resource_group},
                 {"CreationTime", iso_time(group.created)},
-                {"Status", name(status)},
+                {"Status", name(status_of(group))},
                 {"ProgressStatus", ""},
                 {"Snapshots", {{"Snapshot", std::move(snapshots)}}},
                 {"Tags", {{"Tag", std::move(group_tags)}}}};
   };
   Json answer = Json::object();
   Json list = Json::array();
-  if (auto broken = page(std::move(found), reader, answer, view, list)) co_return *broken;
+  if (auto broken = page(std::move(found), reader, answer, view, list, Paging::kByToken)) {
+    co_return *broken;
+  }
   answer["SnapshotGroups"] = {{"SnapshotGroup", std::move(list)}};
   co_return Outcome(std::move(answer));
 }
@@ -235,12 +298,21 @@ Task<Outcome> Control::Impl::describe_snapshot_links(ControlRequest& request) {
     const DiskRecord* disk = catalog->find_disk(chain.disk_id);
     const InstanceRecord* instance =
         disk != nullptr ? catalog->find_instance(disk->instance_id) : nullptr;
+    // Of a disk that is gone its newest snapshot tells.
+    std::uint64_t size_gib = disk != nullptr ? disk->size_gib : 0;
+    bool system = disk != nullptr && disk->system;
+    if (disk == nullptr) {
+      for (const SnapshotRecord* one : catalog->snapshots_of_disk(chain.disk_id)) {
+        size_gib = one->size_bytes / 1_GiB;
+        system = one->system;
+      }
+    }
     return Json{{"SnapshotLinkId", chain.id},
                 {"RegionId", chain.region},
                 {"SourceDiskId", chain.disk_id},
                 {"SourceDiskName", disk != nullptr ? disk->disk_name : ""},
-                {"SourceDiskSize", disk != nullptr ? disk->size_gib : 0},
-                {"SourceDiskType", disk != nullptr && disk->system ? "system" : "data"},
+                {"SourceDiskSize", size_gib},
+                {"SourceDiskType", system ? "system" : "data"},
                 {"InstanceId", instance != nullptr ? instance->id : ""},
                 {"InstanceName", instance != nullptr ? instance->instance_name : ""},
                 {"InstantAccess", true},
@@ -269,21 +341,25 @@ Task<Outcome> Control::Impl::describe_snapshots_usage(ControlRequest&) {
   co_return Outcome(std::move(answer));
 }
 
+Json Control::Impl::hydration_view(const DiskRecord& disk) const {
+  const bool borrows = !disk.base_snapshot.empty();
+  const auto progress = borrows ? host.hydration_progress(disk.id) : std::nullopt;
+  std::string status = borrows ? "waiting" : "done";
+  if (progress) status = progress->failure.empty() ? "loading" : "failed";
+  return {{"Status", status},
+          {"SnapshotId", disk.base_snapshot},
+          {"DoneBytes", progress ? progress->done : 0},
+          {"TotalBytes", progress ? progress->total : 0},
+          {"Failure", progress ? progress->failure : ""}};
+}
+
 Task<Outcome> Control::Impl::describe_disk_hydration(ControlRequest& request) {
   const std::string id = request.reader.required("DiskId");
   if (request.reader.problem()) co_return *request.reader.problem();
   const DiskRecord* disk = nullptr;
   if (auto broken = find_disk(id, disk)) co_return *broken;
-  const auto progress = host.hydration_progress(id);
-  const bool borrows = !disk->base_snapshot.empty();
-  std::string status = borrows ? "waiting" : "done";
-  if (borrows && progress) status = progress->failure.empty() ? "loading" : "failed";
-  Json answer = {{"DiskId", id},
-                 {"Status", status},
-                 {"SnapshotId", disk->base_snapshot},
-                 {"DoneBytes", progress ? progress->done : 0},
-                 {"TotalBytes", progress ? progress->total : 0},
-                 {"Failure", progress ? progress->failure : ""}};
+  Json answer = hydration_view(*disk);
+  answer["DiskId"] = id;
   co_return Outcome(std::move(answer));
 }
 

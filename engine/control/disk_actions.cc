@@ -82,6 +82,8 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
   if (auto broken = read_data_disk(reader, "DiskCategory", disk)) co_return *broken;
   disk.tags = reader.tags();
   if (auto broken = tags_must_be_valid(disk.tags)) co_return *broken;
+  static_cast<void>(read_store(reader, disk));
+  if (reader.problem()) co_return *reader.problem();
   const InstanceRecord* instance = nullptr;
   if (instance_id) {
     if (auto broken = find_instance(*instance_id, instance)) co_return *broken;
@@ -373,6 +375,8 @@ Task<Outcome> Control::Impl::modify_disk_attribute(ControlRequest& request) {
   const auto delete_auto = reader.optional_boolean("DeleteAutoSnapshot");
   const auto enable_auto = reader.optional_boolean("EnableAutoSnapshot");
   const bool bursting = reader.boolean("BurstingEnabled", false);
+  DiskRecord checked;
+  const bool new_store = read_store(reader, checked);
   if (reader.problem()) co_return *reader.problem();
   if (one && !ids.empty()) {
     co_return Refusal{400, "ParameterConflict.DiskIdAndDiskIds", "Give DiskId or DiskIds.N."};
@@ -390,7 +394,7 @@ Task<Outcome> Control::Impl::modify_disk_attribute(ControlRequest& request) {
                       "No category bursts here: a disk keeps its limit."};
   }
   if (!disk_name && !description && !delete_with_instance && !delete_auto && !enable_auto &&
-      !reader.has("BurstingEnabled")) {
+      !new_store && !reader.has("BurstingEnabled")) {
     co_return Refusal{400, "NoAttributeToModify", "No attribute was given."};
   }
   if (disk_name) {
@@ -406,6 +410,7 @@ Task<Outcome> Control::Impl::modify_disk_attribute(ControlRequest& request) {
     }
   }
   CatalogChange change;
+  std::vector<DiskRecord> changed;
   for (const std::string& id : ids) {
     const DiskRecord* found = nullptr;
     if (auto broken = find_disk(id, found)) co_return *broken;
@@ -415,10 +420,22 @@ Task<Outcome> Control::Impl::modify_disk_attribute(ControlRequest& request) {
     if (delete_with_instance) disk.delete_with_instance = *delete_with_instance;
     if (delete_auto) disk.delete_auto_snapshot = *delete_auto;
     if (enable_auto) disk.enable_auto_snapshot = *enable_auto;
+    static_cast<void>(read_store(reader, disk));
+    if (reader.problem()) co_return *reader.problem();
     change.put(disk);
+    changed.push_back(std::move(disk));
   }
   if (request.dry_run) co_return would_succeed();
   if (auto failed = co_await commit(std::move(change))) co_return *failed;
+  if (!new_store) co_return done();
+  for (const DiskRecord& disk : changed) {
+    DiskSettings settings = settings_of(disk);
+    auto applied = co_await host.apply_settings(std::move(settings));
+    // The record has it, and the next serving brings it.
+    if (!applied) {
+      log(LogLevel::kError, "control", "disk {}: {}", disk.id, applied.error().message);
+    }
+  }
   co_return done();
 }
 

@@ -21,12 +21,20 @@
 
 namespace clouddisk {
 
+// How far away what a disk borrows is made to be; zeros: as near as it is.
+struct StoreSettings {
+  Duration latency{0};                 // of each fetch
+  std::uint64_t bytes_per_second = 0;  // of all fetches of the disk together
+  bool operator==(const StoreSettings&) const = default;
+};
+
 struct DiskSettings {
   std::string id;  // d-…, also the export name
   std::uint64_t size_bytes = 0;
   DiskLimits limits;
   std::string storage;        // the folder of its content; a rollback gives it another
   std::string base_snapshot;  // from which it borrows what it has not got itself; empty: none
+  StoreSettings store;
 };
 
 // A snapshot as the data plane needs it.
@@ -132,6 +140,10 @@ class DiskHost {
   // Of a capture, in pages; of a hydration, in bytes. Nothing: none is under way.
   virtual std::optional<Progress> capture_progress(std::string_view snapshot_id) const = 0;
   virtual std::optional<Progress> hydration_progress(std::string_view disk_id) const = 0;
+  // A served disk loads what it borrows by itself. This begins again what failed, and sets the
+  // pace; nothing: the daemon's. Fine if nothing is borrowed. kNotFound: it is not served.
+  virtual Task<Result<void>> hydrate_disk(std::string disk_id,
+                                          std::optional<std::uint64_t> bytes_per_second) = 0;
   // On one replica, with what compaction has not freed.
   virtual Task<Result<std::uint64_t>> chain_stored_bytes(std::string disk_id) = 0;
 

@@ -84,6 +84,30 @@ Verdict read_disk_spec(ParamReader& params, Profile profile, DiskRole role,
   return params.problem();
 }
 
+bool read_store(ParamReader& params, DiskRecord& disk) {
+  const auto latency = params.optional_number("StoreLatencyUs");
+  const auto bandwidth = params.optional_number("StoreBytesPerSecond");
+  const bool as_daemon = params.boolean("StoreDefault", false);
+  if (as_daemon && (latency || bandwidth)) {
+    params.refuse({400, "InvalidParameter.Conflict",
+                   "StoreDefault goes without StoreLatencyUs and StoreBytesPerSecond."});
+  }
+  if (as_daemon) {
+    disk.own_store = false;
+    disk.store_latency_us = 0;
+    disk.store_bytes_per_second = 0;
+  } else if (latency || bandwidth) {
+    disk.own_store = true;
+    disk.store_latency_us = latency.value_or(disk.store_latency_us);
+    disk.store_bytes_per_second = bandwidth.value_or(disk.store_bytes_per_second);
+    if (auto broken =
+            store_must_be_near_enough(disk.store_latency_us, disk.store_bytes_per_second)) {
+      params.refuse(*broken);
+    }
+  }
+  return as_daemon || latency || bandwidth;
+}
+
 const CategoryRow& row_of(const DiskRecord& disk, Profile profile) {
   const CategoryRow* row = find_category(profile, disk.category, disk.level);
   if (row == nullptr || !row->creatable()) {

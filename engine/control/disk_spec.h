@@ -25,6 +25,10 @@ struct DiskSpecNames {
 Verdict read_disk_spec(ParamReader& params, Profile profile, DiskRole role,
                        const DiskSpecNames& names, DiskRecord& disk);
 
+// Ours: StoreLatencyUs and StoreBytesPerSecond of this disk; StoreDefault=true: as the daemon says.
+// Gives whether any was there.
+bool read_store(ParamReader& params, DiskRecord& disk);
+
 // The row of a disk that exists; a CHECK that it is there. A disk whose row its profile has lost
 // (the daemon was started with another profile) has the other profile's.
 const CategoryRow& row_of(const DiskRecord& disk, Profile profile);

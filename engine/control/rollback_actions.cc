@@ -117,4 +117,26 @@ Task<Outcome> Control::Impl::undo_reset_disk(ControlRequest& request) {
   co_return done();
 }
 
+Task<Outcome> Control::Impl::hydrate_disk(ControlRequest& request) {
+  const std::string disk_id = request.reader.required("DiskId");
+  const auto pace = request.reader.optional_number("BytesPerSecond");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const DiskRecord* disk = nullptr;
+  if (auto broken = find_disk(disk_id, disk)) co_return *broken;
+  if (auto broken = hydration_pace_must_be_sensible(pace.value_or(0))) co_return *broken;
+  const bool borrows = !disk->base_snapshot.empty();
+  if (borrows && !is_served(*disk)) {
+    co_return Refusal{403, "IncorrectDiskStatus",
+                      fmt::format("Disk {} is {}: it loads while it is attached to a running "
+                                  "instance. Attach it first.",
+                                  disk_id, name(disk->status))};
+  }
+  if (request.dry_run) co_return would_succeed();
+  if (borrows) {
+    auto begun = co_await host.hydrate_disk(disk_id, pace);
+    if (!begun) co_return refusal_of(begun.error());
+  }
+  co_return done();
+}
+
 }  // namespace clouddisk

@@ -31,6 +31,11 @@ class BlockSource {
   // its own ring alone; the caller keeps the memory.
   virtual Task<Result<void>> read(Ring& caller, Lba first, std::span<std::byte> into) = 0;
   virtual Task<Result<PagePresence>> present(Ring& caller, std::uint64_t page) = 0;
+  // Whether fetching from it is slowed on purpose, and how: travel() takes as long as a fetch of so
+  // many bytes. Who fetches for a client or to hydrate waits for it first, on the disk's ring, and
+  // holds neither memory nor locks meanwhile. read() itself is never slowed: captures use it alone.
+  virtual bool far_away() const { return false; }
+  virtual Task<void> travel(std::uint64_t /*bytes*/) { co_return; }
   // The first page >= `page` that may hold data. Blocks.
   virtual Result<std::optional<std::uint64_t>> next_page(std::uint64_t page) = 0;
 };

@@ -182,6 +182,13 @@ class Disk final : public BlockDevice {
   Task<Result<std::vector<Extent>>> extents_in(std::optional<Epoch> view, std::uint64_t offset,
                                                std::uint64_t length, std::uint32_t extents_max);
   void settle_views();
+  // Of a base that is far away: waits for what is still borrowed in the range, holding nothing.
+  Task<std::uint64_t> travel_for(Lba first, std::uint64_t count);
+  // The same for a request, and keeps what came: a block is slow once.
+  Task<void> fetch(Lba first, std::uint64_t count);
+  Task<void> fetch_edges(std::uint64_t begin, std::uint64_t end);
+  bool base_is_far() const { return base_ && base_->far_away(); }
+  Task<Result<std::uint64_t>> bring(std::uint64_t offset, std::uint64_t length);
 
   void maintain_if_due();
   Task<void> maintain();

@@ -36,6 +36,7 @@ Task<Result<Buffer>> Disk::read(std::uint64_t offset, std::uint32_t length) {
   const std::uint64_t count = blocks_for(offset + length) - first.value;
   std::array<BlockEntry, kTransferMax / kBlockSize + 1> storage;
   const auto entries = std::span(storage).first(count);
+  if (base_is_far()) co_await fetch(first, count);
   Buffer into = co_await environment_.client_buffers.allocate(count * kBlockSize);
   const ReadGate::Pass pass(gate_);
   if (!map_->try_lookup(first, entries)) {
@@ -196,6 +197,7 @@ Task<Result<void>> Disk::write(std::uint64_t offset, Buffer data, bool fua) {
                    size_bytes_);
   }
   const bool whole = aligned(offset) && aligned(data.size());
+  if (!whole && base_is_far()) co_await fetch_edges(offset, offset + data.size());
   RangeLock::Hold hold(ranges_, Lba(offset / kBlockSize),
                        blocks_for(offset + data.size()) - offset / kBlockSize, !whole);
   if (!hold.ready()) co_await hold.acquire();
@@ -285,6 +287,7 @@ Task<Result<void>> Disk::clear(std::uint64_t offset, std::uint64_t length, Entry
   const std::uint64_t whole_begin = align_up(offset, kBlockSize);
   if (length > 0) {
     const bool whole = whole_begin == offset && whole_end >= end;
+    if (!whole && base_is_far()) co_await fetch_edges(offset, end);
     RangeLock::Hold hold(ranges_, Lba(offset / kBlockSize), blocks_for(end) - offset / kBlockSize,
                          !whole);
     if (!hold.ready()) co_await hold.acquire();

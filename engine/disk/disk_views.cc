@@ -93,7 +93,59 @@ NextBasePage Disk::view_pages(Epoch view) const {
 
 // --- Borrowing ---
 
+Task<std::uint64_t> Disk::travel_for(Lba first, std::uint64_t count) {
+  std::uint64_t borrowed = 0;
+  const auto base = base_;
+  if (!base || !base->far_away()) co_return borrowed;
+  const std::uint64_t end = std::min(first.value + count, blocks_for(base->size_bytes()));
+  std::array<BlockEntry, kPageBlocks> storage;
+  for (std::uint64_t at = first.value; at < end;) {
+    const std::uint64_t page = page_of(Lba(at));
+    const auto entries = std::span(storage).first(std::min(end, (page + 1) * kPageBlocks) - at);
+    // Errors are for the read that follows to tell.
+    if (auto found = co_await lookup(std::nullopt, Lba(at), entries); !found) co_return borrowed;
+    const bool any = std::any_of(entries.begin(), entries.end(), [](const BlockEntry& entry) {
+      return entry.location.kind() == BlockKind::kUnmapped;
+    });
+    if (any) {
+      auto present = co_await base->present(ring(), page);
+      if (!present) co_return borrowed;
+      for (std::size_t i = 0; i < entries.size(); ++i) {
+        const bool here = entries[i].location.kind() != BlockKind::kUnmapped;
+        if (!here && (*present)[index_in_page(Lba(at + i))]) ++borrowed;
+      }
+    }
+    at += entries.size();
+  }
+  if (borrowed > 0) co_await base->travel(borrowed * kBlockSize);
+  co_return borrowed;
+}
+
+Task<void> Disk::fetch(Lba first, std::uint64_t count) {
+  const std::uint64_t borrowed = co_await travel_for(first, count);
+  if (borrowed == 0) co_return;
+  // What can't be kept is read from the base all the same.
+  auto kept = co_await bring(first.value * kBlockSize, count * kBlockSize);
+  static_cast<void>(kept);
+}
+
+Task<void> Disk::fetch_edges(std::uint64_t begin, std::uint64_t end) {
+  const Lba first(begin / kBlockSize);
+  const Lba last((end - 1) / kBlockSize);
+  if (begin % kBlockSize != 0 || first == last) co_await fetch(first, 1);
+  if (end % kBlockSize != 0 && first != last) co_await fetch(last, 1);
+}
+
 Task<Result<std::uint64_t>> Disk::hydrate(std::uint64_t offset, std::uint64_t length) {
+  if (base_is_far() && offset < size_bytes_) {
+    const std::uint64_t end = std::min(offset + length, size_bytes_);
+    const Lba first(offset / kBlockSize);
+    co_await travel_for(first, blocks_for(end) - first.value);
+  }
+  co_return co_await bring(offset, length);
+}
+
+Task<Result<std::uint64_t>> Disk::bring(std::uint64_t offset, std::uint64_t length) {
   std::uint64_t brought = 0;
   const auto base = base_;
   if (!base) co_return brought;

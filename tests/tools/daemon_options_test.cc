@@ -33,6 +33,8 @@ TEST(DaemonOptions, DefaultsAreThoseOfTheContract) {
   EXPECT_FALSE(options.trust_replica);
   EXPECT_TRUE(options.limits);
   EXPECT_EQ(options.zone, "cn-local-a");
+  EXPECT_EQ(options.store, StoreSettings{});
+  EXPECT_EQ(options.hydrate_bytes_per_second, 200_MiB);
 }
 
 TEST(DaemonOptions, TakesEveryOption) {
@@ -73,7 +75,15 @@ TEST(DaemonOptions, TakesEveryOption) {
                                       "tcp:127.0.0.1:9109",
                                       "--snapshot-quota",
                                       "1000",
-                                      "--no-limits"});
+                                      "--no-limits",
+                                      "--store-latency",
+                                      "20ms",
+                                      "--store-bandwidth",
+                                      "100MiB",
+                                      "--hydrate-rate",
+                                      "0"});
+  EXPECT_EQ(options.store, (StoreSettings{std::chrono::milliseconds(20), 100_MiB}));
+  EXPECT_EQ(options.hydrate_bytes_per_second, 0U);
   EXPECT_EQ(options.replicas[1], "/b");
   EXPECT_EQ(options.nbd.size(), 2U);
   EXPECT_EQ(options.cache_bytes, 1_GiB);
@@ -102,6 +112,11 @@ TEST(DaemonOptions, WrongUsageIsStatus2) {
       {"--profile", "1999"},
       {"--snapshot-quota", "0"},
       {"--tls-required"},
+      {"--store-latency", "20"},
+      {"--store-latency", "61s"},
+      {"--store-bandwidth", "fast"},
+      {"--store-bandwidth", "1K"},
+      {"--hydrate-rate", "1K"},
       {"extra"},
   };
   for (const auto& arguments : cases) {
@@ -131,6 +146,17 @@ TEST(ParseSize, KnowsTheUnitsAndTheirBounds) {
   for (const char* text :
        {"", "M", "1X", "1MM", "-1", "1.5G", "99999999999999999999", "99999999T"}) {
     EXPECT_FALSE(parse_size(text)) << text;
+  }
+}
+
+TEST(ParseDuration, TakesTheUsualUnits) {
+  using namespace std::chrono_literals;
+  EXPECT_EQ(*parse_duration("0"), Duration(0));
+  EXPECT_EQ(*parse_duration("500us"), Duration(500us));
+  EXPECT_EQ(*parse_duration("20ms"), Duration(20ms));
+  EXPECT_EQ(*parse_duration("1s"), Duration(1s));
+  for (const char* text : {"", "ms", "20", "20 ms", "-1s", "1.5s", "1h", "99999999999s"}) {
+    EXPECT_FALSE(parse_duration(text)) << text;
   }
 }
 

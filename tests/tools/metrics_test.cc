@@ -12,7 +12,7 @@ namespace {
 MetricsSnapshot sample() {
   MetricsSnapshot snapshot;
   snapshot.version = "1.2.3";
-  snapshot.disks.push_back({"d-1", {}});
+  snapshot.disks.push_back({"d-1", {}, Progress{3, 8, "the pack is damaged"}});
   snapshot.disks.back().stats.writes = 7;
   snapshot.disks.back().stats.read_nanoseconds = 1'500'000'000;
   for (unsigned i = 0; i < kReplicaCount; ++i) {
@@ -52,6 +52,8 @@ TEST(Metrics, ValuesAndLabelsAreThoseOfTheSnapshot) {
             std::string::npos);
   EXPECT_NE(text.find("clouddisk_disk_seconds_total{disk=\"d-1\",op=\"read\"} 1.5\n"),
             std::string::npos);
+  EXPECT_NE(text.find("clouddisk_disk_hydration_done_bytes{disk=\"d-1\"} 3\n"), std::string::npos);
+  EXPECT_NE(text.find("clouddisk_disk_hydration_failed{disk=\"d-1\"} 1\n"), std::string::npos);
   EXPECT_NE(text.find("clouddisk_replicas_in_sync 2\n"), std::string::npos);
   EXPECT_NE(text.find("clouddisk_build_info{version=\"1.2.3\"} 1\n"), std::string::npos);
 }

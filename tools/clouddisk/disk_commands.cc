@@ -4,6 +4,7 @@
 #include "tools/clouddisk/mount.h"
 #include "tools/clouddisk/session.h"
 #include "tools/clouddisk/table.h"
+#include "tools/net/quantity.h"
 
 namespace clouddisk::cli {
 namespace {
@@ -28,6 +29,44 @@ CLI::Option* add_disk_id(CLI::App* command, std::string& id) {
   return command->add_option("DISK", id, "The disk's id, d-…")->required()->type_name("");
 }
 
+// The emulated object store of a disk.
+struct StoreArguments {
+  std::optional<std::string> latency, bandwidth;
+  bool as_daemon = false;
+  bool any() const { return latency || bandwidth || as_daemon; }
+};
+
+void add_store_options(CLI::App* command, StoreArguments& store) {
+  command
+      ->add_option("--store-latency", store.latency,
+                   "Extra latency of each fetch of what the disk borrows, as in 20ms, up to 60s")
+      ->type_name("TIME");
+  command
+      ->add_option("--store-bandwidth", store.bandwidth,
+                   "Bytes a second of all its fetches, as in 100M, at least 1M; 0: no limit")
+      ->type_name("SIZE");
+}
+
+Verdict set_store(Params& params, const StoreArguments& store) {
+  if (store.as_daemon) params["StoreDefault"] = "true";
+  if (store.latency) {
+    auto latency = parse_duration(*store.latency);
+    if (!latency) {
+      return refuse("InvalidParameter", "--store-latency: {}", latency.error().message);
+    }
+    params["StoreLatencyUs"] =
+        std::to_string(std::chrono::duration_cast<std::chrono::microseconds>(*latency).count());
+  }
+  if (store.bandwidth) {
+    auto bandwidth = parse_size(*store.bandwidth);
+    if (!bandwidth) {
+      return refuse("InvalidParameter", "--store-bandwidth: {}", bandwidth.error().message);
+    }
+    params["StoreBytesPerSecond"] = std::to_string(*bandwidth);
+  }
+  return Done{};
+}
+
 // --- create ---
 
 struct CreateArguments {
@@ -36,6 +75,7 @@ struct CreateArguments {
   std::string category = "cloud_essd";
   std::optional<std::string> level, name, description, zone, token;
   std::vector<std::string> tags;
+  StoreArguments store;
   unsigned count = 1;
 };
 
@@ -48,6 +88,7 @@ Outcome<Params> create_params(const CreateArguments& arguments) {
   set_if(params, "Description", arguments.description);
   set_if(params, "ZoneId", arguments.zone);
   set_if(params, "ClientToken", arguments.token);
+  if (auto set = set_store(params, arguments.store); !set) return set.failure();
   for (std::size_t i = 0; i < arguments.tags.size(); ++i) {
     const std::string& tag = arguments.tags[i];
     const std::size_t equals = tag.find('=');
@@ -114,6 +155,7 @@ void add_create(CLI::App& disk, Session& session) {
       ->add_option("--client-token", arguments->token,
                    "Repeating the command with the same token makes no second disk")
       ->type_name("TOKEN");
+  add_store_options(command, arguments->store);
   command->add_option("--count", arguments->count, "How many to make")
       ->check(CLI::Range(1U, kCountMax))
       ->type_name("N")
@@ -344,8 +386,16 @@ void add_resize(CLI::App& disk, Session& session) {
     if (text_of(*found, "Status") == "In_use") params["Type"] = arguments->type;
     auto answer = api.call("ResizeDisk", params);
     if (!answer) return answer.failure();
-    if (session.json()) print_json(*answer);
-    if (const auto mounted = mounted_at(session.root, arguments->id); mounted && !session.json()) {
+    if (session.json()) {
+      print_json(*answer);
+      return Done{};
+    }
+    if (text_of(*found, "Status") == "In_use") {
+      print_text(arguments->type == "online"
+                     ? "Clients that are connected see the new size when they connect again.\n"
+                     : "Clients see the new size after the instance was stopped and started.\n");
+    }
+    if (const auto mounted = mounted_at(session.root, arguments->id)) {
       print_text(
           fmt::format("The file system at {} keeps its size until it is mounted anew: "
                       "clouddisk disk umount {}; clouddisk disk mount {} {} --grow\n",
@@ -360,15 +410,19 @@ void add_modify(CLI::App& disk, Session& session) {
     std::string id;
     std::optional<std::string> category, level, name, description;
     std::optional<bool> delete_with_instance;
+    StoreArguments store;
     bool changes_spec() const { return category || level; }
-    bool changes_attribute() const { return name || description || delete_with_instance; }
+    bool changes_attribute() const {
+      return name || description || delete_with_instance || store.any();
+    }
   };
   CLI::App* command = add_command(
       disk, "modify", "Change a disk's category, performance level, name or description",
       "  clouddisk disk modify d-bp1example --performance-level PL2\n"
       "  clouddisk disk modify d-bp1example --category cloud_essd --performance-level PL1\n"
       "  clouddisk disk modify d-bp1example --name logs --description 'of the web servers'\n"
-      "  clouddisk disk modify d-bp1example --delete-with-instance true");
+      "  clouddisk disk modify d-bp1example --delete-with-instance true\n"
+      "  clouddisk disk modify d-bp1example --store-latency 20ms --store-bandwidth 100M");
   auto arguments = std::make_shared<Arguments>();
   add_disk_id(command, arguments->id);
   command->add_option("--category", arguments->category, "New category")->type_name("NAME");
@@ -381,17 +435,21 @@ void add_modify(CLI::App& disk, Session& session) {
       ->add_option("--delete-with-instance", arguments->delete_with_instance,
                    "true: the disk is deleted when its instance is")
       ->type_name("BOOL");
+  add_store_options(command, arguments->store);
+  command->add_flag("--store-default", arguments->store.as_daemon,
+                    "Fetch what the disk borrows as the daemon says, not as the disk does");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
     if (!arguments->changes_spec() && !arguments->changes_attribute()) {
       return refuse("MissingParameter",
                     "Nothing to change: give --category, --performance-level, --name, "
-                    "--description or --delete-with-instance");
+                    "--description, --delete-with-instance or --store-latency");
     }
     if (arguments->changes_attribute()) {
       Params params{{"DiskId", arguments->id}};
       set_if(params, "DiskName", arguments->name);
       set_if(params, "Description", arguments->description);
       set_if(params, "DeleteWithInstance", arguments->delete_with_instance);
+      if (auto set = set_store(params, arguments->store); !set) return set;
       auto answer = api.call("ModifyDiskAttribute", params);
       if (!answer) return answer.failure();
       if (session.json()) print_json(*answer);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/base/units.h"
+#include "tools/clouddisk/progress.h"
 #include "tools/clouddisk/table.h"
 
 namespace clouddisk::cli {
@@ -26,6 +27,31 @@ std::string tags_text(const Json& disk) {
     if (!out.empty()) out += ", ";
     out += text_of(tag, "TagKey") + "=" + text_of(tag, "TagValue");
   }
+  return out;
+}
+
+// Empty: it borrows nothing.
+std::string hydration_text(const Json& disk) {
+  const auto at = disk.find("Hydration");
+  if (at == disk.end() || text_of(*at, "Status") == "done") return {};
+  const std::string status = text_of(*at, "Status");
+  std::string out = fmt::format("{}: {}", text_of(*at, "SnapshotId"), status);
+  if (status == "loading") {
+    out += " " + bar_text(number_of(*at, "DoneBytes"), number_of(*at, "TotalBytes"));
+  }
+  if (status == "failed") out += fmt::format(" ({})", text_of(*at, "Failure"));
+  return out;
+}
+
+// Empty: none.
+std::string store_text(const Json& disk) {
+  const auto at = disk.find("Store");
+  if (at == disk.end()) return {};
+  const std::uint64_t latency_us = number_of(*at, "LatencyUs");
+  const std::uint64_t bandwidth = number_of(*at, "BytesPerSecond");
+  if (latency_us == 0 && bandwidth == 0) return {};
+  std::string out = fmt::format("{} us", with_thousands(latency_us));
+  if (bandwidth != 0) out += fmt::format(", {}/s", format_bytes(bandwidth));
   return out;
 }
 
@@ -76,6 +102,12 @@ std::string disk_details(const Json& disk, const std::vector<ApiClient::Export>&
       {"detached", text_of(disk, "DetachedTime")},
       {"tags", tags_text(disk)},
   };
+  if (const std::string text = hydration_text(disk); !text.empty()) {
+    fields.emplace_back("loads from", text);
+  }
+  if (const std::string text = store_text(disk); !text.empty()) {
+    fields.emplace_back("emulated store", text);
+  }
   for (const ApiClient::Export& entry : exports) fields.emplace_back("NBD", entry.uri);
   fields.emplace_back("mounted at", mounted_at);
   return fields_text(fields);

@@ -5,6 +5,7 @@
 #include "tools/clouddisk/mount.h"
 #include "tools/clouddisk/progress.h"
 #include "tools/clouddisk/session.h"
+#include "tools/net/quantity.h"
 
 namespace clouddisk::cli {
 namespace {
@@ -119,15 +120,32 @@ void add_hydrate(CLI::App& disk, Session& session) {
   CLI::App* command = add_command(
       disk, "hydrate", "Wait until a disk has loaded all that it borrows from a snapshot",
       "  clouddisk disk hydrate d-bp1example\n"
+      "  clouddisk disk hydrate d-bp1example --rate 50M\n"
       "  clouddisk disk hydrate d-bp1example --no-wait --output json");
   struct Arguments {
     std::string id;
     bool no_wait = false;
+    std::optional<std::string> rate;
   };
   auto arguments = std::make_shared<Arguments>();
   add_disk_argument(command, arguments->id);
   command->add_flag("--no-wait", arguments->no_wait, "Only tell how far it is");
+  command
+      ->add_option("--rate", arguments->rate,
+                   "Bytes a second, as in 100M; 0: as fast as it goes; default: the daemon's")
+      ->type_name("SIZE");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
+    if (!arguments->no_wait || arguments->rate) {
+      // What failed begins again.
+      Params params{{"DiskId", arguments->id}};
+      if (arguments->rate) {
+        auto rate = parse_size(*arguments->rate);
+        if (!rate) return refuse("InvalidParameter", "--rate: {}", rate.error().message);
+        params["BytesPerSecond"] = std::to_string(*rate);
+      }
+      auto begun = api.call("HydrateDisk", params);
+      if (!begun) return begun.failure();
+    }
     ProgressLine line;
     while (true) {
       auto answer = api.call("DescribeDiskHydration", {{"DiskId", arguments->id}});
@@ -144,7 +162,10 @@ void add_hydrate(CLI::App& disk, Session& session) {
         }
         return Done{};
       }
-      if (status == "failed") return Failure{"HydrationFailed", text_of(*answer, "Failure")};
+      if (status == "failed") {
+        return refuse("HydrationFailed", "{}. Once that is mended: clouddisk disk hydrate {}",
+                      text_of(*answer, "Failure"), arguments->id);
+      }
       if (status == "waiting") {
         return refuse("IncorrectDiskStatus",
                       "The disk loads while it is attached to a running instance: attach it first");

@@ -143,12 +143,14 @@ Task<Result<void>> Daemon::start_engine() {
   EngineHost::Options host_options;
   host_options.index_root = options_.root + "/index";
   host_options.limits = options_.limits;
+  host_options.hydrate_bytes_per_second = options_.hydrate_bytes_per_second;
   host_ = std::make_unique<EngineHost>(ring_, *replicas_, *nbd_, reactors, std::move(host_options));
   Control::Options control_options;
   control_options.region = options_.region;
   control_options.zone = options_.zone;
   control_options.profile = options_.profile;
   control_options.snapshot_quota = options_.snapshot_quota;
+  control_options.store = options_.store;
   auto control = co_await Control::open(ring_, *replicas_, *host_, std::move(control_options));
   if (!control) co_return control.error();
   control_ = std::move(*control);
@@ -204,7 +206,7 @@ Task<std::string> Daemon::metrics() {
   const std::vector<std::string> ids = host_->served_disks();
   for (const std::string& id : ids) {
     auto stats = co_await host_->stats(id);
-    if (stats) snapshot.disks.push_back({id, *stats});
+    if (stats) snapshot.disks.push_back({id, *stats, host_->hydration_progress(id)});
   }
   co_return to_prometheus(snapshot);
 }

@@ -51,6 +51,7 @@ EngineHost::Past& EngineHost::past_of(const std::string& disk_id) {
   past.volume = std::make_unique<snapshot::Volume>(past.reactor->environment(),
                                                    past.reactor->pack_environment(),
                                                    chain_id_of(disk_id), volume_options());
+  past.store = std::make_shared<StoreEmulation>(past.reactor->ring());
   return past;
 }
 
@@ -78,7 +79,7 @@ Task<Result<std::shared_ptr<Disk>>> EngineHost::open_locked(Past& past, std::str
     if (!source) co_return fail(source.error(), "snapshot {}", base);
     std::uint64_t seq = 0;
     if (find_snapshot(base, seq) == &past) state.base_seq = seq;
-    state.base = *source;
+    state.base = std::make_shared<FarSource>(*source, past.store);
   }
   auto opening = co_await opening_.lock();
   if (stopping_) co_return fail(Errc::kShutdown, "the daemon is stopping");
@@ -102,6 +103,7 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
   served.disk = *opened;
   const DiskLimits limits = limits_of(settings);
   co_await past.reactor->ring().enter();
+  past.store->set(settings.store);
   served.device = std::make_shared<LimitedDevice>(*served.disk, limits);
   co_await control_.enter();
   nbd::Server::Export added;
@@ -117,10 +119,7 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
     co_return exported;
   }
   if (!settings.base_snapshot.empty()) {
-    served.hydration = std::make_shared<Hydration>(control_);
-    served.hydration->running.add();
-    background_.add();
-    spawn(hydrate(settings.id, settings, served.disk, served.hydration));
+    begin_hydration(served, options_.hydrate_bytes_per_second);
   }
   served_[settings.id] = std::move(served);
   co_return Result<void>{};
@@ -136,13 +135,17 @@ Task<Result<void>> EngineHost::stop_locked(std::string id) {
   if (it == served_.end()) co_return Result<void>{};
   Served served = it->second;
   Past& past = past_of(id);
+  // Nobody waits for a share that will not come, or for a store that is far away.
+  if (served.hydration) served.hydration->stop = true;
+  co_await past.reactor->ring().enter();
+  past.store->set({});
+  co_await control_.enter();
   if (served.hydration) {
-    served.hydration->stop = true;
     stopped_.wake_all();
     co_await served.hydration->running.wait();
   }
   co_await past.reactor->ring().enter();
-  served.device->set_limits({});  // Nobody waits for a share that will not come.
+  served.device->set_limits({});
   co_await control_.enter();
   if (auto removed = co_await server_.remove_export(id); !removed) co_return removed;
   served_.erase(id);
@@ -176,10 +179,13 @@ Task<Result<void>> EngineHost::apply_settings(DiskSettings settings) {
   auto guard = co_await lock_of(settings.id).lock();
   const auto it = served_.find(settings.id);
   if (it == served_.end()) co_return Result<void>{};
+  const bool same_store = it->second.settings.store == settings.store;
   it->second.settings = settings;
   const Served served = it->second;
   const DiskLimits limits = limits_of(settings);
-  co_await past_of(settings.id).reactor->ring().enter();
+  Past& past = past_of(settings.id);
+  co_await past.reactor->ring().enter();
+  if (!same_store) past.store->set(settings.store);
   Result<void> result;
   if (settings.size_bytes > served.disk->size_bytes()) {
     result = served.disk->grow(settings.size_bytes);
@@ -242,7 +248,9 @@ Task<Result<void>> EngineHost::stop() {
     past.reactor->ring().post([volume = past.volume.get()] { volume->stop_captures(); });
   }
   for (auto& [id, served] : served_) {
-    if (served.hydration) served.hydration->stop = true;
+    if (!served.hydration) continue;
+    served.hydration->stop = true;
+    past_of(id).reactor->ring().post([store = past_of(id).store] { store->set({}); });
   }
   co_await background_.wait();
   Result<void> result;

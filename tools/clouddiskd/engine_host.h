@@ -19,6 +19,7 @@
 #include "nbd/server.h"
 #include "snapshot/diff.h"
 #include "snapshot/volume.h"
+#include "tools/clouddiskd/far_source.h"
 #include "tools/clouddiskd/reactor.h"
 
 namespace clouddisk {
@@ -30,7 +31,7 @@ class EngineHost final : public DiskHost {
     bool limits = true;      // false: disks are as fast as the host
     Disk::Options disk;
     std::uint64_t capture_bytes_per_second = 400_MiB;  // of each disk
-    std::uint64_t hydrate_bytes_per_second = 200_MiB;  // of each disk
+    std::uint64_t hydrate_bytes_per_second = 200_MiB;  // of each disk; 0: as fast as it goes
   };
   // Borrows everything; the reactors outlive the host.
   EngineHost(Ring& control, ReplicaSet& replicas, nbd::Server& server,
@@ -70,6 +71,8 @@ class EngineHost final : public DiskHost {
   Task<void> forget_base(std::string disk_id, std::string storage) override;
   std::optional<Progress> capture_progress(std::string_view snapshot_id) const override;
   std::optional<Progress> hydration_progress(std::string_view disk_id) const override;
+  Task<Result<void>> hydrate_disk(std::string disk_id,
+                                  std::optional<std::uint64_t> bytes_per_second) override;
   Task<Result<std::uint64_t>> chain_stored_bytes(std::string disk_id) override;
 
   std::vector<std::string> served_disks() const;
@@ -77,8 +80,9 @@ class EngineHost final : public DiskHost {
  private:
   using Source = std::shared_ptr<snapshot::SnapshotSource>;
   struct Hydration {
-    explicit Hydration(Ring& control) : running(control) {}
+    Hydration(Ring& control, std::uint64_t pace) : bytes_per_second(pace), running(control) {}
     std::atomic<bool> stop{false};
+    std::atomic<std::uint64_t> bytes_per_second;
     WaitGroup running;
     Progress progress;
   };
@@ -97,6 +101,7 @@ class EngineHost final : public DiskHost {
   struct Past {
     Reactor* reactor = nullptr;
     std::unique_ptr<snapshot::Volume> volume;
+    std::shared_ptr<StoreEmulation> store;  // between its storages and what they borrow
     std::map<std::uint64_t, Snapshot> snapshots;
     bool capturing = false;
     std::vector<Snapshot>
@@ -136,6 +141,7 @@ class EngineHost final : public DiskHost {
   void capture_if_due(const std::string& disk_id);
   Task<void> capture_all(std::string disk_id);
   Task<Result<void>> capture_one(Past& past, std::uint64_t seq);
+  void begin_hydration(Served& served, std::uint64_t bytes_per_second);
   Task<void> hydrate(std::string disk_id, DiskSettings settings, std::shared_ptr<Disk> disk,
                      std::shared_ptr<Hydration> hydration);
   Task<void> end_hydration(std::string disk_id, std::string storage,

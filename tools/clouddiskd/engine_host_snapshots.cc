@@ -12,7 +12,9 @@ namespace {
 
 constexpr std::uint64_t kHydrateStep = 1_MiB;
 constexpr Duration kRetryAfter = std::chrono::seconds(2);
+constexpr Duration kFirstRetryAfter = std::chrono::milliseconds(100);
 constexpr unsigned kHydrateTries = 10;
+constexpr unsigned kDamagedTries = 3;  // Damage does not come right by itself.
 constexpr unsigned kCaptureTries = 30;
 
 snapshot::SnapshotState state_of(const SnapshotSettings& settings) {
@@ -471,22 +473,39 @@ Task<Result<std::uint64_t>> EngineHost::chain_stored_bytes(std::string disk_id) 
 
 // --- Hydrating ---
 
+void EngineHost::begin_hydration(Served& served, std::uint64_t bytes_per_second) {
+  served.hydration = std::make_shared<Hydration>(control_, bytes_per_second);
+  served.hydration->progress.total = served.settings.size_bytes;
+  served.hydration->running.add();
+  background_.add();
+  spawn(hydrate(served.settings.id, served.settings, served.disk, served.hydration));
+}
+
+Task<Result<void>> EngineHost::hydrate_disk(std::string disk_id,
+                                            std::optional<std::uint64_t> bytes_per_second) {
+  auto guard = co_await lock_of(disk_id).lock();
+  const auto it = served_.find(disk_id);
+  if (it == served_.end()) co_return fail(Errc::kNotFound, "disk {} is not open", disk_id);
+  if (stopping_) co_return fail(Errc::kShutdown, "the daemon is stopping");
+  Served& served = it->second;
+  if (!served.hydration) co_return Result<void>{};
+  const std::uint64_t pace = bytes_per_second.value_or(options_.hydrate_bytes_per_second);
+  served.hydration->bytes_per_second = pace;
+  stopped_.wake_all();  // Who sleeps at the old pace.
+  const bool failed = !served.hydration->progress.failure.empty();
+  if (failed && served.hydration->running.count() == 0) begin_hydration(served, pace);
+  co_return Result<void>{};
+}
+
 Task<void> EngineHost::hydrate(std::string disk_id, DiskSettings settings,
                                std::shared_ptr<Disk> disk, std::shared_ptr<Hydration> hydration) {
   Reactor* reactor = past_of(disk_id).reactor;
-  hydration->progress.total = settings.size_bytes;
   unsigned tries = 0;
   std::uint64_t at = 0;
   while (at < settings.size_bytes && !hydration->stop) {
+    const TimePoint begun = control_.now();
     co_await reactor->ring().enter();
-    const TimePoint begun = reactor->ring().now();
     auto brought = co_await disk->hydrate(at, kHydrateStep);
-    if (brought && *brought > 0 && options_.hydrate_bytes_per_second > 0) {
-      const double seconds =
-          static_cast<double>(*brought) / static_cast<double>(options_.hydrate_bytes_per_second);
-      co_await reactor->ring().sleep_until(
-          begun + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds)));
-    }
     // Long stretches that the snapshot has nothing in are skipped at once.
     std::uint64_t next = at + kHydrateStep;
     if (brought && *brought == 0) {
@@ -498,14 +517,26 @@ Task<void> EngineHost::hydrate(std::string disk_id, DiskSettings settings,
       tries = 0;
       at = next;
       hydration->progress = {std::min(at, settings.size_bytes), settings.size_bytes, {}};
+      const std::uint64_t pace = hydration->bytes_per_second;
+      if (*brought == 0 || pace == 0) continue;
+      const std::chrono::duration<double> seconds(static_cast<double>(*brought) /
+                                                  static_cast<double>(pace));
+      const TimePoint due = begun + std::chrono::duration_cast<Duration>(seconds);
+      while (!hydration->stop && hydration->bytes_per_second == pace && control_.now() < due) {
+        const bool woken = co_await stopped_.wait_until(due);
+        static_cast<void>(woken);
+      }
       continue;
     }
     log(LogLevel::kWarning, "hydrate", "disk={} at {}: {}", disk_id, at, brought.error().message);
-    if (++tries >= kHydrateTries) {
+    const Errc code = brought.error().code;  // as for captures
+    const bool damage = code == Errc::kIo || code == Errc::kCorrupt || code == Errc::kNotFound;
+    if (++tries >= (damage ? kDamagedTries : kHydrateTries)) {
       hydration->progress.failure = brought.error().message;
       break;
     }
-    const bool woken = co_await stopped_.wait_until(control_.now() + kRetryAfter);
+    const Duration pause = std::min<Duration>(kRetryAfter, kFirstRetryAfter * (1U << tries));
+    const bool woken = co_await stopped_.wait_until(control_.now() + pause);
     static_cast<void>(woken);
   }
   const bool complete = at >= settings.size_bytes;

@@ -162,6 +162,22 @@ void add_disks(Exposition& out, const std::vector<MetricsSnapshot::Disk>& disks)
         [](const DiskStats& s) { return number(s.compacted_bytes); });
 }
 
+void add_hydrations(Exposition& out, const std::vector<MetricsSnapshot::Disk>& disks) {
+  const auto each = [&](std::string_view metric, std::string_view help,
+                        const std::function<double(const Progress&)>& value) {
+    out.begin(metric, MetricType::Gauge, help);
+    for (const MetricsSnapshot::Disk& disk : disks) {
+      if (disk.hydration) out.sample({{"disk", disk.id}}, value(*disk.hydration));
+    }
+  };
+  each("clouddisk_disk_hydration_done_bytes", "Of the disk, loaded from its snapshot or looked at.",
+       [](const Progress& p) { return number(p.done); });
+  each("clouddisk_disk_hydration_total_bytes", "Of the disk, that has to be looked at.",
+       [](const Progress& p) { return number(p.total); });
+  each("clouddisk_disk_hydration_failed", "1: it was given up; HydrateDisk begins it again.",
+       [](const Progress& p) { return p.failure.empty() ? 0.0 : 1.0; });
+}
+
 }  // namespace
 
 std::string to_prometheus(const MetricsSnapshot& snapshot) {
@@ -169,6 +185,7 @@ std::string to_prometheus(const MetricsSnapshot& snapshot) {
   add_process(out, snapshot);
   add_replicas(out, snapshot.replicas);
   add_disks(out, snapshot.disks);
+  add_hydrations(out, snapshot.disks);
   return out.text();
 }
 

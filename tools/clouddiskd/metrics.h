@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,6 +27,7 @@ struct MetricsSnapshot {
   struct Disk {
     std::string id;
     DiskStats stats;
+    std::optional<Progress> hydration;  // nothing: it borrows nothing
   };
   std::vector<Disk> disks;
 };

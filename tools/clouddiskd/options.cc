@@ -1,10 +1,10 @@
 #include "tools/clouddiskd/options.h"
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <filesystem>
 #include <thread>
 
+#include "engine/catalog/disk_rules.h"
 #include "engine/catalog/snapshot_rules.h"
 
 namespace clouddisk {
@@ -28,6 +28,9 @@ struct Raw {
   unsigned snapshot_quota = kManualSnapshotsMax;
   unsigned trust_replica = 0;
   bool no_limits = false;
+  std::string store_latency = "0";
+  std::string store_bandwidth = "0";
+  std::string hydrate_rate = "200M";
 };
 
 void add_options(CLI::App& app, Raw& raw) {
@@ -98,6 +101,19 @@ void add_options(CLI::App& app, Raw& raw) {
       ->type_name("N");
   app.add_flag("--no-limits", raw.no_limits,
                "Disks are as fast as the host, whatever their level: for measuring");
+  app.add_option("--store-latency", raw.store_latency,
+                 "Emulate an object store: extra latency of each fetch of what a disk borrows from "
+                 "a snapshot, as in 20ms; disks may have their own")
+      ->type_name("TIME")
+      ->capture_default_str();
+  app.add_option("--store-bandwidth", raw.store_bandwidth,
+                 "And bytes a second of all fetches of a disk, as in 100M; 0: no limit")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  app.add_option("--hydrate-rate", raw.hydrate_rate,
+                 "Bytes a second at which a disk loads what it borrows; 0: no limit")
+      ->type_name("SIZE")
+      ->capture_default_str();
 }
 
 Result<std::vector<Address>> parse_addresses(const char* option,
@@ -191,36 +207,27 @@ Result<DaemonOptions> check(const Raw& raw) {
   options.snapshot_quota = raw.snapshot_quota;
   if (raw.trust_replica != 0) options.trust_replica = raw.trust_replica - 1;
   options.limits = !raw.no_limits;
+  auto latency = parse_duration(raw.store_latency);
+  if (!latency) return fail(latency.error(), "--store-latency");
+  auto bandwidth = parse_size(raw.store_bandwidth);
+  if (!bandwidth) return fail(bandwidth.error(), "--store-bandwidth");
+  const auto microseconds = std::chrono::floor<std::chrono::microseconds>(*latency).count();
+  if (auto broken =
+          store_must_be_near_enough(static_cast<std::uint64_t>(microseconds), *bandwidth)) {
+    return fail(Errc::kInvalid,
+                "--store-latency is at most 60s, --store-bandwidth 0 or at least 1M");
+  }
+  options.store = {*latency, *bandwidth};
+  auto rate = parse_size(raw.hydrate_rate);
+  if (!rate) return fail(rate.error(), "--hydrate-rate");
+  if (auto broken = hydration_pace_must_be_sensible(*rate)) {
+    return fail(Errc::kInvalid, "--hydrate-rate is 0, for no limit, or at least 1M");
+  }
+  options.hydrate_bytes_per_second = *rate;
   return options;
 }
 
 }  // namespace
-
-Result<std::uint64_t> parse_size(std::string_view text) {
-  std::uint64_t value = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  std::string_view unit(parsed.ptr,
-                        static_cast<std::size_t>(text.data() + text.size() - parsed.ptr));
-  int shift = -1;
-  if (parsed.ec == std::errc{}) {
-    for (const char* suffix : {"iB", "B"}) {
-      if (unit.size() > 1 && unit.ends_with(suffix)) {
-        unit.remove_suffix(std::string_view(suffix).size());
-        break;
-      }
-    }
-    constexpr std::string_view kUnits = "KMGT";
-    if (unit.empty()) shift = 0;
-    if (unit.size() == 1) {
-      const auto at = kUnits.find(static_cast<char>(unit[0] & ~0x20));
-      if (at != std::string_view::npos) shift = static_cast<int>(at + 1) * 10;
-    }
-  }
-  if (shift < 0 || (shift > 0 && value >> (64 - shift) != 0)) {
-    return fail(Errc::kInvalid, "'{}' is not a size; write it as 512M or 2G", text);
-  }
-  return value << shift;
-}
 
 std::variant<DaemonOptions, int> parse_daemon_options(int argc, const char* const* argv) {
   CLI::App app("clouddiskd: serves virtual disks over NBD and the action API that manages them",

@@ -10,8 +10,10 @@
 
 #include "engine/base/log.h"
 #include "engine/base/result.h"
+#include "engine/control/disk_host.h"
 #include "engine/log/replica_set.h"
 #include "engine/ring/address.h"
+#include "tools/net/quantity.h"
 
 namespace clouddisk {
 
@@ -30,13 +32,12 @@ struct DaemonOptions {
   std::string region;
   std::string zone;
   std::string profile;
-  unsigned snapshot_quota = 0;            // manual snapshots of a disk
-  std::optional<unsigned> trust_replica;  // from 0
-  bool limits = true;                     // false: disks are as fast as the host
+  unsigned snapshot_quota = 0;                 // manual snapshots of a disk
+  std::optional<unsigned> trust_replica;       // from 0
+  bool limits = true;                          // false: disks are as fast as the host
+  StoreSettings store;                         // of what disks borrow from snapshots
+  std::uint64_t hydrate_bytes_per_second = 0;  // of each disk; 0: no limit
 };
-
-// "512M", "1GiB", "4096": bytes, with units of 1024. kInvalid says what would be accepted.
-Result<std::uint64_t> parse_size(std::string_view text);
 
 // The options, or the exit status when there is nothing to run (help was asked, usage was wrong;
 // what there is to say has been printed).

@@ -101,6 +101,8 @@ TEST_F(ControlTest, DescribeDisksHasEveryMemberThatAClientReads) {
       {"Size", Json::value_t::number_unsigned},
       {"SourceDiskId", Json::value_t::string},
       {"SourceSnapshotId", Json::value_t::string},
+      {"Hydration", Json::value_t::object},
+      {"Store", Json::value_t::object},
       {"Status", Json::value_t::string},
       {"StorageClusterId", Json::value_t::string},
       {"StorageSetId", Json::value_t::string},

@@ -99,8 +99,15 @@ class FakeHost final : public DiskHost {
   std::optional<Progress> capture_progress(std::string_view) const override {
     return Progress{1, 4, {}};
   }
-  std::optional<Progress> hydration_progress(std::string_view) const override {
-    return std::nullopt;
+  std::optional<Progress> hydration_progress(std::string_view id) const override {
+    const auto at = hydrations.find(std::string(id));
+    return at == hydrations.end() ? std::nullopt : std::optional(at->second);
+  }
+  Task<Result<void>> hydrate_disk(std::string id, std::optional<std::uint64_t> pace) override {
+    if (auto r = begin("hydrate"); !r) co_return r;
+    hydrations[id].failure.clear();
+    paces[id] = pace;
+    co_return end();
   }
   Task<Result<std::uint64_t>> chain_stored_bytes(std::string) override { co_return 64_MiB; }
   HostEvents& events() { return events_; }
@@ -141,6 +148,8 @@ class FakeHost final : public DiskHost {
 
   const std::map<std::string, DiskSettings>& served() const { return served_; }
   std::vector<std::string> bases_forgotten;
+  std::map<std::string, Progress> hydrations;
+  std::map<std::string, std::optional<std::uint64_t>> paces;
   const std::set<unsigned>& resynced() const { return resynced_; }
   std::set<std::string> stored() const {
     std::set<std::string> ids;

@@ -258,6 +258,20 @@ TEST_F(SnapshotActions, AfterAnOfflineResizeOneHasTheSizeThatClientsSee) {
   EXPECT_EQ(show(daemon, take(daemon, disk))["SourceDiskSize"], "80");
 }
 
+TEST_F(SnapshotActions, ASystemDiskGrowsTo500GiB) {
+  Daemon daemon(root_.path());
+  const std::string instance = daemon.must(
+      "RunInstances",
+      {{"InstanceType", "ecs.g6.large"}, {"ImageId", "img"}})["InstanceIdSets"]["InstanceIdSet"][0];
+  const Json disks = daemon.must("DescribeDisks", {{"InstanceId", instance}});
+  const std::string disk = disks["Disks"]["Disk"][0]["DiskId"];
+  Params resize = {{"DiskId", disk}, {"NewSize", "501"}, {"Type", "online"}};
+  EXPECT_REFUSED(daemon.ask("ResizeDisk", resize), 403, "InvalidDiskSize.TooLarge");
+  resize["NewSize"] = "500";
+  daemon.must("ResizeDisk", resize);
+  EXPECT_EQ(daemon.host.served().at(disk).size_bytes, 500_GiB);
+}
+
 TEST_F(SnapshotActions, OfADiskWhoseInstanceNeverRanAreRefused) {
   Daemon daemon(root_.path());
   const std::string instance =
@@ -353,6 +367,157 @@ TEST_F(SnapshotActions, AutomaticOnesGoWithTheirDiskUnlessTold) {
   EXPECT_FALSE(show(daemon, "s-kept").is_null());
   EXPECT_TRUE(show(daemon, "s-released").is_null());
   EXPECT_EQ(snapshots(daemon, {{"SnapshotType", "user"}}).size(), 2U) << "manual ones stay";
+}
+
+TEST_F(SnapshotActions, FiltersAndTheirRefusals) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string other = attached_disk(daemon);
+  const std::string one = take(daemon, disk);
+  const std::string two = take(daemon, other);
+  const std::string chain = "sl-" + disk.substr(2);
+  capture(daemon, one);
+  const std::vector<std::pair<Params, std::size_t>> cases = {
+      {{}, 2},
+      {{{"SnapshotLinkId", chain}}, 1},
+      {{{"Status", "accomplished"}}, 1},
+      {{{"Status", "all"}}, 2},
+      {{{"SnapshotType", "user"}}, 2},
+      {{{"SnapshotType", "auto"}}, 0},
+      {{{"SourceDiskType", "Data"}}, 2},
+      {{{"SourceDiskType", "system"}}, 0},
+      {{{"Usage", "none"}}, 2},
+      {{{"Usage", "image_disk"}}, 0},
+      {{{"Category", "standard"}}, 2},
+      {{{"Category", "archive"}}, 0},
+      {{{"InstanceId", "i-local"}}, 2},
+      {{{"InstanceId", "i-none"}}, 0},
+      {{{"Encrypted", "true"}}, 0},
+      {{{"Filter.1.Key", "CreationStartTime"}, {"Filter.1.Value", "2019-01-01T00:00Z"}}, 2},
+  };
+  for (const auto& [params, count] : cases) {
+    EXPECT_EQ(snapshots(daemon, params).size(), count)
+        << (params.empty() ? "none" : params.begin()->first + "=" + params.begin()->second);
+  }
+  struct Refused {
+    const char* name;
+    const char* value;
+    int status;
+    const char* code;
+  };
+  for (const Refused& c :
+       {Refused{"SnapshotLinkId", "sl-none", 404, "InvalidSnapshotLinkId.NotFound"},
+        Refused{"Status", "done", 404, "InvalidStatus.NotFound"},
+        Refused{"SnapshotType", "odd", 404, "InvalidSnapshotType.NotFound"},
+        Refused{"SourceDiskType", "odd", 404, "InvalidSourceDiskType"},
+        Refused{"Usage", "odd", 404, "InvalidUsage"},
+        Refused{"Category", "odd", 403, "InvalidSnapshotCategory.Malformed"},
+        Refused{"SnapshotIds", "s-1", 403, "InvalidSnapshotIds.Malformed"}}) {
+    EXPECT_REFUSED(daemon.ask("DescribeSnapshots", {{c.name, c.value}}), c.status, c.code);
+  }
+  // A chain tells of its disk when that is gone.
+  daemon.must("DetachDisk", {{"DiskId", disk}, {"InstanceId", "i-local"}});
+  daemon.must("DeleteDisk", {{"DiskId", disk}});
+  const Json link =
+      daemon.must("DescribeSnapshotLinks",
+                  {{"SnapshotLinkIds", "[\"" + chain + "\"]"}})["SnapshotLinks"]["SnapshotLink"][0];
+  EXPECT_EQ(link["SourceDiskSize"], 40);
+  EXPECT_EQ(link["TotalCount"], 1);
+}
+
+TEST_F(SnapshotActions, GroupsPageByTokenAndFilterByStatus) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  std::set<std::string> all;
+  for (int i = 0; i < 10; ++i) {
+    all.insert(daemon.must("CreateSnapshotGroup", {{"DiskId.1", disk}})["SnapshotGroupId"]);
+  }
+  for (const Json& one : snapshots(daemon)) capture(daemon, one["SnapshotId"]);
+  all.insert(daemon.must("CreateSnapshotGroup", {{"DiskId.1", disk}})["SnapshotGroupId"]);
+  Json page = daemon.must("DescribeSnapshotGroups");
+  EXPECT_EQ(page["SnapshotGroups"]["SnapshotGroup"].size(), 10U);
+  EXPECT_FALSE(page.contains("PageNumber"));
+  std::set<std::string> seen;
+  for (const Json& group : page["SnapshotGroups"]["SnapshotGroup"]) {
+    seen.insert(group["SnapshotGroupId"]);
+  }
+  page = daemon.must("DescribeSnapshotGroups", {{"NextToken", page["NextToken"]}});
+  EXPECT_EQ(page["NextToken"], "");
+  for (const Json& group : page["SnapshotGroups"]["SnapshotGroup"]) {
+    EXPECT_TRUE(seen.insert(group["SnapshotGroupId"]).second);
+  }
+  EXPECT_EQ(seen, all);
+  const auto count = [&](Params params) {
+    params["MaxResults"] = "100";
+    return daemon.must("DescribeSnapshotGroups", params)["SnapshotGroups"]["SnapshotGroup"].size();
+  };
+  EXPECT_EQ(count({{"Status.1", "progressing"}}), 1U);
+  EXPECT_EQ(count({{"Status.1", "accomplished"}}), 10U);
+  EXPECT_EQ(count({{"Status.1", "progressing"}, {"Status.2", "accomplished"}}), 11U);
+  EXPECT_EQ(count({{"ResourceGroupId", "rg-1"}}), 0U);
+  EXPECT_REFUSED(daemon.ask("DescribeSnapshotGroups", {{"Status.1", "odd"}}), 400,
+                 "InvalidParameter");
+}
+
+TEST_F(SnapshotActions, AHydrationIsShownAndAskedFor) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string id = take(daemon, disk);
+  const std::string clone = daemon.must("CreateDisk", {{"SnapshotId", id}}).value("DiskId", "");
+  const auto hydration = [&daemon](const std::string& of) { return daemon.disk(of)["Hydration"]; };
+  EXPECT_EQ(hydration(disk)["Status"], "done");
+  EXPECT_EQ(hydration(clone)["Status"], "waiting");
+  const auto ask = [&](Params more) {
+    more["DiskId"] = clone;
+    return daemon.ask("HydrateDisk", more);
+  };
+  EXPECT_REFUSED(ask({}), 403, "IncorrectDiskStatus");
+  daemon.attach(clone);
+  daemon.host.hydrations[clone] = {1_MiB, 40_GiB, ""};
+  EXPECT_EQ(hydration(clone)["Status"], "loading");
+  EXPECT_EQ(hydration(clone)["DoneBytes"], 1_MiB);
+  daemon.host.hydrations[clone].failure = "the pack is damaged";
+  EXPECT_EQ(hydration(clone)["Status"], "failed");
+  EXPECT_EQ(hydration(clone)["Failure"], "the pack is damaged");
+  EXPECT_REFUSED(ask({{"BytesPerSecond", "1024"}}), 400, "InvalidParameter");
+  EXPECT_TRUE(ask({{"BytesPerSecond", "52428800"}}).ok());
+  EXPECT_EQ(daemon.host.paces.at(clone), 50_MiB);
+  EXPECT_EQ(daemon.must("DescribeDiskHydration", {{"DiskId", clone}})["Status"], "loading");
+  EXPECT_TRUE(daemon.ask("HydrateDisk", {{"DiskId", disk}}).ok()) << "nothing to do";
+  EXPECT_FALSE(daemon.host.paces.contains(disk));
+}
+
+TEST_F(SnapshotActions, AnEmulatedStoreIsTheDisksOrTheDaemons) {
+  using std::chrono::milliseconds;
+  Control::Options options{.seed = 42};
+  options.store = {milliseconds(20), 100_MiB};
+  std::string disk;
+  {
+    Daemon daemon(root_.path(), options);
+    const std::string plain = attached_disk(daemon);
+    EXPECT_EQ(daemon.host.served().at(plain).store, options.store);
+    EXPECT_EQ(daemon.disk(plain)["Store"]["LatencyUs"], 20'000);
+    EXPECT_EQ(daemon.disk(plain)["Store"]["Own"], false);
+    disk = daemon.create_disk({{"Size", "40"}, {"StoreLatencyUs", "5000"}});
+    daemon.attach(disk);
+    EXPECT_EQ(daemon.host.served().at(disk).store, (StoreSettings{milliseconds(5), 0}));
+    const auto modify = [&](Params more) {
+      more["DiskId"] = disk;
+      return daemon.ask("ModifyDiskAttribute", more);
+    };
+    EXPECT_TRUE(modify({{"StoreBytesPerSecond", "1048576"}}).ok());
+    EXPECT_EQ(daemon.host.served().at(disk).store, (StoreSettings{milliseconds(5), 1_MiB}));
+    EXPECT_REFUSED(modify({{"StoreBytesPerSecond", "1048575"}}), 400, "InvalidParameter");
+    EXPECT_REFUSED(modify({{"StoreLatencyUs", "60000001"}}), 400, "InvalidParameter");
+    EXPECT_REFUSED(modify({{"StoreLatencyUs", "1"}, {"StoreDefault", "true"}}), 400,
+                   "InvalidParameter.Conflict");
+    EXPECT_REFUSED(daemon.ask("CreateDisk", {{"Size", "40"}, {"StoreLatencyUs", "x"}}), 400,
+                   "InvalidParameter");
+  }
+  Daemon daemon(root_.path());
+  EXPECT_EQ(daemon.host.served().at(disk).store, (StoreSettings{milliseconds(5), 1_MiB}));
+  daemon.must("ModifyDiskAttribute", {{"DiskId", disk}, {"StoreDefault", "true"}});
+  EXPECT_EQ(daemon.host.served().at(disk).store, StoreSettings{});
 }
 
 TEST_F(SnapshotActions, AnImportIsADiskWithoutLimitsThatBecomesASnapshot) {

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <thread>
@@ -331,6 +332,118 @@ TEST_F(Snapshots, AnImportThatIsRefusedOrGivenUpLeavesNothing) {
     EXPECT_EQ(daemon_.ok({"disk", "list", "--ids"}), "");
     EXPECT_FALSE(fs::exists(daemon_.replica(1) + "/disks/" + left));
   }
+}
+
+// All three copies of a chain are damaged, then mended.
+TEST_F(Snapshots, AHydrationThatFailsSaysSoAndBeginsAgainWhenAsked) {
+  start();
+  const std::string disk = daemon_.make_disk();
+  Content content(kBytes);
+  scribble(disk, content, 150);
+  const std::string snapshot = daemon_.ok({"snapshot", "create", disk, "--wait"});
+  daemon_.stop();
+  std::map<fs::path, Content> whole;
+  for (int replica = 1; replica <= 3; ++replica) {
+    const std::string folder = daemon_.replica(replica) + "/disks/sl-" + disk.substr(2);
+    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+      if (!entry.is_regular_file() || entry.file_size() < 1_MiB) continue;
+      Content bytes(entry.file_size());
+      std::ifstream(entry.path(), std::ios::binary)
+          .read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+      // The frames of the first blocks: headers and what the log needs to open stay.
+      std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+      for (std::size_t at = 64_KiB; at < 512_KiB; at += 512) {
+        file.seekp(static_cast<std::streamoff>(at));
+        file.put(static_cast<char>(~std::to_integer<unsigned>(bytes[at])));
+      }
+      whole[entry.path()] = std::move(bytes);
+    }
+  }
+  ASSERT_EQ(whole.size() % 3, 0U);
+  ASSERT_FALSE(whole.empty());
+  start();
+  const std::string clone = daemon_.ok({"disk", "create", "--snapshot", snapshot});
+  daemon_.ok({"disk", "attach", clone});
+  daemon_.refused("HydrationFailed", {"disk", "hydrate", clone});
+  const Json shown = daemon_.ok_json({"disk", "show", clone});
+  EXPECT_EQ(shown["Hydration"]["Status"], "failed");
+  EXPECT_NE(shown["Hydration"]["Failure"], "");
+  EXPECT_NE(daemon_.ok({"disk", "show", clone}).find("failed"), std::string::npos);
+  for (const auto& [path, bytes] : whole) {
+    std::fstream(path, std::ios::in | std::ios::out | std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()),
+               static_cast<std::streamsize>(bytes.size()));
+  }
+  daemon_.ok({"disk", "hydrate", clone, "--rate", "0"});
+  expect_same(read(clone), content, "the clone");
+  EXPECT_EQ(daemon_.ok_json({"disk", "show", clone})["Hydration"]["Status"], "done");
+}
+
+TEST_F(Snapshots, AStoreThatIsFarAwaySlowsWhatADiskBorrowsOnce) {
+  ASSERT_TRUE(daemon_.start({"--no-limits", "--store-latency", "300ms"})) << daemon_.log();
+  const std::string disk = daemon_.make_disk();
+  Content content(kBytes);
+  scribble(disk, content, 100);
+  const auto timed = [](const std::function<void()>& work) {
+    const auto begun = std::chrono::steady_clock::now();
+    work();
+    return std::chrono::steady_clock::now() - begun;
+  };
+  const std::string snapshot = daemon_.ok({"snapshot", "create", disk, "--wait"});
+  const std::string far = daemon_.ok({"disk", "create", "--snapshot", snapshot});
+  daemon_.ok({"disk", "attach", far});
+  const std::string near =
+      daemon_.ok({"disk", "create", "--snapshot", snapshot, "--store-latency", "0"});
+  daemon_.ok({"disk", "attach", near});
+  // The last megabyte: hydration comes from the front, 300 ms each.
+  const std::uint64_t end = kBytes - 1_MiB;
+  Content block(1_MiB);
+  {
+    NbdClient client = connect(far);
+    const auto read_end = [&] { ASSERT_TRUE(client.read(end, block)); };
+    EXPECT_GE(timed(read_end), std::chrono::milliseconds(300));
+    EXPECT_LT(timed(read_end), std::chrono::milliseconds(300));
+    EXPECT_TRUE(std::equal(block.begin(), block.end(), content.end() - 1_MiB));
+  }
+  EXPECT_LT(timed([&] { daemon_.ok({"disk", "hydrate", near}); }), std::chrono::seconds(3));
+  const Json shown = daemon_.ok_json({"disk", "show", far});
+  EXPECT_EQ(shown["Hydration"]["Status"], "loading") << "24 steps of 300 ms";
+  EXPECT_EQ(shown["Store"]["LatencyUs"], 300'000);
+  // Nobody waits for what was meant for the old distance, nor does a stop.
+  daemon_.ok({"disk", "modify", far, "--store-latency", "60s"});
+  EXPECT_LT(timed([&] { daemon_.ok({"disk", "detach", far}); }), std::chrono::seconds(5));
+  daemon_.ok({"disk", "modify", far, "--store-latency", "0"});
+  daemon_.ok({"disk", "attach", far});
+  daemon_.ok({"disk", "hydrate", far});
+  expect_same(read(far), content, "the far one");
+}
+
+TEST_F(Snapshots, ADiskGrowsAndItsSnapshotsKeepTheirSize) {
+  start();
+  const std::string disk = daemon_.make_disk(20);
+  const auto size_of = [this](const std::string& name) { return connect(name).size_bytes(); };
+  NbdClient before = connect(disk);
+  const std::string snapshot = daemon_.ok({"snapshot", "create", disk, "--wait"});
+  const std::string said = daemon_.ok({"disk", "resize", disk, "--size", "30"});
+  EXPECT_NE(said.find("connect again"), std::string::npos) << said;
+  EXPECT_EQ(before.size_bytes(), 20_GiB);
+  EXPECT_EQ(size_of(disk), 30_GiB) << "its next negotiation";
+  const std::vector<std::byte> block(4096, std::byte{7});
+  EXPECT_TRUE(connect(disk).write(30_GiB - 4096, block));
+  EXPECT_EQ(size_of(snapshot), 20_GiB);
+  daemon_.ok({"disk", "resize", disk, "--size", "40", "--type", "offline"});
+  EXPECT_EQ(size_of(disk), 30_GiB);
+  EXPECT_EQ(size_of(daemon_.ok({"snapshot", "create", disk, "--wait"})), 30_GiB);
+  daemon_.ok({"instance", "stop", "i-local"});
+  daemon_.ok({"instance", "start", "i-local"});
+  EXPECT_EQ(size_of(disk), 40_GiB);
+  daemon_.refused("InvalidDiskSize.TooSmall", {"disk", "resize", disk, "--size", "30"});
+  // Back to a snapshot of a smaller disk: it keeps its own size, zeros behind.
+  daemon_.ok({"disk", "rollback", disk, "--snapshot", snapshot, "--restart-instance"});
+  EXPECT_EQ(size_of(disk), 40_GiB);
+  std::vector<std::byte> got(4096, std::byte{1});
+  EXPECT_TRUE(connect(disk).read(30_GiB - 4096, got));
+  EXPECT_EQ(got, std::vector<std::byte>(4096));
 }
 
 // With a qemu-img that never comes to an end.
