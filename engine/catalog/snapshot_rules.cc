@@ -43,6 +43,12 @@ Verdict retention_must_fit(std::uint64_t days) {
                  fmt::format("RetentionDays is 1 to 65536, not {}.", days)};
 }
 
+Verdict snapshot_category_must_be_known(std::string_view category) {
+  if (category == "standard" || category == "flash") return std::nullopt;
+  return Refusal{403, "InvalidSnapshotCategory.Malformed",
+                 fmt::format("Category is standard or flash, not '{}'.", category)};
+}
+
 Verdict disk_must_allow_snapshot(const DiskRecord& disk) {
   if (disk.status != DiskStatus::kAvailable && disk.status != DiskStatus::kInUse) {
     return Refusal{403, "IncorrectDiskStatus",

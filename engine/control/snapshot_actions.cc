@@ -110,6 +110,8 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
   }
   snapshot.tags = reader.tags();
   if (auto broken = tags_must_be_valid(snapshot.tags)) co_return *broken;
+  const std::string category = reader.text("Category", "standard");
+  if (auto broken = snapshot_category_must_be_known(category)) co_return *broken;
   const DiskRecord* disk = nullptr;
   if (auto broken = find_disk(disk_id, disk)) co_return *broken;
   if (auto broken = disk_must_allow_snapshot(*disk)) co_return *broken;

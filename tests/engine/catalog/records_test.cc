@@ -47,6 +47,9 @@ DiskRecord full_disk() {
   disk.undo_base = "s-3";
   disk.undo_current = 9;
   disk.undo_until = WallTime(std::chrono::nanoseconds(4));
+  disk.own_store = true;
+  disk.store_latency_us = 20'000;
+  disk.store_bytes_per_second = 100_MiB;
   return disk;
 }
 

@@ -46,6 +46,12 @@ TEST(SnapshotRules, Retention) {
   expect(retention_must_fit(65'537), 400, "InvalidRetentionDays.Malformed");
 }
 
+TEST(SnapshotRules, Categories) {
+  EXPECT_FALSE(snapshot_category_must_be_known("standard"));
+  EXPECT_FALSE(snapshot_category_must_be_known("flash"));
+  expect(snapshot_category_must_be_known("gold"), 403, "InvalidSnapshotCategory.Malformed");
+}
+
 TEST(SnapshotRules, OnlyADiskAtRestThatWasAttachedOnce) {
   DiskRecord one = disk();
   EXPECT_FALSE(disk_must_allow_snapshot(one));
