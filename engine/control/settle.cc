@@ -93,7 +93,10 @@ Task<void> Control::Impl::settle() {
   const auto disks = catalog->disks();  // copies: the catalog changes below
   for (const auto& [id, disk] : disks) {
     if (is_at_rest(disk)) continue;
-    log(LogLevel::kInfo, kComponent, "disk {} was left {}", id, name(disk.status));
+    // One that only waits for its snapshot's capture comes by here with every change.
+    const bool waits = disk.status == DiskStatus::kDeleting && is_captured_from(disk.storage);
+    log(waits ? LogLevel::kDebug : LogLevel::kInfo, kComponent, "disk {} was left {}", id,
+        name(disk.status));
     if (is_doomed(disk)) {
       co_await remove_automatic_snapshots(disk);
       if (co_await remove_storage(disk)) {
