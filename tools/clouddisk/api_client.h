@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "engine/control/control.h"
-#include "tools/clouddisk/outcome.h"
 #include "engine/ring/address.h"
+#include "tools/clouddisk/outcome.h"
 
 namespace clouddisk::cli {
 
