@@ -146,17 +146,18 @@ Task<Result<void>> Capture::read_changes(std::uint64_t number, const Fates& fate
     std::vector<std::byte> old;
     if (compares) {
       old.resize(data.size());
-      if (auto read = co_await chain_.read_page(parent, at, old); !read) co_return read;
+      if (auto read = co_await chain_.read(spec_.parent, first, old); !read) co_return read;
     }
     for (std::size_t i = at; i < at + count; ++i) {
       const std::byte* block = data.data() + (i - at) * kBlockSize;
       if (all_zero(block)) {
-        changed.content.blocks[i] = PackedBlock();
+        changed.unchanged.reset(i);
         continue;
       }
       const bool same = compares && fates[i] == Fate::kCompare && !parent.blocks[i].is_hole() &&
                         std::memcmp(block, old.data() + (i - at) * kBlockSize, kBlockSize) == 0;
       if (same) continue;
+      changed.unchanged.reset(i);
       changed.changed.push_back(static_cast<std::uint8_t>(i));
       changed.data.insert(changed.data.end(), block, block + kBlockSize);
     }
@@ -181,14 +182,20 @@ Task<Result<std::optional<Chain::ChangedPage>>> Capture::page(std::uint64_t numb
   const ChainPage& before = parent ? *parent : nothing;
   Chain::ChangedPage changed;
   changed.page = number;
-  changed.content = before;
+  changed.parent = spec_.parent;
   for (std::size_t i = 0; i < kPageBlocks; ++i) {
-    if ((*wanted)[i] == Fate::kHole) changed.content.blocks[i] = PackedBlock();
+    changed.unchanged[i] = (*wanted)[i] != Fate::kHole && !before.blocks[i].is_hole();
   }
   auto read = co_await read_changes(number, *wanted, before, changed);
   if (!read) co_return read.error();
-  const bool same = changed.changed.empty() && changed.content == (*newest ? **newest : nothing);
-  if (same) co_return std::optional<Chain::ChangedPage>();
+  if (changed.changed.empty()) {
+    ChainPage content = before;
+    for (std::size_t i = 0; i < kPageBlocks; ++i) {
+      if (!changed.unchanged[i]) content.blocks[i] = PackedBlock();
+    }
+    // Of two look-ups with repacking in between it may not be told: then it is stored once more.
+    if (content == (*newest ? **newest : nothing)) co_return std::optional<Chain::ChangedPage>();
+  }
   co_return std::optional(std::move(changed));
 }
 

@@ -11,7 +11,6 @@ namespace {
 
 // More than can ever be written: addresses are not used twice.
 constexpr std::uint64_t kPackBytes = std::uint64_t{1} << kAddressBits;
-constexpr std::size_t kChunkBytes = BlockDevice::kTransferMax;
 constexpr std::size_t kPurgePages = 256;
 
 }  // namespace
@@ -19,9 +18,13 @@ constexpr std::size_t kPurgePages = 256;
 Chain::Chain(DiskEnvironment& environment, Identity identity, Options options)
     : environment_(environment),
       identity_(std::move(identity)),
-      options_(options),
+      options_(std::move(options)),
       tag_(chain_tag(identity_.id)),
       changing_(environment.ring),
+      gate_(environment.ring),
+      background_(environment.ring),
+      closing_signal_(environment.ring),
+      pace_(options.pace),
       frames_(options.frame_cache_bytes) {}
 
 Chain::~Chain() {
@@ -54,6 +57,7 @@ Task<Result<std::shared_ptr<Chain>>> Chain::open(DiskEnvironment& environment, I
     static_cast<void>(co_await chain->close());
     co_return fail(ready.error(), "chain {}", chain->id());
   }
+  chain->repack_if_due();
   co_return chain;
 }
 
@@ -85,9 +89,14 @@ Task<Result<void>> Chain::open_index() {
 
 Task<Result<void>> Chain::trim_freed(std::vector<ChainIndex::Freed> freed) {
   if (freed.empty()) co_return Result<void>{};
+  // Whole blocks last: clearing a part of one writes it.
+  std::stable_partition(freed.begin(), freed.end(), [](const ChainIndex::Freed& range) {
+    return range.offset % kBlockSize != 0 || range.length % kBlockSize != 0;
+  });
   for (const ChainIndex::Freed& range : freed) {
     auto gone = co_await pack_->trim(range.offset, range.length, false);
-    if (!gone) co_return gone;
+    // Part of a block that is lost on every replica: what was there can't be found again.
+    if (!gone && gone.error().code != Errc::kIo) co_return gone;
   }
   // Forgotten only when it is durable: a trim that a power loss undid is done again.
   if (auto durable = co_await pack_->flush(); !durable) co_return durable;
@@ -107,6 +116,9 @@ Task<Result<void>> Chain::trim_behind_head() {
 
 Task<Result<void>> Chain::close() {
   Result<void> closed;
+  closing_ = true;
+  closing_signal_.wake_all();
+  co_await background_.wait();
   if (pack_) closed = co_await pack_->close();
   pack_.reset();
   co_await ring().blocking([this] { index_.reset(); });
@@ -186,6 +198,7 @@ Task<Result<void>> Chain::read(std::uint64_t seq, Lba first, std::span<std::byte
     const std::size_t index = index_in_page(lba);
     const std::uint64_t part = std::min<std::uint64_t>(kPageBlocks - index, count - done);
     const auto target = into.subspan(done * kBlockSize, part * kBlockSize);
+    const ReadGate::Pass pass(gate_);
     auto found = co_await page(seq, page_of(lba));
     if (!found) co_return found.error();
     if (*found) {
@@ -212,29 +225,19 @@ Task<Result<std::optional<CaptureCursor>>> Chain::cursor(std::uint64_t seq) {
 
 // --- Growing ---
 
-// What one add() puts into the pack: chunks of whole frames, each chunk one write.
-struct Chain::Packing {
-  std::uint64_t seq = 0;
-  PackAddress head = 0;  // of the chunk, a multiple of 4 KiB
-  std::vector<std::byte> chunk;
-  ChainIndex::Addition addition;
-  std::uint64_t changed_bytes = 0;
-  std::uint64_t stored_bytes = 0;
-};
-
 namespace {
 
-// Compresses what changed in a page; each frame's place is relative to the first until it is known.
-struct PackedPage {
-  std::vector<std::byte> frames;
+// Frames of one kind, compressed, each without its place yet.
+struct PackedFrames {
+  std::vector<std::byte> bytes;
   std::vector<std::size_t> sizes;
 };
 
-PackedPage compress(ChainTag tag, std::uint64_t seq, std::span<const std::byte> data, int level) {
-  PackedPage packed;
+PackedFrames compress(ChainTag tag, std::uint64_t seq, std::span<const std::byte> data, int level) {
+  PackedFrames packed;
   for (std::size_t at = 0; at < data.size(); at += kFrameRawMax) {
     const auto raw = data.subspan(at, std::min(kFrameRawMax, data.size() - at));
-    packed.sizes.push_back(append_frame(FrameKind::kBlocks, tag, seq, raw, level, packed.frames));
+    packed.sizes.push_back(append_frame(FrameKind::kBlocks, tag, seq, raw, level, packed.bytes));
   }
   return packed;
 }
@@ -243,16 +246,16 @@ PackedPage compress(ChainTag tag, std::uint64_t seq, std::span<const std::byte> 
 constexpr std::size_t kCompressBytes = 4 * kFrameRawMax;
 
 Task<void> compress_piece(Ring& ring, ChainTag tag, std::uint64_t seq,
-                          std::span<const std::byte> data, int level, PackedPage& piece,
+                          std::span<const std::byte> data, int level, PackedFrames& piece,
                           WaitGroup& group) {
   piece = co_await ring.blocking([=] { return compress(tag, seq, data, level); });
   group.done();
 }
 
 // A page's pieces on as many workers as there are.
-Task<PackedPage> compress_on_workers(Ring& ring, ChainTag tag, std::uint64_t seq,
+Task<PackedFrames> compress_on_workers(Ring& ring, ChainTag tag, std::uint64_t seq,
                                      std::span<const std::byte> data, int level) {
-  std::vector<PackedPage> pieces((data.size() + kCompressBytes - 1) / kCompressBytes);
+  std::vector<PackedFrames> pieces((data.size() + kCompressBytes - 1) / kCompressBytes);
   WaitGroup group(ring);
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     const std::size_t at = i * kCompressBytes;
@@ -261,9 +264,9 @@ Task<PackedPage> compress_on_workers(Ring& ring, ChainTag tag, std::uint64_t seq
     spawn(compress_piece(ring, tag, seq, part, level, pieces[i], group));
   }
   co_await group.wait();
-  PackedPage packed;
-  for (const PackedPage& piece : pieces) {
-    packed.frames.insert(packed.frames.end(), piece.frames.begin(), piece.frames.end());
+  PackedFrames packed;
+  for (const PackedFrames& piece : pieces) {
+    packed.bytes.insert(packed.bytes.end(), piece.bytes.begin(), piece.bytes.end());
     packed.sizes.insert(packed.sizes.end(), piece.sizes.begin(), piece.sizes.end());
   }
   co_return packed;
@@ -271,110 +274,118 @@ Task<PackedPage> compress_on_workers(Ring& ring, ChainTag tag, std::uint64_t seq
 
 }  // namespace
 
-Task<Result<void>> Chain::pack_pages(Packing& packing, std::vector<ChangedPage>& pages) {
-  const auto write_chunk = [this, &packing]() -> Task<Result<void>> {
-    if (packing.chunk.empty()) co_return Result<void>{};
-    Buffer data =
-        co_await environment_.client_buffers.allocate(align_up(packing.chunk.size(), kBlockSize));
-    std::memcpy(data.data(), packing.chunk.data(), packing.chunk.size());
-    std::memset(data.data() + packing.chunk.size(), 0, data.size() - packing.chunk.size());
-    const std::uint64_t size = data.size();
-    auto written = co_await pack_->write(packing.head, std::move(data), false);
-    if (!written) co_return written;
-    packing.head += size;
-    packing.chunk.clear();
-    co_return written;
-  };
-  // Gives a frame its address and a place in the chunk.
-  const auto place = [this, &packing, &write_chunk](std::span<std::byte> frame,
-                                                    FrameKind kind) -> Task<Result<PackAddress>> {
-    if (packing.chunk.size() + frame.size() > kChunkBytes) {
-      if (auto written = co_await write_chunk(); !written) co_return written.error();
-    }
-    const PackAddress address = packing.head + packing.chunk.size();
-    place_frame(frame, address);
-    packing.chunk.insert(packing.chunk.end(), frame.begin(), frame.end());
-    packing.addition.frames.push_back({address, frame.size(), kind});
-    packing.stored_bytes += frame.size();
-    co_return address;
-  };
-
-  std::vector<std::byte> record;
-  std::vector<std::size_t> recorded;
-  const auto place_record = [&]() -> Task<Result<void>> {
-    if (record.empty()) co_return Result<void>{};
-    std::vector<std::byte> frame;
-    append_frame(FrameKind::kPages, tag_, packing.seq, record, options_.compression_level, frame);
-    auto address = co_await place(frame, FrameKind::kPages);
+Task<Result<std::vector<PackedBlock>>> Chain::place_blocks(
+    PackWriter& writer, std::uint64_t seq, std::uint64_t page, std::span<const std::byte> data,
+    std::vector<ChainIndex::NewFrame>& frames) {
+  const int level = options_.compression_level;
+  const ChainTag tag = tag_;
+  PackedFrames packed = co_await compress_on_workers(ring(), tag, seq, data, level);
+  std::vector<PackedBlock> blocks;
+  std::size_t at = 0;
+  for (const std::size_t size : packed.sizes) {
+    auto address = co_await writer.place(std::span(packed.bytes).subspan(at, size));
     if (!address) co_return address.error();
-    for (const std::size_t i : recorded) packing.addition.pages[i].record = *address;
-    record.clear();
-    recorded.clear();
-    co_return Result<void>{};
-  };
-
-  for (ChangedPage& page : pages) {
-    const auto data = std::span<const std::byte>(page.data);
-    const int level = options_.compression_level;
-    PackedPage packed = co_await compress_on_workers(ring(), tag_, packing.seq, data, level);
-    std::size_t at = 0;
-    std::size_t next = 0;
-    for (const std::size_t size : packed.sizes) {
-      auto address = co_await place(std::span(packed.frames).subspan(at, size), FrameKind::kBlocks);
-      if (!address) co_return address.error();
-      for (unsigned i = 0; i < kFrameBlocks && next < page.changed.size(); ++i, ++next) {
-        page.content.blocks[page.changed[next]] = PackedBlock(*address, size, i);
-      }
-      at += size;
-    }
-    packing.changed_bytes += page.data.size();
-    std::vector<std::byte> entry(8);
-    ByteWriter(entry).le(page.page);
-    encode_runs(page.content, entry);
-    if (record.size() + entry.size() > kFrameRawMax) {
-      if (auto placed = co_await place_record(); !placed) co_return placed;
-    }
-    record.insert(record.end(), entry.begin(), entry.end());
-    recorded.push_back(packing.addition.pages.size());
-    packing.addition.pages.push_back({page.page, page.content, 0});
+    const std::size_t left = data.size() / kBlockSize - blocks.size();
+    const auto count = static_cast<std::uint32_t>(std::min(kFrameBlocks, left));
+    for (unsigned i = 0; i < count; ++i) blocks.emplace_back(*address, size, i);
+    frames.push_back({*address, size, FrameKind::kBlocks, count, page});
+    at += size;
   }
-  if (auto placed = co_await place_record(); !placed) co_return placed;
-  co_return co_await write_chunk();
+  co_return blocks;
+}
+
+Task<Result<void>> Chain::place_records(PackWriter& writer, std::uint64_t seq,
+                                        std::vector<RecordedPage> pages,
+                                        std::vector<ChainIndex::NewFrame>& frames) {
+  std::vector<std::byte> raw;
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i <= pages.size(); ++i) {
+    std::vector<std::byte> entry;
+    if (i < pages.size()) {
+      entry.resize(8);
+      ByteWriter(entry).le(pages[i].page);
+      encode_runs(*pages[i].content, entry);
+    }
+    if (i > begin && (i == pages.size() || raw.size() + entry.size() > kFrameRawMax)) {
+      std::vector<std::byte> frame;
+      append_frame(FrameKind::kPages, tag_, seq, raw, options_.compression_level, frame);
+      auto address = co_await writer.place(frame);
+      if (!address) co_return address.error();
+      for (std::size_t k = begin; k < i; ++k) *pages[k].record = *address;
+      frames.push_back({*address, frame.size(), FrameKind::kPages,
+                        static_cast<std::uint32_t>(i - begin), pages[begin].page});
+      raw.clear();
+      begin = i;
+    }
+    raw.insert(raw.end(), entry.begin(), entry.end());
+  }
+  co_return Result<void>{};
+}
+
+Task<Result<void>> Chain::pack_pages(PackWriter& writer, std::vector<ChangedPage>& pages,
+                                     ChainIndex::Addition& addition) {
+  addition.pages.reserve(pages.size());
+  std::vector<RecordedPage> records;
+  for (ChangedPage& page : pages) {
+    ChainIndex::NewPage added;
+    added.page = page.page;
+    if (page.unchanged.any()) {
+      // Looked up here and not before: repacking moves blocks.
+      auto parent = co_await this->page(page.parent, page.page);
+      if (!parent) co_return parent.error();
+      for (std::size_t i = 0; *parent && i < kPageBlocks; ++i) {
+        if (page.unchanged[i]) added.content.blocks[i] = (*parent)->blocks[i];
+      }
+    }
+    auto blocks = co_await place_blocks(writer, addition.seq, page.page, page.data,
+                                        addition.frames);
+    if (!blocks) co_return blocks.error();
+    for (std::size_t i = 0; i < page.changed.size(); ++i) {
+      added.content.blocks[page.changed[i]] = (*blocks)[i];
+    }
+    addition.pages.push_back(added);
+    page.data = {};
+  }
+  for (ChainIndex::NewPage& added : addition.pages) {
+    records.push_back({added.page, &added.content, &added.record});
+  }
+  auto placed = co_await place_records(writer, addition.seq, std::move(records), addition.frames);
+  if (!placed) co_return placed;
+  co_return co_await writer.finish();
 }
 
 Task<Result<CaptureCursor>> Chain::add(std::uint64_t seq, std::vector<ChangedPage> pages,
                                        CaptureCursor cursor) {
   auto guard = co_await changing_.lock();
   if (identity_.live.count(seq) == 0) co_return fail(Errc::kShutdown, "the snapshot was deleted");
-  Packing packing;
-  packing.seq = seq;
-  packing.head = head_;
-  packing.addition.seq = seq;
   if (head_ + pages.size() * 2_MiB >= kPackBytes) {
     co_return fail(Errc::kNoSpace, "chain {} is full", id());
   }
-  auto written = co_await pack_pages(packing, pages);
-  // The index may not know more than what survives a power loss.
-  if (written) written = co_await pack_->flush();
+  PackWriter writer(*pack_, environment_.client_buffers, head_);
+  ChainIndex::Addition addition;
+  addition.seq = seq;
+  std::uint64_t changed_bytes = 0;
+  for (const ChangedPage& page : pages) changed_bytes += page.data.size();
+  auto written = co_await pack_pages(writer, pages, addition);
   if (!written) {
     static_cast<void>(co_await trim_behind_head());
     co_return written.error();
   }
-  cursor.changed_bytes += packing.changed_bytes;
-  cursor.stored_bytes += packing.stored_bytes;
-  packing.addition.head = packing.head;
-  packing.addition.cursor = cursor;
+  cursor.changed_bytes += changed_bytes;
+  cursor.stored_bytes += writer.stored_bytes();
+  addition.head = writer.head();
+  addition.cursor = cursor;
   const auto index = index_;
-  auto added =
-      co_await ring().blocking([&index, &packing] { return index->add(packing.addition); });
+  auto added = co_await ring().blocking([&index, &addition] { return index->add(addition); });
   if (!added) {
     static_cast<void>(co_await trim_behind_head());
     co_return added.error();
   }
-  head_ = packing.head;
+  head_ = writer.head();
   // Later snapshots than `seq` do not exist, earlier ones don't see it.
-  for (const auto& page : packing.addition.pages) pages_.erase({seq, page.page});
+  for (const auto& page : addition.pages) pages_.erase({seq, page.page});
   ++generation_;
+  if (auto gone = co_await trim_freed(std::move(*added)); !gone) co_return gone.error();
   co_return cursor;
 }
 
@@ -404,6 +415,7 @@ Task<Result<void>> Chain::purge(std::uint64_t seq) {
     if (!purge->more) break;
   }
   frames_.clear();
+  repack_if_due();
   co_return Result<void>{};
 }
 
@@ -413,6 +425,8 @@ Task<Result<Chain::Usage>> Chain::usage() {
   if (!found) co_return found.error();
   Usage usage;
   usage.frame_bytes = found->frame_bytes;
+  usage.held_blocks = found->held_blocks;
+  usage.shown_blocks = found->shown_blocks;
   usage.stored_bytes = pack_->usage().stored_bytes;
   usage.index_bytes = index->size_bytes() + pack_->usage().index_bytes;
   co_return usage;

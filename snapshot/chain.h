@@ -15,6 +15,7 @@
 // Errors: kIo: blocks asked for are lost or damaged on every replica; others are whole.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -23,9 +24,12 @@
 
 #include "engine/disk/block_source.h"
 #include "engine/disk/disk.h"
+#include "engine/disk/read_gate.h"
 #include "engine/ring/sync.h"
 #include "snapshot/chain_index.h"
 #include "snapshot/frame_cache.h"
+#include "snapshot/pace.h"
+#include "snapshot/pack_writer.h"
 
 namespace clouddisk::snapshot {
 
@@ -36,6 +40,12 @@ class Chain {
     std::size_t frame_cache_bytes = 8_MiB;
     std::size_t page_cache_pages = 2048;
     Disk::Options pack;
+    // In the background, once so many frames are mostly unused: 64 of them hold 4 MiB at most.
+    bool repack = true;
+    std::size_t repack_frames_min = 64;
+    PaceLimits pace{};
+    // Counts what clients of the disk have asked for; the ring's thread.
+    std::function<std::uint64_t()> client_requests{};
   };
   struct Identity {
     std::string id;                // sl-…
@@ -55,13 +65,11 @@ class Chain {
   Disk& pack() { return *pack_; }
 
   // --- Reading ---
-  // Null: all holes.
+  // Null: all holes. Equal places hold equal content, then and later; what is there may move on
+  // (repack.cc), so it is read with read().
   Task<Result<ChainPageRef>> page(std::uint64_t seq, std::uint64_t page);
   // Fills `into`, a number of whole blocks.
   Task<Result<void>> read(std::uint64_t seq, Lba first, std::span<std::byte> into);
-  // Blocks of one page, from `first_index` on.
-  Task<Result<void>> read_page(const ChainPage& page, std::size_t first_index,
-                               std::span<std::byte> into);
   Task<Result<std::vector<std::uint64_t>>> pages_between(std::uint64_t after, std::uint64_t up_to);
   // The first page >= `page` that some snapshot has anything in. Worker.
   Result<std::optional<std::uint64_t>> next_page(std::uint64_t page) {
@@ -71,9 +79,11 @@ class Chain {
   // --- Growing: one capture at a time ---
   struct ChangedPage {
     std::uint64_t page = 0;
-    ChainPage content;                  // blocks that did not change stay as they are
+    std::uint64_t parent = 0;           // the snapshot that has
+    PagePresence unchanged;             // these blocks already
     std::vector<std::uint8_t> changed;  // indexes of the blocks whose content is in `data`
     std::vector<std::byte> data;
+    // All other blocks are holes.
   };
   Task<Result<std::optional<CaptureCursor>>> cursor(std::uint64_t seq);
   // Stores the pages as versions of `seq`, durably, and moves the cursor. `cursor.changed_bytes`
@@ -89,8 +99,13 @@ class Chain {
   // --- Upkeep ---
   // After the capture of `seq`: versions of deleted snapshots before it that it might have needed.
   Task<Result<void>> tidy(std::uint64_t seq);
+  // Moves the blocks of frames that are mostly unused together (repack.cc), a step at a time, until
+  // fewer than `frames_min` such frames are left. Returns how many there were.
+  Task<Result<std::uint64_t>> repack(std::size_t frames_min);
   struct Usage {
     std::uint64_t frame_bytes = 0;   // of frames in use
+    std::uint64_t held_blocks = 0;   // blocks in them
+    std::uint64_t shown_blocks = 0;  // those that some snapshot shows
     std::uint64_t stored_bytes = 0;  // segments on one replica
     std::uint64_t index_bytes = 0;
   };
@@ -108,8 +123,34 @@ class Chain {
   // What was written behind the head belongs to no version: an add() that failed, or a crash.
   Task<Result<void>> trim_behind_head();
   Task<Result<FrameData>> frame(PackedBlock block);
-  struct Packing;
-  Task<Result<void>> pack_pages(Packing& packing, std::vector<ChangedPage>& pages);
+  // Blocks of one page, from `first_index` on. The caller holds a pass since it looked the page up.
+  Task<Result<void>> read_page(const ChainPage& page, std::size_t first_index,
+                               std::span<std::byte> into);
+  // Puts blocks of a page into frames; where each of them is.
+  Task<Result<std::vector<PackedBlock>>> place_blocks(PackWriter& writer, std::uint64_t seq,
+                                                      std::uint64_t page,
+                                                      std::span<const std::byte> data,
+                                                      std::vector<ChainIndex::NewFrame>& frames);
+  // Repeats pages of a snapshot in the pack, and says in which frame.
+  struct RecordedPage {
+    std::uint64_t page = 0;
+    const ChainPage* content = nullptr;
+    PackAddress* record = nullptr;
+  };
+  Task<Result<void>> place_records(PackWriter& writer, std::uint64_t seq,
+                                   std::vector<RecordedPage> pages,
+                                   std::vector<ChainIndex::NewFrame>& frames);
+  Task<Result<void>> pack_pages(PackWriter& writer, std::vector<ChangedPage>& pages,
+                                ChainIndex::Addition& addition);
+  // repack.cc
+  struct Repacking;
+  void repack_if_due();
+  Task<void> repack_in_background();
+  Task<void> pause(std::uint64_t bytes);
+  Task<Result<void>> repack_step(std::vector<ChainIndex::Sparse> sparse);
+  Task<Result<void>> gather(Repacking& work, ChainIndex::Sparse sparse);
+  Task<Result<void>> move_page(Repacking& work, std::uint64_t page);
+  Task<Result<void>> commit(Repacking& work);
 
   DiskEnvironment& environment_;
   Identity identity_;
@@ -120,6 +161,12 @@ class Chain {
   bool fresh_ = false;                 // there was no pack before
   PackAddress head_ = 0;
   AsyncMutex changing_;
+  ReadGate gate_;  // those who looked a place up and have not read it yet
+  WaitGroup background_;
+  Signal closing_signal_;
+  Pace pace_;
+  bool closing_ = false;
+  bool repacking_ = false;
   FrameCache frames_;
   struct PageKey {
     std::uint64_t seq;

@@ -43,6 +43,8 @@ class ChainIndex {
     PackAddress address = 0;
     std::uint64_t size = 0;
     FrameKind kind = FrameKind::kBlocks;
+    std::uint32_t holds = 0;  // blocks or pages
+    std::uint64_t page = 0;   // whose blocks, or the first of the pages
   };
   struct NewPage {
     std::uint64_t page = 0;
@@ -60,13 +62,14 @@ class ChainIndex {
     // A rebuild: blocks of frames that came with another addition are booked as well.
     bool any_frames = false;
   };
-  Result<void> add(const Addition& addition);
-
-  // Whole blocks of the pack that nothing needs any more.
+  // Whole blocks of the pack that nothing needs any more, and records of pages, to the byte.
   struct Freed {
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
   };
+  // What a version that is replaced held is freed: remembered until forget_freed().
+  Result<std::vector<Freed>> add(const Addition& addition);
+
   struct Purge {
     std::vector<Freed> freed;  // remembered until forget_freed()
     bool more = false;         // call again
@@ -80,10 +83,38 @@ class ChainIndex {
   Result<std::vector<Freed>> freed();
   Result<void> forget_freed(const std::vector<Freed>& trimmed);
 
+  // --- Repacking (repack.cc) ---
+  // Frames of which no version shows more than half, by page.
+  struct Sparse {
+    std::uint64_t page = 0;
+    PackAddress address = 0;
+    std::uint64_t size = 0;
+    FrameKind kind = FrameKind::kBlocks;
+  };
+  Result<std::vector<Sparse>> sparse(std::size_t frames_max);
+  struct Version {
+    std::uint64_t seq = 0;
+    std::uint64_t page = 0;
+    PackAddress record = 0;
+    ChainPage content;
+  };
+  // Of a page, the oldest first.
+  Result<std::vector<Version>> versions(std::uint64_t page);
+  struct Move {
+    std::vector<Version> versions;  // as they are from now on: same blocks, other places
+    std::vector<NewFrame> frames;
+    std::vector<Sparse> left;  // stay where they are, and are not listed as sparse any more
+    PackAddress head = 0;
+  };
+  // Every version that shows a moved block moves with it. What was freed: see add().
+  Result<std::vector<Freed>> move(const Move& move);
+
   // Frames that hold something.
   struct Usage {
     std::uint64_t frame_bytes = 0;
     std::uint64_t frames = 0;
+    std::uint64_t held_blocks = 0;   // in frames
+    std::uint64_t shown_blocks = 0;  // of them, by some snapshot
   };
   Result<Usage> usage();
 

@@ -23,7 +23,12 @@ Task<Result<void>> Chain::rebuild() {
   }
   const std::string directory = chain_index_directory();
   if (auto removed = co_await ring().remove_tree(directory); !removed) co_return removed;
-  std::map<PackAddress, FrameHeader> frames;
+  struct Known {
+    std::uint64_t size = kFrameAlignment;  // of what is not there any more
+    FrameKind kind = FrameKind::kBlocks;
+    std::uint32_t holds = 1;
+  };
+  std::map<PackAddress, Known> frames;
   struct Version {
     ChainPage content;
     PackAddress record = 0;
@@ -80,9 +85,13 @@ Task<Result<void>> Chain::rebuild() {
         return found;
       });
       for (const FoundFrame& frame : found) {
-        frames[frame.header.address] = frame.header;
+        Known& known = frames[frame.header.address];
+        known = {frame.header.size(), frame.header.kind,
+                 frame.header.raw_bytes / static_cast<std::uint32_t>(kBlockSize)};
+        if (frame.header.kind == FrameKind::kPages) known.holds = 0;
         std::span<const std::byte> rest(frame.pages);
         while (rest.size() > 8) {
+          ++known.holds;
           const std::uint64_t page = load_le<std::uint64_t>(rest.data());
           rest = rest.subspan(8);
           auto content = decode_runs(rest);
@@ -93,14 +102,6 @@ Task<Result<void>> Chain::rebuild() {
       at = std::min(end, base + std::max<std::uint64_t>(used, kFrameAlignment));
     }
   }
-  const auto made = co_await ring().blocking([this, &directory]() -> Result<void> {
-    auto kv = ring().open_kv(directory, KvOptions{});
-    if (!kv) return kv.error();
-    index_ = std::make_shared<ChainIndex>(std::move(*kv));
-    return {};
-  });
-  if (!made) co_return made;
-
   // By sequence: what add() did, done again.
   std::map<std::uint64_t, ChainIndex::Addition> additions;
   std::uint64_t lost = 0;
@@ -120,34 +121,33 @@ Task<Result<void>> Chain::rebuild() {
       addition.pages.push_back({page, it->second.content, it->second.record});
     }
   }
-  std::map<PackAddress, std::uint64_t> brought_by;  // the first sequence that shows a frame
+  struct Brought {
+    std::uint64_t seq = 0;  // the first that shows the frame
+    std::uint64_t page = 0;
+  };
+  std::map<PackAddress, Brought> brought_by;
   for (const auto& [seq, addition] : additions) {
     for (const auto& page : addition.pages) {
-      brought_by.try_emplace(page.record, seq);
+      brought_by.try_emplace(page.record, Brought{seq, page.page});
       for (const PackedBlock block : page.content.blocks) {
-        if (!block.is_hole()) brought_by.try_emplace(block.frame(), seq);
+        if (!block.is_hole()) brought_by.try_emplace(block.frame(), Brought{seq, page.page});
       }
     }
   }
-  for (const auto& [address, seq] : brought_by) {
+  for (const auto& [address, brought] : brought_by) {
     const auto frame = frames.find(address);
-    const std::uint64_t size = frame != frames.end() ? frame->second.size() : kFrameAlignment;
-    const FrameKind kind = frame != frames.end() ? frame->second.kind : FrameKind::kBlocks;
-    additions[seq].seq = seq;
-    additions[seq].frames.push_back({address, size, kind});
-  }
-  additions.try_emplace(0);
-  const std::uint64_t last = additions.rbegin()->first;
-  for (auto& [seq, addition] : additions) {
-    // The head comes with the last one: until then the index is not finished.
-    if (seq == last) addition.head = align_up(head, kBlockSize);
-    addition.any_frames = true;
-    const auto index = index_;
-    const ChainIndex::Addition& adding = addition;
-    auto added = co_await ring().blocking([&index, &adding] { return index->add(adding); });
-    if (!added) co_return added;
+    const Known known = frame != frames.end() ? frame->second : Known{};
+    additions[brought.seq].seq = brought.seq;
+    additions[brought.seq].frames.push_back(
+        {address, known.size, known.kind, known.holds, brought.page});
   }
   head_ = align_up(head, kBlockSize);
+  // Records that count for nothing go to the byte, as when they were freed (FrameBook::settle).
+  for (const auto& [address, known] : frames) {
+    if (known.kind != FrameKind::kPages || brought_by.count(address) != 0) continue;
+    auto gone = co_await pack_->trim(address, known.size, false);
+    if (!gone && gone.error().code != Errc::kIo) co_return gone;
+  }
   // What no version shows gives its space back; not while something is missing, that may be part of
   // it.
   if (lost > 0) brought_by.clear();
@@ -160,11 +160,32 @@ Task<Result<void>> Chain::rebuild() {
       auto gone = co_await pack_->trim(first, last - first, false);
       if (!gone) co_return gone;
     }
-    unused_from = it->first + (frame != frames.end() ? frame->second.size() : kFrameAlignment);
+    unused_from = it->first + (frame != frames.end() ? frame->second.size : kFrameAlignment);
   }
   if (const std::uint64_t first = align_up(unused_from, kBlockSize); lost == 0 && first < head_) {
     auto gone = co_await pack_->trim(first, head_ - first, false);
     if (!gone) co_return gone;
+  }
+  if (auto durable = co_await pack_->flush(); !durable) co_return durable;
+
+  const auto made = co_await ring().blocking([this, &directory]() -> Result<void> {
+    auto kv = ring().open_kv(directory, KvOptions{});
+    if (!kv) return kv.error();
+    index_ = std::make_shared<ChainIndex>(std::move(*kv));
+    return {};
+  });
+  if (!made) co_return made;
+
+  additions.try_emplace(0);
+  const std::uint64_t last = additions.rbegin()->first;
+  for (auto& [seq, addition] : additions) {
+    // The head comes with the last one: until then the index is not finished.
+    if (seq == last) addition.head = align_up(head, kBlockSize);
+    addition.any_frames = true;
+    const auto index = index_;
+    const ChainIndex::Addition& adding = addition;
+    auto added = co_await ring().blocking([&index, &adding] { return index->add(adding); });
+    if (!added) co_return added.error();
   }
   if (lost > 0) {
     log(LogLevel::kError, "chain", "chain={} {} blocks of its snapshots are lost", id(), lost);
