@@ -214,7 +214,7 @@ Task<Result<CaptureCursor>> capture(Disk& disk, Chain& chain, CaptureSpec spec,
   CaptureProgress state;
   state.pages_total = pages->size();
   state.pages_done = static_cast<std::uint64_t>(next - pages->begin());
-  TimePoint may_go_on = disk.ring().now();
+  Pace pace(spec.pace);
   std::vector<Chain::ChangedPage> gathered;
   std::size_t gathered_bytes = 0;
   while (next != pages->end()) {
@@ -238,14 +238,9 @@ Task<Result<CaptureCursor>> capture(Disk& disk, Chain& chain, CaptureSpec spec,
       gathered_bytes = 0;
     }
     progress(state);
-    if (spec.bytes_per_second > 0) {
-      const double seconds = static_cast<double>(work.bytes_read() - read_before) /
-                             static_cast<double>(spec.bytes_per_second);
-      const TimePoint now = disk.ring().now();
-      may_go_on = std::max(may_go_on, now) +
-                  std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-      if (may_go_on > now) co_await disk.ring().sleep_until(may_go_on);
-    }
+    const TimePoint may_go_on = pace.book(work.bytes_read() - read_before, disk.client_requests(),
+                                          disk.ring().now());
+    if (may_go_on > disk.ring().now()) co_await disk.ring().sleep_until(may_go_on);
   }
   if (auto tidied = co_await chain.tidy(spec.seq); !tidied) co_return tidied.error();
   co_return cursor;

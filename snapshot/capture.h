@@ -13,6 +13,7 @@
 #include <functional>
 
 #include "snapshot/chain.h"
+#include "snapshot/pace.h"
 
 namespace clouddisk::snapshot {
 
@@ -25,7 +26,7 @@ struct CaptureSpec {
   Epoch reference;
   // What the disk borrows is the parent's content.
   bool base_is_parent = false;
-  std::uint64_t bytes_per_second = 0;  // read from the disk; 0: as fast as it goes
+  PaceLimits pace{};  // of what is read from the disk, beside its clients
 };
 
 struct CaptureProgress {

@@ -15,8 +15,9 @@ TimePoint Pace::book(std::uint64_t bytes, std::uint64_t client_requests, TimePoi
   seen_requests_ = client_requests;
   rate_ = next_rate(rate_, active, limits_);
   const double seconds = static_cast<double>(bytes) / static_cast<double>(rate_);
-  may_go_on_ = std::max(may_go_on_, now) +
-               std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  may_go_on_ += std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  // Time not used is lost: no burst follows a pause.
+  may_go_on_ = std::max(may_go_on_, now);
   return may_go_on_;
 }
 

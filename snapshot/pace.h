@@ -25,7 +25,7 @@ class Pace {
  public:
   explicit Pace(PaceLimits limits) : limits_(limits), rate_(limits.most) {}
 
-  // Books a step of `bytes` and returns when the next may begin; at or before `now`: at once.
+  // Books a step of `bytes` that is done and returns when the next may begin; at `now`: at once.
   // `client_requests` counts what clients have asked for so far.
   TimePoint book(std::uint64_t bytes, std::uint64_t client_requests, TimePoint now);
   std::uint64_t rate() const { return rate_; }

@@ -35,11 +35,21 @@ Chain::Identity Volume::chain_identity() const {
 Task<Result<std::shared_ptr<Chain>>> Volume::chain() {
   auto guard = co_await opening_.lock();
   if (!chain_) {
-    auto opened = co_await Chain::open(pack_environment_, chain_identity(), options_.chain);
+    Chain::Options options = options_.chain;
+    options.pace = options_.pace;
+    options.client_requests = [this] { return client_requests(); };
+    auto opened =
+        co_await Chain::open(pack_environment_, chain_identity(), std::move(options));
     if (!opened) co_return opened.error();
     chain_ = std::move(*opened);
   }
   co_return chain_;
+}
+
+std::uint64_t Volume::client_requests() const {
+  std::uint64_t requests = 0;
+  for (const auto& [name, storage] : storages_) requests += storage.disk->client_requests();
+  return requests;
 }
 
 // --- Storages ---
@@ -169,7 +179,7 @@ Task<Result<CaptureCursor>> Volume::capture(std::uint64_t seq,
   spec.view = snapshot.epoch;
   spec.size_bytes = snapshot.size_bytes;
   spec.parent = snapshots_.count(snapshot.parent) != 0 ? snapshot.parent : 0;
-  spec.bytes_per_second = options_.capture_bytes_per_second;
+  spec.pace = options_.pace;
   for (const auto& [other, state] : snapshots_) {
     CHECK(other >= seq || state.captured);  // the oldest first
   }

@@ -48,8 +48,8 @@ class Volume {
   struct Options {
     Disk::Options disk;
     Chain::Options chain;
-    std::string index_root;                      // <root>/index
-    std::uint64_t capture_bytes_per_second = 0;  // 0: as fast as it goes
+    std::string index_root;  // <root>/index
+    PaceLimits pace{};       // of captures and repacking, each
   };
 
   // The pack's environment is on the same ring; see Chain about its memory.
@@ -109,6 +109,7 @@ class Volume {
   };
   Disk::Identity identity(const StorageState& storage) const;
   Chain::Identity chain_identity() const;
+  std::uint64_t client_requests() const;  // of all storages that are open
   Task<Result<void>> drop_from_chain(std::uint64_t seq);
 
   DiskEnvironment& environment_;

@@ -135,6 +135,8 @@ class Disk final : public BlockDevice {
   Task<void> forget_base();
 
   const std::string& id() const { return identity_.id; }
+  // What clients asked for so far: background work looks at it to yield.
+  std::uint64_t client_requests() const { return client_requests_; }
   // Larger only. In effect for the next request.
   Result<void> grow(std::uint64_t size_bytes);
   // Writes the map's changes to its index; replay starts here from now on.
@@ -212,6 +214,7 @@ class Disk final : public BlockDevice {
   std::uint64_t checkpoint_at_bytes_ = 0;  // of the log, at the last checkpoint
   Result<void> checkpoint_result_;
   TimePoint retry_after_{};
+  std::uint64_t client_requests_ = 0;
   unsigned segment_holds_ = 0;
   bool maintaining_ = false;
   bool closed_ = false;

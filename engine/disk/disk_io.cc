@@ -32,6 +32,7 @@ Task<Result<Buffer>> Disk::read(std::uint64_t offset, std::uint32_t length) {
     co_return fail(Errc::kInvalid, "read of {} bytes at {} past the end ({})", length, offset,
                    size_bytes_);
   }
+  ++client_requests_;
   const Lba first(offset / kBlockSize);
   const std::uint64_t count = blocks_for(offset + length) - first.value;
   std::array<BlockEntry, kTransferMax / kBlockSize + 1> storage;
@@ -196,6 +197,7 @@ Task<Result<void>> Disk::write(std::uint64_t offset, Buffer data, bool fua) {
     co_return fail(Errc::kInvalid, "write of {} bytes at {} past the end ({})", data.size(), offset,
                    size_bytes_);
   }
+  ++client_requests_;
   const bool whole = aligned(offset) && aligned(data.size());
   if (!whole && base_is_far()) co_await fetch_edges(offset, offset + data.size());
   RangeLock::Hold hold(ranges_, Lba(offset / kBlockSize),
@@ -280,6 +282,7 @@ Task<Result<void>> Disk::clear(std::uint64_t offset, std::uint64_t length, Entry
   if (offset > size_bytes_ || length > size_bytes_ - offset) {
     co_return fail(Errc::kInvalid, "{} bytes at {} past the end ({})", length, offset, size_bytes_);
   }
+  ++client_requests_;
   const std::uint64_t end = offset + length;
   // The last block of a disk whose size is no multiple of 4 KiB ends with the disk.
   const std::uint64_t whole_end =

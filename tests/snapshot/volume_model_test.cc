@@ -143,7 +143,6 @@ TEST_F(VolumeModel, WhatNoSnapshotShowsGivesItsSpaceBack) {
 // What a disk borrowed at the reference has no place of its own there: once nothing is borrowed any
 // more, a block trimmed since looks like one that never was.
 TEST_F(VolumeModel, ATrimAfterTheLastBorrowedBlockCameIsInTheNextSnapshot) {
-  options_.capture_bytes_per_second = 0;
   for (int i = 0; i < 60; ++i) write();
   take();
   capture_whole();

@@ -40,7 +40,7 @@ snapshot::Volume::Options EngineHost::volume_options() const {
   snapshot::Volume::Options options;
   options.disk = options_.disk;
   options.index_root = options_.index_root;
-  options.capture_bytes_per_second = options_.capture_bytes_per_second;
+  options.pace = options_.capture_pace;
   return options;
 }
 

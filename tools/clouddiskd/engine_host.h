@@ -30,7 +30,7 @@ class EngineHost final : public DiskHost {
     std::string index_root;  // <root>/index
     bool limits = true;      // false: disks are as fast as the host
     Disk::Options disk;
-    std::uint64_t capture_bytes_per_second = 400_MiB;  // of each disk
+    snapshot::PaceLimits capture_pace{};               // of each disk, beside its clients
     std::uint64_t hydrate_bytes_per_second = 200_MiB;  // of each disk; 0: as fast as it goes
   };
   // Borrows everything; the reactors outlive the host.

@@ -11,6 +11,7 @@ namespace clouddisk {
 namespace {
 
 constexpr std::uint64_t kHydrateStep = 1_MiB;
+constexpr std::uint64_t kHydrateLeast = 16_MiB;  // bytes a second beside busy clients
 constexpr Duration kRetryAfter = std::chrono::seconds(2);
 constexpr Duration kFirstRetryAfter = std::chrono::milliseconds(100);
 constexpr unsigned kHydrateTries = 10;
@@ -473,6 +474,18 @@ Task<Result<std::uint64_t>> EngineHost::chain_stored_bytes(std::string disk_id) 
 
 // --- Hydrating ---
 
+namespace {
+
+// `rate` 0: as fast as it goes.
+snapshot::PaceLimits hydration_limits(std::uint64_t rate) {
+  snapshot::PaceLimits limits;
+  if (rate != 0) limits.most = rate;
+  limits.least = kHydrateLeast;
+  return limits;
+}
+
+}  // namespace
+
 void EngineHost::begin_hydration(Served& served, std::uint64_t bytes_per_second) {
   served.hydration = std::make_shared<Hydration>(control_, bytes_per_second);
   served.hydration->progress.total = served.settings.size_bytes;
@@ -502,10 +515,12 @@ Task<void> EngineHost::hydrate(std::string disk_id, DiskSettings settings,
   Reactor* reactor = past_of(disk_id).reactor;
   unsigned tries = 0;
   std::uint64_t at = 0;
+  std::uint64_t rate = hydration->bytes_per_second;
+  snapshot::Pace pace(hydration_limits(rate));
   while (at < settings.size_bytes && !hydration->stop) {
-    const TimePoint begun = control_.now();
     co_await reactor->ring().enter();
     auto brought = co_await disk->hydrate(at, kHydrateStep);
+    const std::uint64_t client_requests = disk->client_requests();
     // Long stretches that the snapshot has nothing in are skipped at once.
     std::uint64_t next = at + kHydrateStep;
     if (brought && *brought == 0) {
@@ -517,12 +532,13 @@ Task<void> EngineHost::hydrate(std::string disk_id, DiskSettings settings,
       tries = 0;
       at = next;
       hydration->progress = {std::min(at, settings.size_bytes), settings.size_bytes, {}};
-      const std::uint64_t pace = hydration->bytes_per_second;
-      if (*brought == 0 || pace == 0) continue;
-      const std::chrono::duration<double> seconds(static_cast<double>(*brought) /
-                                                  static_cast<double>(pace));
-      const TimePoint due = begun + std::chrono::duration_cast<Duration>(seconds);
-      while (!hydration->stop && hydration->bytes_per_second == pace && control_.now() < due) {
+      if (*brought == 0) continue;
+      if (rate != hydration->bytes_per_second) {  // asked for meanwhile
+        rate = hydration->bytes_per_second;
+        pace = snapshot::Pace(hydration_limits(rate));
+      }
+      const TimePoint due = pace.book(*brought, client_requests, control_.now());
+      while (!hydration->stop && hydration->bytes_per_second == rate && control_.now() < due) {
         const bool woken = co_await stopped_.wait_until(due);
         static_cast<void>(woken);
       }
