@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <set>
 
 namespace clouddisk::snapshot {
 namespace {
@@ -51,12 +50,12 @@ class Capture {
 };
 
 Task<Result<std::vector<std::uint64_t>>> Capture::pages() {
-  std::set<std::uint64_t> pages;
+  std::vector<std::uint64_t> pages;  // 8 bytes for a MiB of disk
   const std::uint64_t end = (blocks_for(spec_.size_bytes) + kPageBlocks - 1) / kPageBlocks;
   if (by_place()) {
     auto changed = co_await disk_.changed_pages(spec_.reference, spec_.view);
     if (!changed) co_return changed.error();
-    pages.insert(changed->begin(), changed->end());
+    pages = std::move(*changed);
   } else {
     // Whatever the disk has, borrows, or the parent had.
     std::uint64_t at = 0;
@@ -64,20 +63,22 @@ Task<Result<std::vector<std::uint64_t>>> Capture::pages() {
       auto next = co_await disk_.next_page_anywhere(at, spec_.base_is_parent);
       if (!next) co_return next.error();
       if (*next >= end) break;
-      pages.insert(*next);
+      pages.push_back(*next);
       at = *next + 1;
     }
     auto known = co_await chain_.pages_between(0, spec_.parent);
     if (!known) co_return known.error();
-    pages.insert(known->begin(), known->end());
+    pages.insert(pages.end(), known->begin(), known->end());
   }
   // After a rollback there are versions in between, of snapshots or of what is left of deleted
   // ones, that this one must not see.
   auto skipped = co_await chain_.pages_between(spec_.parent, spec_.seq - 1);
   if (!skipped) co_return skipped.error();
-  pages.insert(skipped->begin(), skipped->end());
-  pages.erase(pages.lower_bound(end), pages.end());
-  co_return std::vector<std::uint64_t>(pages.begin(), pages.end());
+  pages.insert(pages.end(), skipped->begin(), skipped->end());
+  std::sort(pages.begin(), pages.end());
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+  pages.erase(std::lower_bound(pages.begin(), pages.end(), end), pages.end());
+  co_return pages;
 }
 
 Task<Result<Fates>> Capture::fates(std::uint64_t number) {
@@ -238,8 +239,8 @@ Task<Result<CaptureCursor>> capture(Disk& disk, Chain& chain, CaptureSpec spec,
       gathered_bytes = 0;
     }
     progress(state);
-    const TimePoint may_go_on = pace.book(work.bytes_read() - read_before, disk.client_requests(),
-                                          disk.ring().now());
+    const TimePoint may_go_on =
+        pace.book(work.bytes_read() - read_before, disk.client_requests(), disk.ring().now());
     if (may_go_on > disk.ring().now()) co_await disk.ring().sleep_until(may_go_on);
   }
   if (auto tidied = co_await chain.tidy(spec.seq); !tidied) co_return tidied.error();

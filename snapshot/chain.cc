@@ -127,13 +127,47 @@ Task<Result<void>> Chain::close() {
 
 // --- Reading ---
 
+Error Chain::note(Error error) {
+  if (error.code == Errc::kCorrupt && !damaged_) {
+    damaged_ = true;
+    log(LogLevel::kError, "chain", "chain={} index damaged: {}", id(), error.message);
+  }
+  return fail(error, "chain {}", id());
+}
+
+Task<Result<AsyncMutex::Guard>> Chain::lock() {
+  auto guard = co_await changing_.lock();
+  if (damaged_) {
+    if (auto made = co_await rebuild(); !made) co_return fail(made.error(), "chain {}", id());
+    damaged_ = false;
+    pages_.clear();
+    ++generation_;
+  }
+  co_return Result<AsyncMutex::Guard>(std::move(guard));
+}
+
 Task<Result<ChainPageRef>> Chain::page(std::uint64_t seq, std::uint64_t page) {
+  auto found = co_await lookup(seq, page);
+  if (!found && found.error().code == Errc::kCorrupt) {
+    auto guard = co_await lock();
+    if (!guard) co_return fail(Errc::kIo, "{}", guard.error().message);
+    found = co_await lookup(seq, page);
+  }
+  if (!found) co_return fail(Errc::kIo, "{}", found.error().message);
+  co_return found;
+}
+
+Task<Result<ChainPageRef>> Chain::lookup(std::uint64_t seq, std::uint64_t page) {
   const PageKey key{seq, page};
   if (const auto it = pages_.find(key); it != pages_.end()) co_return it->second;
   const auto index = index_;
   const std::uint64_t generation = generation_;
   auto found = co_await ring().blocking([&index, page, seq] { return index->page(page, seq); });
-  if (!found) co_return fail(Errc::kIo, "chain {}: {}", id(), found.error().message);
+  if (!found && generation != generation_) {
+    // Of an index that is replaced already: ask the new one.
+    co_return co_await lookup(seq, page);
+  }
+  if (!found) co_return note(found.error());
   if (generation == generation_) {
     if (pages_.size() >= options_.page_cache_pages) pages_.clear();
     pages_[key] = *found;
@@ -214,13 +248,17 @@ Task<Result<void>> Chain::read(std::uint64_t seq, Lba first, std::span<std::byte
 Task<Result<std::vector<std::uint64_t>>> Chain::pages_between(std::uint64_t after,
                                                               std::uint64_t up_to) {
   const auto index = index_;
-  co_return co_await ring().blocking(
+  auto pages = co_await ring().blocking(
       [&index, after, up_to] { return index->pages_between(after, up_to); });
+  if (!pages) co_return note(pages.error());
+  co_return pages;
 }
 
 Task<Result<std::optional<CaptureCursor>>> Chain::cursor(std::uint64_t seq) {
   const auto index = index_;
-  co_return co_await ring().blocking([&index, seq] { return index->cursor(seq); });
+  auto cursor = co_await ring().blocking([&index, seq] { return index->cursor(seq); });
+  if (!cursor) co_return note(cursor.error());
+  co_return cursor;
 }
 
 // --- Growing ---
@@ -331,14 +369,14 @@ Task<Result<void>> Chain::pack_pages(PackWriter& writer, std::vector<ChangedPage
     added.page = page.page;
     if (page.unchanged.any()) {
       // Looked up here and not before: repacking moves blocks.
-      auto parent = co_await this->page(page.parent, page.page);
+      auto parent = co_await lookup(page.parent, page.page);
       if (!parent) co_return parent.error();
       for (std::size_t i = 0; *parent && i < kPageBlocks; ++i) {
         if (page.unchanged[i]) added.content.blocks[i] = (*parent)->blocks[i];
       }
     }
-    auto blocks = co_await place_blocks(writer, addition.seq, page.page, page.data,
-                                        addition.frames);
+    auto blocks =
+        co_await place_blocks(writer, addition.seq, page.page, page.data, addition.frames);
     if (!blocks) co_return blocks.error();
     for (std::size_t i = 0; i < page.changed.size(); ++i) {
       added.content.blocks[page.changed[i]] = (*blocks)[i];
@@ -356,7 +394,8 @@ Task<Result<void>> Chain::pack_pages(PackWriter& writer, std::vector<ChangedPage
 
 Task<Result<CaptureCursor>> Chain::add(std::uint64_t seq, std::vector<ChangedPage> pages,
                                        CaptureCursor cursor) {
-  auto guard = co_await changing_.lock();
+  auto guard = co_await lock();
+  if (!guard) co_return guard.error();
   if (identity_.live.count(seq) == 0) co_return fail(Errc::kShutdown, "the snapshot was deleted");
   if (head_ + pages.size() * 2_MiB >= kPackBytes) {
     co_return fail(Errc::kNoSpace, "chain {} is full", id());
@@ -379,7 +418,7 @@ Task<Result<CaptureCursor>> Chain::add(std::uint64_t seq, std::vector<ChangedPag
   auto added = co_await ring().blocking([&index, &addition] { return index->add(addition); });
   if (!added) {
     static_cast<void>(co_await trim_behind_head());
-    co_return added.error();
+    co_return note(added.error());
   }
   head_ = writer.head();
   // Later snapshots than `seq` do not exist, earlier ones don't see it.
@@ -402,17 +441,21 @@ Task<Result<void>> Chain::tidy(std::uint64_t seq) {
 }
 
 Task<Result<void>> Chain::purge(std::uint64_t seq) {
+  ChainIndex::Purge before;
   while (true) {
-    auto guard = co_await changing_.lock();
+    auto guard = co_await lock();
+    if (!guard) co_return guard.error();
     const auto index = index_;
     const std::set<std::uint64_t> live = identity_.live;
     auto purge = co_await ring().blocking(
-        [&index, seq, &live] { return index->purge(seq, live, kPurgePages); });
-    if (!purge) co_return fail(purge.error(), "chain {}", id());
+        [&index, seq, &live, &before] { return index->purge(seq, live, kPurgePages, before); });
+    if (!purge) co_return note(purge.error());
     pages_.clear();
     ++generation_;
     if (auto gone = co_await trim_freed(std::move(purge->freed)); !gone) co_return gone;
     if (!purge->more) break;
+    before.next_seq = purge->next_seq;
+    before.next_page = purge->next_page;
   }
   frames_.clear();
   repack_if_due();
@@ -422,7 +465,7 @@ Task<Result<void>> Chain::purge(std::uint64_t seq) {
 Task<Result<Chain::Usage>> Chain::usage() {
   const auto index = index_;
   auto found = co_await ring().blocking([&index] { return index->usage(); });
-  if (!found) co_return found.error();
+  if (!found) co_return note(found.error());
   Usage usage;
   usage.frame_bytes = found->frame_bytes;
   usage.held_blocks = found->held_blocks;

@@ -118,6 +118,12 @@ class Chain {
   std::string chain_index_directory() const { return identity_.index_directory + "-chain"; }
   Task<Result<void>> open_index();
   Task<Result<void>> rebuild();  // chain_rebuild.cc
+  Task<Result<Buffer>> read_whatever_is_there(std::uint64_t offset, std::uint32_t length);
+  // For a change: one at a time, and an index that was found damaged is made anew first.
+  Task<Result<AsyncMutex::Guard>> lock();
+  // What an answer of the index says of it; passes the error on.
+  Error note(Error error);
+  Task<Result<ChainPageRef>> lookup(std::uint64_t seq, std::uint64_t page);
   Task<Result<void>> purge(std::uint64_t seq);
   Task<Result<void>> trim_freed(std::vector<ChainIndex::Freed> freed);
   // What was written behind the head belongs to no version: an add() that failed, or a crash.
@@ -159,6 +165,7 @@ class Chain {
   std::shared_ptr<Disk> pack_;
   std::shared_ptr<ChainIndex> index_;  // shared with workers
   bool fresh_ = false;                 // there was no pack before
+  bool damaged_ = false;               // the index; it is made anew before the next change
   PackAddress head_ = 0;
   AsyncMutex changing_;
   ReadGate gate_;  // those who looked a place up and have not read it yet

@@ -41,14 +41,16 @@ Result<std::vector<std::uint64_t>> ChainIndex::pages_between(std::uint64_t after
                                                              std::uint64_t up_to) {
   auto txn = kv_->read();
   if (!txn) return txn.error();
-  std::set<std::uint64_t> pages;
+  std::vector<std::uint64_t> pages;
   auto scanned = (*txn)->scan(pair_key(kBySeq, after + 1, 0), pair_key(kBySeq, up_to + 1, 0),
                               [&pages](KvBytes key, KvBytes) {
-                                pages.insert(second_of(key));
+                                pages.push_back(second_of(key));
                                 return true;
                               });
   if (!scanned) return scanned.error();
-  return std::vector<std::uint64_t>(pages.begin(), pages.end());
+  std::sort(pages.begin(), pages.end());
+  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+  return pages;
 }
 
 Result<std::optional<CaptureCursor>> ChainIndex::cursor(std::uint64_t seq) {
@@ -170,7 +172,8 @@ Result<std::vector<ChainIndex::Freed>> ChainIndex::move(const Move& move) {
     }
     if (done) done = book.free_record(before->record);
     if (done) done = book.use_record(version.record);
-    if (done) done = put_version(**txn, version.page, {version.seq, version.record, version.content});
+    if (done)
+      done = put_version(**txn, version.page, {version.seq, version.record, version.content});
     if (!done) return done.error();
   }
   if (auto done = put_head(**txn, move.head); !done) return done.error();

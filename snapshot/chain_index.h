@@ -72,12 +72,15 @@ class ChainIndex {
 
   struct Purge {
     std::vector<Freed> freed;  // remembered until forget_freed()
-    bool more = false;         // call again
+    bool more = false;         // call again, from there on
+    std::uint64_t next_seq = 0;
+    std::uint64_t next_page = 0;
   };
   // Removes versions that none of `live` sees and that came with a snapshot up to `gone`, or before
-  // it if it is live itself: a step of at most `pages_max` pages.
+  // it if it is live itself: a step that removes at most `pages_max` of them. `before` is what the
+  // step before gave.
   Result<Purge> purge(std::uint64_t gone, const std::set<std::uint64_t>& live,
-                      std::size_t pages_max);
+                      std::size_t pages_max, const Purge& before);
 
   // What was freed and perhaps not trimmed before a crash.
   Result<std::vector<Freed>> freed();

@@ -1,22 +1,26 @@
 // chain_purge.cc: which versions of pages go with a snapshot.
+#include <algorithm>
+
 #include "snapshot/frame_book.h"
 #include "snapshot/index_records.h"
 
 namespace clouddisk::snapshot {
 namespace {
 
+// A step holds up captures, but no reads: some ten milliseconds.
+constexpr std::size_t kLookedAtMax = 8192;
+
 // One purge under way.
 class Purger {
  public:
-  Purger(KvWriter& txn, std::uint64_t gone, const std::set<std::uint64_t>& live)
-      : txn_(txn) {
+  Purger(KvWriter& txn, std::uint64_t gone, const std::set<std::uint64_t>& live) : txn_(txn) {
     last_ = live.count(gone) != 0 ? gone - 1 : gone;
     const auto after = live.lower_bound(last_ + 1);
     if (after != live.end()) next_ = *after;
     if (after != live.begin()) previous_ = *std::prev(after);
   }
 
-  Result<ChainIndex::Purge> run(std::size_t pages_max) {
+  Result<ChainIndex::Purge> run(std::size_t pages_max, const ChainIndex::Purge& before) {
     struct Candidate {
       std::uint64_t seq;
       std::uint64_t page;
@@ -24,22 +28,28 @@ class Purger {
     std::vector<Candidate> candidates;
     ChainIndex::Purge purge;
     Result<void> problem;
-    auto scanned = txn_.scan(pair_key(kBySeq, previous_ + 1, 0), pair_key(kBySeq, last_ + 1, 0),
-                             [&](KvBytes key, KvBytes) {
-                               const Candidate candidate{first_of(key), second_of(key)};
-                               auto seen = is_seen(candidate.seq, candidate.page);
-                               if (!seen) {
-                                 problem = seen.error();
-                                 return false;
-                               }
-                               if (*seen) return true;
-                               if (candidates.size() == pages_max) {
-                                 purge.more = true;
-                                 return false;
-                               }
-                               candidates.push_back(candidate);
-                               return true;
-                             });
+    // What was passed over before stays: whoever makes it unseen meanwhile purges by himself.
+    const PairKey first = std::max(pair_key(kBySeq, previous_ + 1, 0),
+                                   pair_key(kBySeq, before.next_seq, before.next_page));
+    std::size_t looked_at = 0;
+    auto scanned = txn_.scan(first, pair_key(kBySeq, last_ + 1, 0), [&](KvBytes key, KvBytes) {
+      const Candidate candidate{first_of(key), second_of(key)};
+      if (candidates.size() == pages_max || looked_at == kLookedAtMax) {
+        purge.more = true;
+        purge.next_seq = candidate.seq;
+        purge.next_page = candidate.page;
+        return false;
+      }
+      ++looked_at;
+      auto seen = is_seen(candidate.seq, candidate.page);
+      if (!seen) {
+        problem = seen.error();
+        return false;
+      }
+      if (*seen) return true;
+      candidates.push_back(candidate);
+      return true;
+    });
     if (!scanned) return scanned.error();
     if (!problem) return problem.error();
     FrameBook book(txn_);
@@ -75,11 +85,11 @@ class Purger {
 }  // namespace
 
 Result<ChainIndex::Purge> ChainIndex::purge(std::uint64_t gone, const std::set<std::uint64_t>& live,
-                                            std::size_t pages_max) {
+                                            std::size_t pages_max, const Purge& before) {
   auto txn = kv_->write();
   if (!txn) return txn.error();
   Purger purger(**txn, gone, live);
-  auto purge = purger.run(pages_max);
+  auto purge = purger.run(pages_max, before);
   if (!purge) return purge;
   if (!purge->more && live.count(gone) == 0) {
     if (auto erased = (*txn)->erase(pair_key(kCursor, gone, 0)); !erased) return erased.error();

@@ -1,6 +1,7 @@
 // chain_rebuild.cc: a chain's index from its pack alone: every frame of pages says again what the
 // index said. Versions that none of the snapshots sees are left out, and their frames with them.
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 #include "engine/base/bytes.h"
@@ -16,6 +17,28 @@ struct FoundFrame {
 };
 
 }  // namespace
+
+// Blocks that no replica has are zeros: what stands around them is found all the same.
+Task<Result<Buffer>> Chain::read_whatever_is_there(std::uint64_t offset, std::uint32_t length) {
+  auto whole = co_await pack_->read(offset, length);
+  if (whole || whole.error().code != Errc::kIo) co_return whole;
+  Buffer bytes = co_await environment_.client_buffers.allocate(length);
+  for (std::uint32_t done = 0; done < length;) {
+    const std::uint64_t at = offset + done;
+    const auto part = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>(length - done, align_down(at, kBlockSize) + kBlockSize - at));
+    auto block = co_await pack_->read(at, part);
+    if (block) {
+      std::memcpy(bytes.data() + done, block->data(), part);
+    } else if (block.error().code == Errc::kIo) {
+      std::memset(bytes.data() + done, 0, part);
+    } else {
+      co_return block.error();
+    }
+    done += part;
+  }
+  co_return bytes;
+}
 
 Task<Result<void>> Chain::rebuild() {
   if (!fresh_) {
@@ -49,12 +72,8 @@ Task<Result<void>> Chain::rebuild() {
     while (at < end) {
       const auto ask = static_cast<std::uint32_t>(
           std::min<std::uint64_t>(2 * (kFrameHeaderSize + kFrameRawMax), end - at));
-      auto data = co_await pack_->read(at, ask);
-      if (!data) {
-        if (data.error().code != Errc::kIo) co_return data.error();
-        at = std::min(end, align_down(at, kBlockSize) + kBlockSize);  // A lost block.
-        continue;
-      }
+      auto data = co_await read_whatever_is_there(at, ask);
+      if (!data) co_return data.error();
       const Buffer bytes = *data;
       const ChainTag tag = tag_;
       std::uint64_t used = 0;
@@ -141,7 +160,15 @@ Task<Result<void>> Chain::rebuild() {
     additions[brought.seq].frames.push_back(
         {address, known.size, known.kind, known.holds, brought.page});
   }
-  head_ = align_up(head, kBlockSize);
+  // Addresses that something refers to are not used twice, whether it is still there or not.
+  for (const auto& [page, by_seq] : versions) {
+    for (const auto& [seq, version] : by_seq) {
+      for (const PackedBlock block : version.content.blocks) {
+        if (!block.is_hole()) head = std::max(head, block.frame() + block.frame_bytes());
+      }
+    }
+  }
+  const PackAddress new_head = std::max(head_, align_up(head, kBlockSize));
   // Records that count for nothing go to the byte, as when they were freed (FrameBook::settle).
   for (const auto& [address, known] : frames) {
     if (known.kind != FrameKind::kPages || brought_by.count(address) != 0) continue;
@@ -162,16 +189,19 @@ Task<Result<void>> Chain::rebuild() {
     }
     unused_from = it->first + (frame != frames.end() ? frame->second.size : kFrameAlignment);
   }
-  if (const std::uint64_t first = align_up(unused_from, kBlockSize); lost == 0 && first < head_) {
-    auto gone = co_await pack_->trim(first, head_ - first, false);
+  if (const std::uint64_t first = align_up(unused_from, kBlockSize);
+      lost == 0 && first < new_head) {
+    auto gone = co_await pack_->trim(first, new_head - first, false);
     if (!gone) co_return gone;
   }
   if (auto durable = co_await pack_->flush(); !durable) co_return durable;
 
-  const auto made = co_await ring().blocking([this, &directory]() -> Result<void> {
+  // Nobody reads it before it is finished.
+  std::shared_ptr<ChainIndex> fresh;
+  const auto made = co_await ring().blocking([this, &directory, &fresh]() -> Result<void> {
     auto kv = ring().open_kv(directory, KvOptions{});
     if (!kv) return kv.error();
-    index_ = std::make_shared<ChainIndex>(std::move(*kv));
+    fresh = std::make_shared<ChainIndex>(std::move(*kv));
     return {};
   });
   if (!made) co_return made;
@@ -180,13 +210,16 @@ Task<Result<void>> Chain::rebuild() {
   const std::uint64_t last = additions.rbegin()->first;
   for (auto& [seq, addition] : additions) {
     // The head comes with the last one: until then the index is not finished.
-    if (seq == last) addition.head = align_up(head, kBlockSize);
+    if (seq == last) addition.head = new_head;
     addition.any_frames = true;
-    const auto index = index_;
     const ChainIndex::Addition& adding = addition;
-    auto added = co_await ring().blocking([&index, &adding] { return index->add(adding); });
+    auto added = co_await ring().blocking([&fresh, &adding] { return fresh->add(adding); });
     if (!added) co_return added.error();
   }
+  head_ = new_head;
+  std::swap(index_, fresh);
+  // The old one's last holder, unless a worker still reads it.
+  co_await ring().blocking([&fresh] { fresh.reset(); });
   if (lost > 0) {
     log(LogLevel::kError, "chain", "chain={} {} blocks of its snapshots are lost", id(), lost);
   }

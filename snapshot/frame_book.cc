@@ -126,9 +126,9 @@ Result<void> FrameBook::remove_version(std::uint64_t page, std::uint64_t seq) {
   for (std::size_t i = 0; i < kPageBlocks; ++i) {
     const PackedBlock block = gone.content.blocks[i];
     if (block.is_hole()) continue;
-    const bool needed = std::any_of(
-        versions->begin(), versions->end(),
-        [i, block](const auto& version) { return version.content.blocks[i] == block; });
+    const bool needed =
+        std::any_of(versions->begin(), versions->end(),
+                    [i, block](const auto& version) { return version.content.blocks[i] == block; });
     if (needed) continue;
     if (auto freed = free_block(block); !freed) return freed;
   }
@@ -137,8 +137,7 @@ Result<void> FrameBook::remove_version(std::uint64_t page, std::uint64_t seq) {
   return txn_.erase(pair_key(kBySeq, seq, page));
 }
 
-Result<void> FrameBook::note_freed(ChainIndex::Freed range,
-                                   std::vector<ChainIndex::Freed>& freed) {
+Result<void> FrameBook::note_freed(ChainIndex::Freed range, std::vector<ChainIndex::Freed>& freed) {
   // Two ranges may begin at the same place: the longer holds the other.
   const PairKey key = pair_key(kFreed, range.offset, 0);
   auto noted = txn_.get(key);

@@ -1,4 +1,5 @@
-// index_records.h: keys and values of a chain's index. Bytes: docs/format.md. Internal to snapshot/.
+// index_records.h: keys and values of a chain's index. Bytes: docs/format.md. Internal to
+// snapshot/.
 #pragma once
 
 #include <array>

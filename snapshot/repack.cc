@@ -1,20 +1,24 @@
 // repack.cc: wins back the space of frames that are mostly unused.
 //
-// A frame of 16 blocks is free when no snapshot shows any of them, so snapshots that are deleted may
-// leave frames behind that hold one block each. Where a purge leaves a frame of which half or less
-// is shown, it marks it (ChainIndex::sparse). Here marked frames are emptied, a step at a time:
+// A frame of 16 blocks is free when no snapshot shows any of them, so snapshots that are deleted
+// may leave frames behind that hold one block each. Where a purge leaves a frame of which half or
+// less is shown, it marks it (ChainIndex::sparse). Here marked frames are emptied, a step at a
+// time:
 //
 //   1. their blocks are read, and put together in new frames behind the head, page by page
-//   2. every version that shows one of them is recorded anew behind those, a record for each snapshot
+//   2. every version that shows one of them is recorded anew behind those, a record for each
+//   snapshot
 //   3. flush; the index turns to the new places and frees the old ones in one transaction
 //   4. who looked an old place up has read it (the gate); then the old frames are trimmed
 //
 // Crash: until 3 nothing refers to what was written, and the next open trims it. After 3 the freed
-//   ranges are on record, and trimmed at the next open. An index rebuilt from the pack takes of each
-//   version the record at the highest address, so it may find either place, and both hold the same.
+//   ranges are on record, and trimmed at the next open. An index rebuilt from the pack takes of
+//   each version the record at the highest address, so it may find either place, and both hold the
+//   same.
 // Bound: more than half of the blocks that frames hold are shown by a snapshot, but for the frames
-//   that still wait: fewer than `repack_frames_min` of them, when nothing else is left to do. A block
-//   is copied when as many or more are freed, so the work is no more than that of the deletions.
+//   that still wait: fewer than `repack_frames_min` of them, when nothing else is left to do. A
+//   block is copied when as many or more are freed, so the work is no more than that of the
+//   deletions.
 // Damage: a frame that no replica has whole stays where it is, and its blocks fail as before.
 #include <algorithm>
 #include <map>
@@ -27,7 +31,7 @@
 namespace clouddisk::snapshot {
 namespace {
 
-constexpr std::size_t kFramesPerStep = 16;     // 1 MiB of blocks
+constexpr std::size_t kFramesPerStep = 16;      // 1 MiB of blocks
 constexpr std::size_t kVersionsPerStep = 4096;  // 8 MiB of memory
 
 // What a record of pages names; nothing if it makes no sense.
@@ -67,7 +71,7 @@ Task<Result<void>> Chain::gather(Repacking& work, ChainIndex::Sparse sparse) {
 Task<Result<void>> Chain::move_page(Repacking& work, std::uint64_t page) {
   const auto index = index_;
   auto versions = co_await ring().blocking([&index, page] { return index->versions(page); });
-  if (!versions) co_return versions.error();
+  if (!versions) co_return note(versions.error());
   const auto& frames = work.pages.at(page);
   std::vector<std::byte> data;
   std::map<std::pair<PackAddress, unsigned>, std::size_t> moved;  // to an index in `data`
@@ -118,7 +122,7 @@ Task<Result<void>> Chain::commit(Repacking& work) {
   work.move.head = work.writer.head();
   const auto index = index_;
   auto freed = co_await ring().blocking([&index, &work] { return index->move(work.move); });
-  if (!freed) co_return freed.error();
+  if (!freed) co_return note(freed.error());
   head_ = work.writer.head();
   pages_.clear();
   ++generation_;
@@ -161,12 +165,13 @@ Task<Result<std::uint64_t>> Chain::repack(std::size_t frames_min) {
   while (!closing_) {
     std::uint64_t bytes = 0;
     {
-      auto guard = co_await changing_.lock();
+      auto guard = co_await lock();
+      if (!guard) co_return guard.error();
       const auto index = index_;
       const std::size_t wanted = count == 0 ? std::max<std::size_t>(frames_min, 1) : 1;
       const std::size_t look_at = std::max(wanted, kFramesPerStep);
       auto sparse = co_await ring().blocking([&index, look_at] { return index->sparse(look_at); });
-      if (!sparse) co_return fail(sparse.error(), "chain {}", id());
+      if (!sparse) co_return note(sparse.error());
       if (sparse->size() < wanted) break;
       sparse->resize(std::min(sparse->size(), kFramesPerStep));
       count += sparse->size();

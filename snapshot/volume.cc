@@ -38,8 +38,7 @@ Task<Result<std::shared_ptr<Chain>>> Volume::chain() {
     Chain::Options options = options_.chain;
     options.pace = options_.pace;
     options.client_requests = [this] { return client_requests(); };
-    auto opened =
-        co_await Chain::open(pack_environment_, chain_identity(), std::move(options));
+    auto opened = co_await Chain::open(pack_environment_, chain_identity(), std::move(options));
     if (!opened) co_return opened.error();
     chain_ = std::move(*opened);
   }

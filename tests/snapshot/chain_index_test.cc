@@ -90,7 +90,7 @@ class ChainIndexTest : public testing::Test {
   }
   void drop(std::uint64_t seq) {
     live_.erase(seq);
-    auto purged = index_->purge(seq, live_, 100);
+    auto purged = index_->purge(seq, live_, 100, ChainIndex::Purge());
     ASSERT_TRUE(purged) << purged.error().message;
     freed_ += purged->freed.size();
   }

@@ -52,8 +52,8 @@ struct Records {
 // One life of the process.
 struct Life {
   Life(Ring& ring, const Records& records)
-      : machine(ring, "/root"), volume(*machine.environment, machine.pack_environment(), kChain,
-                                       options_of()) {
+      : machine(ring, "/root"),
+        volume(*machine.environment, machine.pack_environment(), kChain, options_of()) {
     for (const auto& [seq, snapshot] : records.snapshots) volume.know(snapshot.state);
     volume.set_reference(records.reference);
   }
@@ -69,8 +69,8 @@ struct World {
     machine.add_device("/root/index", 4_GiB);
     begin();
     const StorageState state{kStorage, kSize, nullptr, 0};
-    auto made = ring->block_on(
-        Volume::create_storage(*life->machine.environment, options_of(), state));
+    auto made =
+        ring->block_on(Volume::create_storage(*life->machine.environment, options_of(), state));
     CHECK(made.has_value());
     open();
   }
@@ -267,8 +267,9 @@ TEST(ChainCrash, EverySnapshotKeepsItsContentWhereverItsChainIsCutOff) {
     const std::uint64_t at = (cut * steps + random.below(steps)) / kCuts;
     const bool power = random.one_in(2);
     const bool lose = random.one_in(3);
-    SCOPED_TRACE(testing::Message() << "cut off at step " << at << " of " << steps
-                                    << (power ? ", power lost" : "") << (lose ? ", index lost" : ""));
+    SCOPED_TRACE(testing::Message()
+                 << "cut off at step " << at << " of " << steps << (power ? ", power lost" : "")
+                 << (lose ? ", index lost" : ""));
     World run(seed);
     prepare(run);
     run_until(run, at);

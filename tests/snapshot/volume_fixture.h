@@ -1,5 +1,5 @@
-// volume_fixture.h: a disk and its snapshots beside a model of both: what each block holds. Steps for
-// tests to take, and the comparison of every byte.
+// volume_fixture.h: a disk and its snapshots beside a model of both: what each block holds. Steps
+// for tests to take, and the comparison of every byte.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -46,6 +46,7 @@ class VolumeModel : public testing::Test {
     ring_ = std::move(*ring);
     options_.index_root = root_.path() + "/index";
     options_.disk.checkpoint_bytes = 4_MiB;
+    options_.chain.repack_frames_min = 3;  // often, beside everything else
     start();
     make_storage();
     open();
