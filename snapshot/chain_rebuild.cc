@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "engine/base/bytes.h"
 #include "engine/base/log.h"
@@ -10,6 +11,9 @@
 
 namespace clouddisk::snapshot {
 namespace {
+
+constexpr std::size_t kPagesPerRebuildStep =
+    1024;  // some MiB of memory, whatever the snapshot's size
 
 struct FoundFrame {
   FrameHeader header;
@@ -31,6 +35,9 @@ Task<Result<Buffer>> Chain::read_whatever_is_there(std::uint64_t offset, std::ui
     if (block) {
       std::memcpy(bytes.data() + done, block->data(), part);
     } else if (block.error().code == Errc::kIo) {
+      log(LogLevel::kError, "chain",
+          "chain={} the pack's block at {} is lost: snapshots lack what an index page in it said",
+          id(), align_down(at, kBlockSize));
       std::memset(bytes.data() + done, 0, part);
     } else {
       co_return block.error();
@@ -140,25 +147,14 @@ Task<Result<void>> Chain::rebuild() {
       addition.pages.push_back({page, it->second.content, it->second.record});
     }
   }
-  struct Brought {
-    std::uint64_t seq = 0;  // the first that shows the frame
-    std::uint64_t page = 0;
-  };
-  std::map<PackAddress, Brought> brought_by;
+  std::map<PackAddress, std::uint64_t> needed;  // frames, and a page that each is of
   for (const auto& [seq, addition] : additions) {
     for (const auto& page : addition.pages) {
-      brought_by.try_emplace(page.record, Brought{seq, page.page});
+      needed.try_emplace(page.record, page.page);
       for (const PackedBlock block : page.content.blocks) {
-        if (!block.is_hole()) brought_by.try_emplace(block.frame(), Brought{seq, page.page});
+        if (!block.is_hole()) needed.try_emplace(block.frame(), page.page);
       }
     }
-  }
-  for (const auto& [address, brought] : brought_by) {
-    const auto frame = frames.find(address);
-    const Known known = frame != frames.end() ? frame->second : Known{};
-    additions[brought.seq].seq = brought.seq;
-    additions[brought.seq].frames.push_back(
-        {address, known.size, known.kind, known.holds, brought.page});
   }
   // Addresses that something refers to are not used twice, whether it is still there or not.
   for (const auto& [page, by_seq] : versions) {
@@ -171,15 +167,14 @@ Task<Result<void>> Chain::rebuild() {
   const PackAddress new_head = std::max(head_, align_up(head, kBlockSize));
   // Records that count for nothing go to the byte, as when they were freed (FrameBook::settle).
   for (const auto& [address, known] : frames) {
-    if (known.kind != FrameKind::kPages || brought_by.count(address) != 0) continue;
+    if (known.kind != FrameKind::kPages || needed.count(address) != 0) continue;
     auto gone = co_await pack_->trim(address, known.size, false);
     if (!gone && gone.error().code != Errc::kIo) co_return gone;
   }
   // What no version shows gives its space back; not while something is missing, that may be part of
   // it.
-  if (lost > 0) brought_by.clear();
   std::uint64_t unused_from = 0;
-  for (auto it = brought_by.begin(); it != brought_by.end(); ++it) {
+  for (auto it = needed.begin(); lost == 0 && it != needed.end(); ++it) {
     const auto frame = frames.find(it->first);
     const std::uint64_t first = align_up(unused_from, kBlockSize);
     const std::uint64_t last = align_down(it->first, kBlockSize);
@@ -206,16 +201,39 @@ Task<Result<void>> Chain::rebuild() {
   });
   if (!made) co_return made;
 
-  additions.try_emplace(0);
-  const std::uint64_t last = additions.rbegin()->first;
+  // A frame comes with the first page that needs it.
+  std::set<PackAddress> booked;
+  const auto book = [&](PackAddress address, ChainIndex::Addition& addition) {
+    if (!booked.insert(address).second) return;
+    const auto frame = frames.find(address);
+    const Known known = frame != frames.end() ? frame->second : Known{};
+    addition.frames.push_back({address, known.size, known.kind, known.holds, needed.at(address)});
+  };
+  // In steps: the memory of a transaction is bounded. The head comes last, by itself: until then
+  // the index is not finished.
   for (auto& [seq, addition] : additions) {
-    // The head comes with the last one: until then the index is not finished.
-    if (seq == last) addition.head = new_head;
-    addition.any_frames = true;
-    const ChainIndex::Addition& adding = addition;
-    auto added = co_await ring().blocking([&fresh, &adding] { return fresh->add(adding); });
-    if (!added) co_return added.error();
+    const std::vector<ChainIndex::NewPage> pages = std::move(addition.pages);
+    for (std::size_t at = 0; at < pages.size(); at += kPagesPerRebuildStep) {
+      const std::size_t end = std::min(pages.size(), at + kPagesPerRebuildStep);
+      ChainIndex::Addition step;
+      step.seq = seq;
+      step.any_frames = true;
+      step.pages.assign(pages.begin() + static_cast<std::ptrdiff_t>(at),
+                        pages.begin() + static_cast<std::ptrdiff_t>(end));
+      for (const auto& page : step.pages) {
+        book(page.record, step);
+        for (const PackedBlock block : page.content.blocks) {
+          if (!block.is_hole()) book(block.frame(), step);
+        }
+      }
+      auto added = co_await ring().blocking([&fresh, &step] { return fresh->add(step); });
+      if (!added) co_return added.error();
+    }
   }
+  ChainIndex::Addition finished;
+  finished.head = new_head;
+  auto added = co_await ring().blocking([&fresh, &finished] { return fresh->add(finished); });
+  if (!added) co_return added.error();
   head_ = new_head;
   std::swap(index_, fresh);
   // The old one's last holder, unless a worker still reads it.
