@@ -77,7 +77,7 @@ Task<Result<void>> Chain::open_index() {
     auto head = index_->head();
     if (!head) return head.error();
     head_ = *head;
-    return {};
+    return index_->verify();
   });
   if (opened) co_return opened;
   if (opened.error().code != Errc::kNotFound && opened.error().code != Errc::kCorrupt) {

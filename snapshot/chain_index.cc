@@ -1,7 +1,9 @@
 #include "snapshot/chain_index.h"
 
 #include <algorithm>
+#include <array>
 
+#include "engine/base/checksum.h"
 #include "snapshot/frame_book.h"
 #include "snapshot/index_records.h"
 
@@ -11,6 +13,33 @@ Result<PackAddress> ChainIndex::head() {
   auto txn = kv_->read();
   if (!txn) return txn.error();
   return read_head(**txn);
+}
+
+Result<void> ChainIndex::verify() {
+  auto txn = kv_->read();
+  if (!txn) return txn.error();
+  const std::array<std::byte, 1> first{std::byte{0}};
+  const std::array<std::byte, 1> last{std::byte{0xff}};
+  // Which versions there are, by page and by sequence, added up: marks have no checksum.
+  std::uint64_t by_page = 0;
+  std::uint64_t by_seq = 0;
+  Result<void> problem;
+  auto scanned = (*txn)->scan(first, last, [&](KvBytes key, KvBytes value) {
+    if (key.size() != kPairKeySize) {
+      problem = fail(Errc::kCorrupt, "chain index: a key of {} bytes", key.size());
+    } else if (is_pair(key, kBySeq)) {
+      by_seq += checksum64(pair_key(kPage, second_of(key), first_of(key)));
+    } else if (!is_pair(key, kSparse)) {
+      if (is_pair(key, kPage)) by_page += checksum64(key);
+      if (auto sound = unseal(value, key); !sound) problem = sound.error();
+    }
+    return problem.has_value();
+  });
+  if (!scanned) return scanned;
+  if (problem && by_page != by_seq) {
+    problem = fail(Errc::kCorrupt, "chain index: the lists of versions differ");
+  }
+  return problem;
 }
 
 Result<ChainPageRef> ChainIndex::page(std::uint64_t page, std::uint64_t seq) {

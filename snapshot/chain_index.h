@@ -29,6 +29,9 @@ class ChainIndex {
  public:
   explicit ChainIndex(std::unique_ptr<Kv> kv) : kv_(std::move(kv)) {}
 
+  // Reads everything once. A version whose key is damaged would not be missed by those who look it
+  // up: they would see an older one. Here its checksum, which covers the key, tells.
+  Result<void> verify();
   // Where the next frame goes. kNotFound: the index was never finished.
   Result<PackAddress> head();
   // Null: all holes.

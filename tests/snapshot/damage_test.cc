@@ -174,7 +174,37 @@ TEST_F(SnapshotDamage, AFrameWhoseHeaderIsDamagedIsRepairedAndFoundByARebuild) {
   look(true);
 }
 
-TEST_F(SnapshotDamage, AnIndexWithFlippedBytesIsMadeAnewWhileItIsOpenAndAtItsNextOpen) {
+TEST_F(SnapshotDamage, AnIndexWhoseValuesAreDamagedWhileItIsOpenIsMadeAnew) {
+  stop();
+  start();
+  open();
+  const std::string path = root_.path() + "/index/" + chain()->id() + "-chain/data.mdb";
+  const std::string bytes = bytes_of(path);
+  unsigned flipped = 0;
+  for (std::uint64_t page = 0; page <= kBlocks / kPageBlocks; ++page) {
+    std::string key = "p" + std::string(16, '\0');
+    key[8] = static_cast<char>(page);
+    key[16] = '\1';
+    for (auto at = bytes.find(key); at != std::string::npos; at = bytes.find(key, at + 1)) {
+      // Of LMDB's node: flags (2) and the key's length (2) stand before the key, a value that is
+      // not in pages of its own (flag 1) behind it.
+      if (bytes[at - 4] != 0 || bytes[at - 2] != 17) continue;
+      flip(path, at + key.size() + 2);
+      ++flipped;
+    }
+  }
+  ASSERT_GT(flipped, 0U);
+  testing::internal::CaptureStderr();
+  look(true);
+  const std::string logged = testing::internal::GetCapturedStderr();
+  EXPECT_NE(logged.find("index damaged"), std::string::npos) << logged;
+  write();
+  take();
+  capture_whole();
+  look(true);
+}
+
+TEST_F(SnapshotDamage, AnIndexWithFlippedBytesIsMadeAnewAtItsNextOpen) {
   const std::string path = root_.path() + "/index/" + chain()->id() + "-chain/data.mdb";
   for (std::uint64_t step = 700; step < 4000; step += 611) {
     stop();
