@@ -292,7 +292,7 @@ Task<void> compress_piece(Ring& ring, ChainTag tag, std::uint64_t seq,
 
 // A page's pieces on as many workers as there are.
 Task<PackedFrames> compress_on_workers(Ring& ring, ChainTag tag, std::uint64_t seq,
-                                     std::span<const std::byte> data, int level) {
+                                       std::span<const std::byte> data, int level) {
   std::vector<PackedFrames> pieces((data.size() + kCompressBytes - 1) / kCompressBytes);
   WaitGroup group(ring);
   for (std::size_t i = 0; i < pieces.size(); ++i) {
