@@ -102,9 +102,8 @@ Task<Result<FoundReplica>> look(Ring& ring, std::string folder, BufferPool& pool
 constexpr Duration kSuperblockStallMax = std::chrono::seconds(2);
 constexpr Duration kTellMax = std::chrono::milliseconds(100);  // one that is out: a courtesy
 
-// One superblock on its way to one folder. It may end long after everyone gave up on it: harmless,
-// because it costs one slot at most, and a member one generation behind is judged
-// by what the newest superblock says of it.
+// One superblock on its way to one folder. It may end long after everyone gave up on it: by then the
+// others have a newer generation, which says what is true.
 struct Attempt {
   explicit Attempt(Ring& ring) : ended(ring) {}
   bool done = false;
@@ -299,7 +298,14 @@ Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason) 
   dropped.done_bytes = dropped.total_bytes = 0;
   publish();
   if (!was_member) co_return Result<void>{};
+  if (auto renewed = co_await renew(); !renewed) co_return renewed;
+  // Let it know that it is out, if it can still be told; nothing depends on it.
+  static_cast<void>(co_await write_superblock(index, generation_, in_sync_mask()));
+  co_return Result<void>{};
+}
 
+// A generation of those in sync alone, durable on each; one that can't take it is out as well.
+Task<Result<void>> ReplicaSet::renew() {
   while (true) {
     const ReplicaMask survivors = in_sync_mask();
     if (!can_write()) {
@@ -321,11 +327,8 @@ Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason) 
       all_written = false;
     }
     publish();
-    if (all_written) break;
+    if (all_written) co_return Result<void>{};
   }
-  // Let it know that it is out, if it can still be told; nothing depends on it.
-  static_cast<void>(co_await write_superblock(index, generation_, in_sync_mask()));
-  co_return Result<void>{};
 }
 
 Result<void> ReplicaSet::begin_receiving(unsigned index) {
@@ -368,6 +371,9 @@ Task<Result<void>> ReplicaSet::admit(unsigned index) {
     joiner.state = ReplicaState::kFailed;
     joiner.reason = wrote.error().message;
     publish();
+    // What failed, or was given up on, may be there all the same, now or later, and lists the
+    // joiner: the next generation must not. With too few to write nothing will be acknowledged.
+    static_cast<void>(co_await renew());
     co_return wrote.error();
   }
   std::optional<unsigned> failed;

@@ -128,6 +128,7 @@ class ReplicaSet {
   ReplicaSet(Ring& home, Options options);
   Task<Result<void>> write_superblock(unsigned index, Generation generation, ReplicaMask in_sync);
   Task<Result<void>> drop_on_home(unsigned index, std::string reason);
+  Task<Result<void>> renew();
   void publish();
 
   Ring& home_;

@@ -139,6 +139,23 @@ TEST_F(ReplicaSetTest, AnAdmittedReplicaIsBelievedFromThenOn) {
   EXPECT_EQ(set_->in_sync_mask(), kAll);
 }
 
+// I5: its superblock, which lists it, lands when everyone has given up on it and gone on.
+TEST_F(ReplicaSetTest, AJoinerWhoseSuperblockLandsTooLateIsNotBelieved) {
+  ASSERT_OK(open());
+  ASSERT_OK(drop(2));
+  ASSERT_OK(set_->begin_receiving(2));
+  SimFaults faults;
+  faults.hung_until = ring_->now() + std::chrono::seconds(5);
+  machine_->set_faults(folders("/a")[2], faults);
+  EXPECT_EQ(admit(2).error().code, Errc::kTimedOut);
+  EXPECT_EQ(set_->in_sync_mask(), 0b011U);
+  ring_->run_for(std::chrono::seconds(10));
+  end();
+  machine_->clear_faults();
+  ASSERT_OK(open());
+  EXPECT_EQ(set_->in_sync_mask(), 0b011U);
+}
+
 TEST_F(ReplicaSetTest, OneThatStoppedReceivingIsNotAdmitted) {
   ASSERT_OK(open());
   ASSERT_OK(drop(2));
