@@ -58,22 +58,9 @@ Task<Result<void>> Compactor::run() {
   co_return Result<void>{};
 }
 
-// The log skips the number of a segment that it could not begin, or gave up: no copy has such a
-// file, and looking for it would end every round.
-Task<Result<void>> Compactor::forget_missing(SegmentSeq before) {
-  auto present = co_await disk_.store_->list();
-  if (!present) co_return present.error();
-  std::erase_if(disk_.segments_, [&](SegmentSeq segment) {
-    return segment < before && disk_.map_->live_blocks(segment) == 0 &&
-           !std::binary_search(present->begin(), present->end(), segment);
-  });
-  co_return Result<void>{};
-}
-
 Task<Result<void>> Compactor::round() {
   const SegmentSeq complete_before =
       std::min(disk_.log_->oldest_in_use(), disk_.map_->last_checkpoint().position.segment);
-  if (auto forgotten = co_await forget_missing(complete_before); !forgotten) co_return forgotten;
   std::set<SegmentSeq> candidates = disk_.segments_;
   for (const SegmentSeq segment : stuck_) candidates.erase(segment);
   const auto victims =
@@ -91,13 +78,9 @@ Task<Result<void>> Compactor::round() {
     }
   }
   if (cleaned.empty()) co_return Result<void>{};
-  if (auto moved = co_await move_tombstones(std::move(tombstones), cleaned); !moved)
-    co_return moved;
+  if (auto moved = co_await move_tombstones(std::move(tombstones)); !moved) co_return moved;
   if (auto durable = co_await disk_.checkpoint(); !durable) co_return durable;
   co_await disk_.gate_.drain();
-  // A trim never stands in an older segment than what it hides: oldest first, so that a crash in
-  // between leaves no block whose trim is gone already.
-  std::sort(cleaned.begin(), cleaned.end());
   for (const SegmentSeq segment : cleaned) {
     if (disk_.segment_holds_ > 0) break;  // Cleaned again later: cheap, nothing in it is live.
     CHECK(disk_.map_->live_blocks(segment) == 0);
@@ -212,14 +195,15 @@ Task<Result<void>> Compactor::move(const std::vector<LogEntry>& moves,
   co_return appended;
 }
 
-// The oldest write whose data stands in any segment that stays: trims older than it have nothing
-// left to hide.
-Task<Result<WriteSeq>> Compactor::oldest_write_beside(const std::vector<SegmentSeq>& victims) {
+// The oldest write whose data stands in any segment: trims older than it have nothing left to hide.
+// Segments about to be removed count too: a crash may come between two of them, and the index may
+// be lost with it.
+Task<Result<WriteSeq>> Compactor::oldest_write_kept() {
+  disk_.note_segments();  // Blocks moved a moment ago may fill some that no checkpoint has seen.
+  if (disk_.log_->active_segment().value == 0) co_return WriteSeq(0);  // One is just being begun.
   WriteSeq oldest(~std::uint64_t{0});
-  const std::set<SegmentSeq> gone(victims.begin(), victims.end());
   const std::vector<SegmentSeq> segments(disk_.segments_.begin(), disk_.segments_.end());
   for (const SegmentSeq segment : segments) {
-    if (gone.count(segment) != 0) continue;
     if (segment >= disk_.log_->active_segment()) break;
     auto known = oldest_.find(segment);
     if (known == oldest_.end()) {
@@ -245,10 +229,9 @@ Task<Result<WriteSeq>> Compactor::oldest_write_beside(const std::vector<SegmentS
 
 // Newest first, each keeps what no newer one covers: many trims of one place become one. A newer
 // one covers only what no view sees without it.
-Task<Result<void>> Compactor::move_tombstones(std::vector<Tombstone> tombstones,
-                                              const std::vector<SegmentSeq>& victims) {
+Task<Result<void>> Compactor::move_tombstones(std::vector<Tombstone> tombstones) {
   if (tombstones.empty()) co_return Result<void>{};
-  auto oldest = co_await oldest_write_beside(victims);
+  auto oldest = co_await oldest_write_kept();
   if (!oldest) co_return oldest.error();
   std::sort(tombstones.begin(), tombstones.end(),
             [](const auto& a, const auto& b) { return a.entry.write > b.entry.write; });

@@ -39,15 +39,13 @@ class Compactor {
   };
 
   Task<Result<void>> round();
-  Task<Result<void>> forget_missing(SegmentSeq before);
   Task<Result<bool>> clean(SegmentSeq victim, std::vector<Tombstone>& tombstones);
   Task<Result<std::vector<bool>>> find_live(const LogEntry& entry, SegmentSeq victim,
                                             std::span<const std::uint64_t> checksums);
   Task<Result<void>> move(const std::vector<LogEntry>& moves,
                           const std::vector<BlockEntry>& blocks);
-  Task<Result<void>> move_tombstones(std::vector<Tombstone> tombstones,
-                                     const std::vector<SegmentSeq>& victims);
-  Task<Result<WriteSeq>> oldest_write_beside(const std::vector<SegmentSeq>& victims);
+  Task<Result<void>> move_tombstones(std::vector<Tombstone> tombstones);
+  Task<Result<WriteSeq>> oldest_write_kept();
 
   Disk& disk_;
   std::uint64_t moved_bytes_ = 0;

@@ -307,13 +307,8 @@ Task<Result<void>> Disk::checkpoint() {
 }
 
 void Disk::note_segments() {
-  const SegmentSeq active = log_->active_segment();
-  if (active.value == 0) return;
-  SegmentSeq known = segments_.empty() ? SegmentSeq(0) : *segments_.rbegin();
-  while (known < active) {
-    known = known.next();
-    segments_.insert(known);
-  }
+  const std::vector<SegmentSeq> begun = log_->take_begun();
+  segments_.insert(begun.begin(), begun.end());
 }
 
 void Disk::maintain_if_due() {

@@ -149,8 +149,11 @@ std::vector<bool> CopyResync::intact_blocks(SegmentSeq segment, std::uint32_t fi
                                             std::span<const std::byte> piece) const {
   const auto count = static_cast<std::uint32_t>(piece.size() / kBlockSize);
   std::vector<bool> intact(count, false);
+  // The piece may begin in the middle of a descriptor.
+  bool leading = first > 0 && !checked_[first - 1];
   for (std::uint32_t i = 0; i < count;) {
     if (checked_[first + i]) {
+      leading = false;
       const auto block = piece.subspan(i * kBlockSize, kBlockSize);
       intact[i] = checksum64(block) == checksums_[first + i];
       ++i;
@@ -161,8 +164,8 @@ std::vector<bool> CopyResync::intact_blocks(SegmentSeq segment, std::uint32_t fi
         decode_descriptor(piece.subspan(i * kBlockSize), disk_, segment, first + i, &needed);
     std::uint32_t blocks = batch ? batch->descriptor_blocks : 1;
     // One that the piece's edge cuts can't be judged from here.
-    const bool cut =
-        !batch && (needed > count - i || (i == 0 && first > 0 && !checked_[first - 1]));
+    leading = leading && !batch && i + 1 < kDescriptorBlocksMax;
+    const bool cut = !batch && (needed > count - i || leading);
     for (; blocks > 0 && i < count; --blocks, ++i) intact[i] = batch || cut;
   }
   return intact;

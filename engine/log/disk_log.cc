@@ -226,6 +226,8 @@ Task<void> DiskLog::pump() {
     CHECK(!pending->batch.entries.empty());
     if (!has_room(*pending)) {
       auto room = co_await make_room(*pending);
+      // A flush that failed may have ended everything that waited.
+      if (queue_.empty() || queue_.front() != pending) continue;
       if (!room) {
         queue_.pop_front();
         queued_blocks_ -= pending->payload_blocks();
@@ -297,6 +299,7 @@ Task<Result<void>> DiskLog::begin_segment(LogPosition after) {
   active_ = Segment{};
   active_.segment = segment;
   active_.contents.segment = segment;
+  begun_.push_back(segment);
   next_ = header.start;
   seal_what_is_acked();
   co_return Result<void>{};
@@ -323,6 +326,7 @@ Task<Result<void>> DiskLog::mend() {
   while (!abandoned_.empty()) {
     if (auto removed = co_await store_.remove(abandoned_.back()); !removed)
       co_return removed.error();
+    std::erase(begun_, abandoned_.back());
     abandoned_.pop_back();
   }
   broken_ = false;
@@ -492,6 +496,15 @@ Task<void> DiskLog::seal(Segment segment) {
   background_.done();
 }
 
+std::vector<SegmentSeq> DiskLog::take_begun() {
+  const auto kept = std::partition(begun_.begin(), begun_.end(), [this](SegmentSeq segment) {
+    return segment <= acked_.segment;
+  });
+  std::vector<SegmentSeq> taken(begun_.begin(), kept);
+  begun_.erase(begun_.begin(), kept);
+  return taken;
+}
+
 SegmentSeq DiskLog::oldest_in_use() const {
   SegmentSeq oldest = active_.segment;
   if (!sealing_.empty()) oldest = std::min(oldest, sealing_.front().segment);
@@ -564,12 +577,16 @@ Task<Result<void>> DiskLog::flush() {
 }
 
 void DiskLog::flush_if_due() {
-  if (flushing_ || acked_bytes_ - durable_bytes_ < options_.flush_bytes_max) return;
+  if (flushing_ || flush_begins_) return;
+  if (acked_bytes_ - durable_bytes_ < options_.flush_bytes_max) return;
+  flush_begins_ = true;
   background_.add();
   spawn(flush_in_background());
 }
 
 Task<void> DiskLog::flush_in_background() {
+  co_await ring_.yield();  // It may fail at once, and end what its caller is about to queue.
+  flush_begins_ = false;
   auto flushed = co_await flush();
   if (!flushed && acked_bytes_ - durable_bytes_ >= options_.unflushed_bytes_max) {
     fail_queue(flushed.error());  // They would wait for ever.

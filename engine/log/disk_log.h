@@ -92,6 +92,9 @@ class DiskLog {
   // The oldest segment that the log still writes to: the active one, or one whose seal is under
   // way. It and later ones must not be removed.
   SegmentSeq oldest_in_use() const;
+  // Segments begun since the last call that hold something acknowledged: these stay, whatever
+  // fails. Numbers may be skipped.
+  std::vector<SegmentSeq> take_begun();
   // What was acknowledged of it so far.
   const Footer& active_contents() const { return active_.contents; }
   std::uint64_t batches() const { return batch_count_; }
@@ -170,9 +173,10 @@ class DiskLog {
   LogPosition acked_;
   LogPosition durable_;
   Segment active_;
-  std::deque<Segment> sealing_;  // complete, waiting for their last acknowledgement
-  SegmentSeq newest_;            // highest number used
-  SegmentSeq prepared_;          // made ahead, not begun; 0: none
+  std::deque<Segment> sealing_;    // complete, waiting for their last acknowledgement
+  SegmentSeq newest_;              // highest number used
+  std::vector<SegmentSeq> begun_;  // since take_begun()
+  SegmentSeq prepared_;            // made ahead, not begun; 0: none
   bool preparing_ = false;
   bool allocating_ = false;            // ahead, in the active segment
   std::vector<SegmentSeq> abandoned_;  // begun after a failed batch: to be removed
@@ -190,6 +194,7 @@ class DiskLog {
   std::uint64_t durable_bytes_ = 0;
   std::uint64_t batch_count_ = 0;
   bool flushing_ = false;
+  bool flush_begins_ = false;  // in the background, as soon as what runs now has suspended
   std::set<SegmentSeq> being_sealed_;
   Signal progress_;  // a batch ended, a flush ended, a segment was sealed, room in the queue
   AsyncMutex joining_;

@@ -76,16 +76,19 @@ class Environment {
     }
     std::uint64_t size = there ? std::filesystem::file_size(directory + "/data.mdb", error) : 0;
     if (error) size = 0;
-    return open_env(size + size / 4 + kHeadroom, there ? MDB_RDONLY : 0U);
+    map_bytes_ = size + size / 4 + kHeadroom;
+    auto opened = open_env(map_bytes_, there ? MDB_RDONLY : 0U);
+    if (opened) note_size();
+    return opened;
   }
 
   // Gives back the memory that LMDB keeps. The caller holds `growing` alone: no transaction is
   // open. After a failure every transaction fails.
   Result<void> reopen() {
-    const std::size_t bytes = map_bytes();
+    map_bytes_ = map_bytes();
     forget_lookups();
     mdb_env_close(std::exchange(env_, nullptr));
-    auto opened = open_env(bytes, MDB_RDONLY);
+    auto opened = open_env(map_bytes_, MDB_RDONLY);
     malloc_trim(0);
     return opened;
   }
@@ -108,12 +111,27 @@ class Environment {
         madvise(reinterpret_cast<void*>(page_begin), page_end - page_begin, MADV_DONTNEED));
   }
 
+  // After a reopening that failed, tries again. No lock of ours may be held.
+  Result<void> ensure_open() {
+    {
+      const std::shared_lock lock(growing);
+      if (env_ != nullptr) return {};
+    }
+    const std::unique_lock alone(growing);
+    if (env_ != nullptr) return {};
+    return open_env(map_bytes_, MDB_RDONLY);
+  }
+  // Under a lock of `growing`.
   Result<void> usable() const {
     if (env_ != nullptr) return {};
     return fail(Errc::kIo, "lmdb: {} could not be opened again", directory_);
   }
+
+  // What the last commit left. Any thread, without waiting.
+  std::size_t size_bytes() const { return size_bytes_.load(std::memory_order_relaxed); }
+  void note_size() { size_bytes_.store(used_bytes(), std::memory_order_relaxed); }
+
   std::size_t used_bytes() const {
-    if (env_ == nullptr) return 0;
     MDB_envinfo info{};
     MDB_stat stat{};
     mdb_env_info(env_, &info);
@@ -165,6 +183,8 @@ class Environment {
 
   std::string directory_;
   unsigned flags_ = 0;
+  std::size_t map_bytes_ = 0;  // when it was closed to be opened again
+  std::atomic<std::size_t> size_bytes_{0};
   MDB_env* env_ = nullptr;
   MDB_dbi dbi_ = 0;
   // Where in the map lookups found values.
@@ -246,6 +266,7 @@ struct Lookup {
 class LmdbReader final : public KvReader {
  public:
   static Result<std::unique_ptr<KvReader>> begin(std::shared_ptr<Environment> environment) {
+    if (auto open = environment->ensure_open(); !open) return open.error();
     std::unique_ptr<LmdbReader> reader(new LmdbReader(std::move(environment)));
     if (auto usable = reader->environment_->usable(); !usable) return usable.error();
     const int rc = mdb_txn_begin(reader->environment_->env(), nullptr, MDB_RDONLY, &reader->txn_);
@@ -318,6 +339,7 @@ class LmdbWriter final : public KvWriter {
       if (txn_ == nullptr) return fail(Errc::kInvalid, "lmdb: the transaction has failed or ended");
       const int rc = mdb_txn_commit(std::exchange(txn_, nullptr));
       if (rc == 0) {
+        environment_->note_size();
         release();
         if (bytes_ > kReopenBytes) reopen();
         end();
@@ -347,7 +369,7 @@ class LmdbWriter final : public KvWriter {
   // At least `room` beyond what is used, so that a full map is rare. Only growing the map waits for
   // readers to end; otherwise a long scan would hold up every commit.
   Result<void> start(std::size_t room) {
-    if (auto usable = environment_->usable(); !usable) return usable;
+    if (auto open = environment_->ensure_open(); !open) return open;
     const std::size_t used = environment_->used_bytes();  // Only the writer, which is us, adds.
     const std::size_t wanted = used + std::max({kHeadroom, used / 4, room});
     if (environment_->map_bytes() < wanted) {
@@ -462,7 +484,7 @@ class LmdbKv final : public Kv {
     if (const int rc = mdb_env_sync(environment_->env(), 1); rc != 0) return fail_lmdb(rc, "sync");
     return {};
   }
-  std::uint64_t size_bytes() const override { return environment_->used_bytes(); }
+  std::uint64_t size_bytes() const override { return environment_->size_bytes(); }
 
  private:
   std::shared_ptr<Environment> environment_;

@@ -196,6 +196,7 @@ TEST_F(DiskLogTest, AFailedBatchFailsThoseBehindItAndTheLogGoesOnInANewSegment) 
 
 TEST_F(DiskLogTest, ASegmentBegunBehindAFailedBatchIsRemoved) {
   ASSERT_OK(write(7)->result);
+  EXPECT_EQ(log_->take_begun(), std::vector<SegmentSeq>{SegmentSeq(1)});
   store_.hold_appends = true;
   const auto failing = write(1);
   auto roll = run(log_->roll());
@@ -205,10 +206,12 @@ TEST_F(DiskLogTest, ASegmentBegunBehindAFailedBatchIsRemoved) {
   finish(store_.appends[1], fail(Errc::kReplicasLost, "on purpose"));
   EXPECT_FALSE(failing->result);
   EXPECT_FALSE(behind->result);
+  EXPECT_TRUE(log_->take_begun().empty()) << "nothing in it was acknowledged";
   store_.hold_appends = false;
   ASSERT_OK(write(3)->result);
   EXPECT_FALSE(store_.has(SegmentSeq(2)));
   EXPECT_EQ(applied_.back().segment, SegmentSeq(3));
+  EXPECT_EQ(log_->take_begun(), std::vector<SegmentSeq>{SegmentSeq(3)});
 }
 
 // I9
@@ -337,6 +340,26 @@ TEST_F(DiskLogTest, AfterAFailedFlushAtTheBoundALaterWriteTriesAgain) {
   const auto later = write(256, 256);
   ASSERT_TRUE(later->done) << "it waits for a flush that nobody makes";
   EXPECT_OK(later->result);
+}
+
+// Too few replicas: the flush that the write asks for fails before the write is queued.
+TEST_F(DiskLogTest, AWriteAtTheBoundFailsWhenFlushesFailAtOnce) {
+  DiskLog::Options options;
+  options.flush_bytes_max = 1_MiB;
+  options.unflushed_bytes_max = 1_MiB;
+  start(options);
+  store_.hold_flushes = true;
+  ASSERT_OK(write(0, 256)->result);
+  finish(store_.flushes[0], fail(Errc::kReplicasLost, "on purpose"));
+  store_.hold_flushes = false;
+  store_.lost = true;
+  for (std::uint64_t lba : {256, 512}) {
+    const auto refused = write(lba, 256);
+    ASSERT_TRUE(refused->done) << lba;
+    EXPECT_EQ(refused->result.error().code, Errc::kReplicasLost);
+  }
+  store_.lost = false;
+  EXPECT_OK(write(768, 256)->result);
 }
 
 // --- Epochs ---

@@ -32,6 +32,7 @@ class HeldStore final : public SegmentStore {
   bool hold_appends = false;
   bool hold_flushes = false;
   bool full = false;  // nothing can be made or enlarged
+  bool lost = false;  // flushes fail at once
   std::deque<Call> appends;
   std::deque<Call> flushes;
   std::vector<SegmentSeq> removed;
@@ -97,6 +98,7 @@ class HeldStore final : public SegmentStore {
     co_return call.result;
   }
   Task<Result<void>> flush() override {
+    if (lost) co_return fail(Errc::kReplicasLost, "lost on purpose");
     flushes.push_back({SegmentSeq(0), 0, 0, !hold_flushes, {}});
     Call& call = flushes.back();
     while (!call.finished) co_await changed_.wait();
