@@ -225,6 +225,16 @@ Task<Result<void>> Chain::read_page(const ChainPage& page, std::size_t first_ind
   co_return Result<void>{};
 }
 
+Task<Result<void>> Chain::read_in_page(std::uint64_t seq, std::uint64_t page,
+                                       std::size_t first_index, std::span<std::byte> into) {
+  const ReadGate::Pass pass(gate_);
+  auto found = co_await lookup(seq, page);
+  if (!found) co_return found.error();
+  if (*found) co_return co_await read_page(**found, first_index, into);
+  std::memset(into.data(), 0, into.size());
+  co_return Result<void>{};
+}
+
 Task<Result<void>> Chain::read(std::uint64_t seq, Lba first, std::span<std::byte> into) {
   const std::uint64_t count = into.size() / kBlockSize;
   for (std::uint64_t done = 0; done < count;) {
@@ -232,14 +242,17 @@ Task<Result<void>> Chain::read(std::uint64_t seq, Lba first, std::span<std::byte
     const std::size_t index = index_in_page(lba);
     const std::uint64_t part = std::min<std::uint64_t>(kPageBlocks - index, count - done);
     const auto target = into.subspan(done * kBlockSize, part * kBlockSize);
-    const ReadGate::Pass pass(gate_);
-    auto found = co_await page(seq, page_of(lba));
-    if (!found) co_return found.error();
-    if (*found) {
-      if (auto read = co_await read_page(**found, index, target); !read) co_return read;
-    } else {
-      std::memset(target.data(), 0, target.size());
+    auto read = co_await read_in_page(seq, page_of(lba), index, target);
+    if (!read && read.error().code == Errc::kCorrupt) {
+      // Made anew without a pass: who holds the lock may wait for all passes.
+      auto guard = co_await lock();
+      if (!guard) co_return fail(Errc::kIo, "{}", guard.error().message);
+      read = co_await read_in_page(seq, page_of(lba), index, target);
     }
+    if (!read && read.error().code == Errc::kCorrupt) {
+      co_return fail(Errc::kIo, "{}", read.error().message);
+    }
+    if (!read) co_return read;
     done += part;
   }
   co_return Result<void>{};
@@ -414,15 +427,18 @@ Task<Result<CaptureCursor>> Chain::add(std::uint64_t seq, std::vector<ChangedPag
   cursor.stored_bytes += writer.stored_bytes();
   addition.head = writer.head();
   addition.cursor = cursor;
+  // Before the index says so: who looks a new place up at once reads it at once.
+  const PackAddress head_before = head_;
+  head_ = writer.head();
   const auto index = index_;
   auto added = co_await ring().blocking([&index, &addition] { return index->add(addition); });
   if (!added) {
+    head_ = head_before;
     static_cast<void>(co_await trim_behind_head());
     co_return note(added.error());
   }
-  head_ = writer.head();
-  // Later snapshots than `seq` do not exist, earlier ones don't see it.
-  for (const auto& page : addition.pages) pages_.erase({seq, page.page});
+  // Earlier snapshots don't see it. Later ones, that are taken and not captured yet, may.
+  pages_.erase(pages_.lower_bound({seq, 0}), pages_.end());
   ++generation_;
   if (auto gone = co_await trim_freed(std::move(*added)); !gone) co_return gone.error();
   co_return cursor;

@@ -100,7 +100,8 @@ class Chain {
   // After the capture of `seq`: versions of deleted snapshots before it that it might have needed.
   Task<Result<void>> tidy(std::uint64_t seq);
   // Moves the blocks of frames that are mostly unused together (repack.cc), a step at a time, until
-  // fewer than `frames_min` such frames are left. Returns how many there were.
+  // no such frame is left; nothing while there are fewer than `frames_min`. Returns how many there
+  // were.
   Task<Result<std::uint64_t>> repack(std::size_t frames_min);
   struct Usage {
     std::uint64_t frame_bytes = 0;   // of frames in use
@@ -132,6 +133,9 @@ class Chain {
   // Blocks of one page, from `first_index` on. The caller holds a pass since it looked the page up.
   Task<Result<void>> read_page(const ChainPage& page, std::size_t first_index,
                                std::span<std::byte> into);
+  // The same of a snapshot, in one pass. kCorrupt: of the index.
+  Task<Result<void>> read_in_page(std::uint64_t seq, std::uint64_t page, std::size_t first_index,
+                                  std::span<std::byte> into);
   // Puts blocks of a page into frames; where each of them is.
   Task<Result<std::vector<PackedBlock>>> place_blocks(PackWriter& writer, std::uint64_t seq,
                                                       std::uint64_t page,

@@ -31,7 +31,8 @@ Result<void> ChainIndex::verify() {
       by_seq += checksum64(pair_key(kPage, second_of(key), first_of(key)));
     } else if (!is_pair(key, kSparse)) {
       if (is_pair(key, kPage)) by_page += checksum64(key);
-      if (auto sound = unseal(value, key); !sound) problem = sound.error();
+      const auto version = is_pair(key, kFrame) ? kFrameRecordVersion : kRecordVersion;
+      if (auto sound = unseal(value, key, version); !sound) problem = sound.error();
     }
     return problem.has_value();
   });

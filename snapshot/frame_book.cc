@@ -29,7 +29,7 @@ Result<ChainIndex::Freed> gap_around(KvReader& txn, PackAddress address, PackAdd
 }
 
 Result<void> put_frame(KvWriter& txn, PackAddress address, const FrameUse& use) {
-  auto value = new_value();
+  auto value = new_value(kFrameRecordVersion);
   put_le(value, use.size);
   put_le(value, static_cast<std::uint8_t>(use.kind));
   put_le(value, use.holds);
@@ -45,7 +45,7 @@ std::uint64_t FrameUse::used_count() const {
 }
 
 Result<FrameUse> decode_frame(KvBytes key, KvBytes value) {
-  auto fields = unseal(value, key);
+  auto fields = unseal(value, key, kFrameRecordVersion);
   if (!fields) return fields.error();
   ByteReader in(*fields);
   FrameUse use;
@@ -137,7 +137,7 @@ Result<void> FrameBook::remove_version(std::uint64_t page, std::uint64_t seq) {
   return txn_.erase(pair_key(kBySeq, seq, page));
 }
 
-Result<void> FrameBook::note_freed(ChainIndex::Freed range, std::vector<ChainIndex::Freed>& freed) {
+Result<void> FrameBook::note_freed(ChainIndex::Freed range, Ranges& freed) {
   // Two ranges may begin at the same place: the longer holds the other.
   const PairKey key = pair_key(kFreed, range.offset, 0);
   auto noted = txn_.get(key);
@@ -148,14 +148,13 @@ Result<void> FrameBook::note_freed(ChainIndex::Freed range, std::vector<ChainInd
     if (fields->size() != 8) return fail(Errc::kCorrupt, "chain index: freed range");
     range.length = std::max(range.length, load_le<std::uint64_t>(fields->data()));
   }
-  freed.push_back(range);
+  freed[range.offset] = range.length;
   auto value = new_value();
   put_le(value, range.length);
   return put(txn_, key, std::move(value));
 }
 
 Result<std::vector<ChainIndex::Freed>> FrameBook::settle() {
-  std::vector<ChainIndex::Freed> freed;
   std::vector<std::pair<PackAddress, FrameUse>> dead;
   for (const auto& [address, open] : frames_) {
     const PairKey mark = pair_key(kSparse, open.use.page, address);
@@ -173,7 +172,8 @@ Result<std::vector<ChainIndex::Freed>> FrameBook::settle() {
     }
     if (!done) return done.error();
   }
-  if (dead.empty()) return freed;
+  if (dead.empty()) return std::vector<ChainIndex::Freed>();
+  Ranges freed;  // neighbours that go together leave one gap
   auto head = read_head(txn_);
   if (!head) return head.error();
   for (const auto& [address, use] : dead) {
@@ -197,7 +197,9 @@ Result<std::vector<ChainIndex::Freed>> FrameBook::settle() {
       if (auto noted = note_freed({from, end - from}, freed); !noted) return noted.error();
     }
   }
-  return freed;
+  std::vector<ChainIndex::Freed> ranges;
+  for (const auto& [offset, length] : freed) ranges.push_back({offset, length});
+  return ranges;
 }
 
 }  // namespace clouddisk::snapshot

@@ -46,7 +46,8 @@ class FrameBook {
     bool is_new = false;
   };
   Result<FrameUse*> open(PackAddress address);
-  Result<void> note_freed(ChainIndex::Freed range, std::vector<ChainIndex::Freed>& freed);
+  using Ranges = std::map<std::uint64_t, std::uint64_t>;  // offset to length
+  Result<void> note_freed(ChainIndex::Freed range, Ranges& freed);
 
   KvWriter& txn_;
   std::map<PackAddress, Open> frames_;

@@ -12,9 +12,9 @@ PairKey pair_key(char kind, std::uint64_t first, std::uint64_t second) {
   return key;
 }
 
-std::vector<std::byte> new_value() {
+std::vector<std::byte> new_value(std::uint8_t version) {
   std::vector<std::byte> value(9);
-  value[8] = std::byte{kRecordVersion};
+  value[8] = std::byte{version};
   return value;
 }
 
@@ -28,16 +28,18 @@ Result<void> put_mark(KvWriter& txn, const PairKey& key) {
   return txn.put(key, std::span(&one, 1));
 }
 
-Result<std::span<const std::byte>> unseal(KvBytes value, KvBytes key) {
+Result<std::span<const std::byte>> unseal(KvBytes value, KvBytes key, std::uint8_t version) {
   if (value.size() < 9 ||
       load_le<std::uint64_t>(value.data()) != checksum64(value.subspan(8), checksum64(key))) {
     return fail(Errc::kCorrupt, "chain index: checksum mismatch");
   }
-  if (const auto version = std::to_integer<unsigned>(value[8]); version > kRecordVersion) {
+  const auto found = std::to_integer<std::uint8_t>(value[8]);
+  if (found > version) {
     return fail(Errc::kUnsupported,
                 "chain index of format {}, newer than this clouddisk knows ({}): upgrade clouddisk",
-                version, kRecordVersion);
+                found, version);
   }
+  if (found < version) return fail(Errc::kCorrupt, "chain index: of an earlier format, {}", found);
   return value.subspan(9);
 }
 

@@ -29,6 +29,8 @@ inline constexpr char kBySeq = 'q';
 inline constexpr char kFreed = 't';
 inline constexpr char kSparse = 'w';
 inline constexpr std::uint8_t kRecordVersion = 1;
+// Of frames ('f'): version 1 had no kind and no page. An index of it is made anew from the pack.
+inline constexpr std::uint8_t kFrameRecordVersion = 2;
 inline constexpr std::size_t kPairKeySize = 17;
 
 using PairKey = std::array<std::byte, kPairKeySize>;
@@ -45,7 +47,7 @@ inline bool is_pair(KvBytes key, char kind) {
 }
 
 // value = checksum (of key and the rest) | version | fields
-std::vector<std::byte> new_value();
+std::vector<std::byte> new_value(std::uint8_t version = kRecordVersion);
 template <class T>
 void put_le(std::vector<std::byte>& value, T number) {
   value.resize(value.size() + sizeof number);
@@ -53,7 +55,9 @@ void put_le(std::vector<std::byte>& value, T number) {
 }
 Result<void> put(KvWriter& txn, const PairKey& key, std::vector<std::byte> value);
 Result<void> put_mark(KvWriter& txn, const PairKey& key);  // the single byte 1
-Result<std::span<const std::byte>> unseal(KvBytes value, KvBytes key);
+// The fields of a record of format `version`. kCorrupt: an earlier one, or damaged.
+Result<std::span<const std::byte>> unseal(KvBytes value, KvBytes key,
+                                          std::uint8_t version = kRecordVersion);
 
 struct PageVersion {
   std::uint64_t seq = 0;

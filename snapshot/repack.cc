@@ -120,10 +120,15 @@ Task<Result<void>> Chain::commit(Repacking& work) {
   }
   if (auto written = co_await work.writer.finish(); !written) co_return written;
   work.move.head = work.writer.head();
+  // Before the index says so: who looks a new place up at once reads it at once.
+  const PackAddress head_before = head_;
+  head_ = work.writer.head();
   const auto index = index_;
   auto freed = co_await ring().blocking([&index, &work] { return index->move(work.move); });
-  if (!freed) co_return note(freed.error());
-  head_ = work.writer.head();
+  if (!freed) {
+    head_ = head_before;
+    co_return note(freed.error());
+  }
   pages_.clear();
   ++generation_;
   for (const auto& [page, frames] : work.pages) {

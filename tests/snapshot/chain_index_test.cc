@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/ring/lmdb_kv.h"
+#include "snapshot/index_records.h"
 #include "tests/engine/disk/disk_fixture.h"
 
 namespace clouddisk::snapshot {
@@ -143,6 +144,47 @@ TEST_F(ChainIndexTest, AVersionThatIsStoredAgainFreesWhatItHeld) {
   add(1, 0, 4, {});
   EXPECT_EQ(index_->usage()->frames, 2U) << "a frame of blocks and a record";
   EXPECT_EQ(index_->usage()->held_blocks, 4U);
+}
+
+TEST_F(ChainIndexTest, NeighboursThatGoTogetherAreTrimmedAsOneRange) {
+  ChainIndex::Addition addition;
+  addition.seq = 1;
+  ChainPage content;
+  for (unsigned i = 0; i < 8; ++i) {
+    content.blocks[i] = PackedBlock(i * 64_KiB, 60'000, 0);
+    addition.frames.push_back({i * 64_KiB, 60'000, FrameKind::kBlocks, 1, 0});
+  }
+  addition.frames.push_back({8 * 64_KiB, 200, FrameKind::kPages, 1, 0});
+  addition.pages.push_back({0, content, 8 * 64_KiB});
+  addition.head = 9 * 64_KiB;
+  ASSERT_TRUE(index_->add(addition));
+  drop(1);
+  EXPECT_EQ(freed_, 1U);
+  EXPECT_EQ(index_->freed()->size(), 1U);
+}
+
+TEST_F(ChainIndexTest, AFrameRecordOfAnEarlierFormatIsFoundWhenTheIndexIsVerified) {
+  add(1, 0, 16, {});
+  ASSERT_TRUE(index_->verify());
+  index_.reset();
+  {
+    auto kv = open_lmdb(folder_.path() + "/index", KvOptions());
+    ASSERT_TRUE(kv) << kv.error().message;
+    auto txn = (*kv)->write();
+    ASSERT_TRUE(txn) << txn.error().message;
+    auto value = new_value(1);
+    put_le(value, std::uint64_t{60'000});
+    put_le(value, std::uint32_t{16});
+    put_le(value, std::uint64_t{0xffff});
+    ASSERT_TRUE(put(**txn, pair_key(kFrame, 0, 0), std::move(value)));
+    ASSERT_TRUE((*txn)->commit());
+  }
+  auto kv = open_lmdb(folder_.path() + "/index", KvOptions());
+  ASSERT_TRUE(kv) << kv.error().message;
+  index_ = std::make_unique<ChainIndex>(std::move(*kv));
+  const auto verified = index_->verify();
+  ASSERT_FALSE(verified);
+  EXPECT_EQ(verified.error().code, Errc::kCorrupt) << verified.error().message;
 }
 
 }  // namespace
