@@ -210,7 +210,9 @@ Task<Result<CaptureCursor>> capture(Disk& disk, Chain& chain, CaptureSpec spec,
   if (!pages) co_return pages.error();
   auto known = co_await chain.cursor(spec.seq);
   if (!known) co_return known.error();
-  CaptureCursor cursor = known->value_or(CaptureCursor{});
+  CaptureCursor cursor;
+  cursor.heals = chain.heals();
+  if (*known) cursor = **known;
   auto next = std::lower_bound(pages->begin(), pages->end(), cursor.next_page);
   CaptureProgress state;
   state.pages_total = pages->size();
@@ -218,7 +220,21 @@ Task<Result<CaptureCursor>> capture(Disk& disk, Chain& chain, CaptureSpec spec,
   Pace pace(spec.pace);
   std::vector<Chain::ChangedPage> gathered;
   std::size_t gathered_bytes = 0;
-  while (next != pages->end()) {
+  const auto begin_anew = [&] {
+    cursor = {};
+    cursor.heals = chain.heals();
+    next = pages->begin();
+    state.pages_done = 0;
+    gathered.clear();
+    gathered_bytes = 0;
+  };
+  while (true) {
+    if (next == pages->end()) {
+      if (auto tidied = co_await chain.tidy(spec.seq); !tidied) co_return tidied.error();
+      if (cursor.heals == chain.heals()) co_return cursor;
+      begin_anew();
+      continue;
+    }
     if (cancelled()) co_return fail(Errc::kShutdown, "the capture goes on at the next start");
     const std::uint64_t read_before = work.bytes_read();
     auto changed = co_await work.page(*next);
@@ -234,6 +250,10 @@ Task<Result<CaptureCursor>> capture(Disk& disk, Chain& chain, CaptureSpec spec,
     if (full || (next == pages->end() && !gathered.empty())) {
       auto added = co_await chain.add(spec.seq, std::move(gathered), cursor);
       if (!added) co_return added.error();
+      if (added->heals != cursor.heals) {
+        begin_anew();
+        continue;
+      }
       cursor = *added;
       gathered.clear();
       gathered_bytes = 0;
@@ -243,8 +263,6 @@ Task<Result<CaptureCursor>> capture(Disk& disk, Chain& chain, CaptureSpec spec,
         pace.book(work.bytes_read() - read_before, disk.client_requests(), disk.ring().now());
     if (may_go_on > disk.ring().now()) co_await disk.ring().sleep_until(may_go_on);
   }
-  if (auto tidied = co_await chain.tidy(spec.seq); !tidied) co_return tidied.error();
-  co_return cursor;
 }
 
 }  // namespace clouddisk::snapshot

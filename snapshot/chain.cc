@@ -51,7 +51,10 @@ Task<Result<std::shared_ptr<Chain>>> Chain::open(DiskEnvironment& environment, I
     } else {
       ready = freed.error();
     }
+    // With too few replicas to write there is all to read (I6). What was freed stays on record.
+    if (!ready && ready.error().code == Errc::kReplicasLost) ready = {};
     if (ready) ready = co_await chain->trim_behind_head();
+    if (!ready && ready.error().code == Errc::kReplicasLost) ready = {};
   }
   if (!ready) {
     static_cast<void>(co_await chain->close());
@@ -77,13 +80,15 @@ Task<Result<void>> Chain::open_index() {
     auto head = index_->head();
     if (!head) return head.error();
     head_ = *head;
+    auto incomplete = index_->incomplete();
+    if (!incomplete) return incomplete.error();
+    if (*incomplete) return fail(Errc::kCorrupt, "an incomplete index");
     return index_->verify();
   });
   if (opened) co_return opened;
   if (opened.error().code != Errc::kNotFound && opened.error().code != Errc::kCorrupt) {
     co_return opened;
   }
-  co_await ring().blocking([this] { index_.reset(); });
   co_return co_await rebuild();
 }
 
@@ -105,13 +110,16 @@ Task<Result<void>> Chain::trim_freed(std::vector<ChainIndex::Freed> freed) {
 }
 
 Task<Result<void>> Chain::trim_behind_head() {
+  behind_head_ = true;
   auto extents = co_await pack_->extents(head_, kPackBytes - head_, 1);
   if (!extents) co_return extents.error();
   const Extent& first = extents->front();
-  if (first.state == ExtentState::kHole && head_ + first.length == kPackBytes) {
-    co_return Result<void>{};
+  if (first.state != ExtentState::kHole || head_ + first.length != kPackBytes) {
+    auto gone = co_await pack_->trim(head_, kPackBytes - head_, true);
+    if (!gone) co_return gone;
   }
-  co_return co_await pack_->trim(head_, kPackBytes - head_, true);
+  behind_head_ = false;
+  co_return Result<void>{};
 }
 
 Task<Result<void>> Chain::close() {
@@ -140,6 +148,7 @@ Task<Result<AsyncMutex::Guard>> Chain::lock() {
   if (damaged_) {
     if (auto made = co_await rebuild(); !made) co_return fail(made.error(), "chain {}", id());
     damaged_ = false;
+    ++heals_;
     pages_.clear();
     ++generation_;
   }
@@ -269,8 +278,10 @@ Task<Result<std::vector<std::uint64_t>>> Chain::pages_between(std::uint64_t afte
 
 Task<Result<std::optional<CaptureCursor>>> Chain::cursor(std::uint64_t seq) {
   const auto index = index_;
+  const std::uint64_t heals = heals_;
   auto cursor = co_await ring().blocking([&index, seq] { return index->cursor(seq); });
   if (!cursor) co_return note(cursor.error());
+  if (*cursor) (*cursor)->heals = heals;
   co_return cursor;
 }
 
@@ -410,8 +421,16 @@ Task<Result<CaptureCursor>> Chain::add(std::uint64_t seq, std::vector<ChangedPag
   auto guard = co_await lock();
   if (!guard) co_return guard.error();
   if (identity_.live.count(seq) == 0) co_return fail(Errc::kShutdown, "the snapshot was deleted");
+  if (cursor.heals != heals_) {
+    CaptureCursor anew;
+    anew.heals = heals_;
+    co_return anew;
+  }
   if (head_ + pages.size() * 2_MiB >= kPackBytes) {
     co_return fail(Errc::kNoSpace, "chain {} is full", id());
+  }
+  if (behind_head_) {
+    if (auto gone = co_await trim_behind_head(); !gone) co_return gone.error();
   }
   PackWriter writer(*pack_, environment_.client_buffers, head_);
   ChainIndex::Addition addition;

@@ -87,9 +87,11 @@ class Chain {
   };
   Task<Result<std::optional<CaptureCursor>>> cursor(std::uint64_t seq);
   // Stores the pages as versions of `seq`, durably, and moves the cursor. `cursor.changed_bytes`
-  // and `stored_bytes` are counted up.
+  // and `stored_bytes` are counted up. Was the index made anew since the cursor was read, it may
+  // lack pages before it: then nothing is stored, and the cursor returned is at the beginning.
   Task<Result<CaptureCursor>> add(std::uint64_t seq, std::vector<ChangedPage> pages,
                                   CaptureCursor cursor);
+  std::uint64_t heals() const { return heals_; }
   // A snapshot that is about to be captured, or was imported.
   void begin(std::uint64_t seq) { identity_.live.insert(seq); }
   const std::set<std::uint64_t>& live() const { return identity_.live; }
@@ -119,7 +121,8 @@ class Chain {
   std::string chain_index_directory() const { return identity_.index_directory + "-chain"; }
   Task<Result<void>> open_index();
   Task<Result<void>> rebuild();  // chain_rebuild.cc
-  Task<Result<Buffer>> read_whatever_is_there(std::uint64_t offset, std::uint32_t length);
+  Task<Result<Buffer>> read_whatever_is_there(std::uint64_t offset, std::uint32_t length,
+                                              std::set<std::uint64_t>& unreadable);
   // For a change: one at a time, and an index that was found damaged is made anew first.
   Task<Result<AsyncMutex::Guard>> lock();
   // What an answer of the index says of it; passes the error on.
@@ -171,6 +174,8 @@ class Chain {
   bool fresh_ = false;                 // there was no pack before
   bool damaged_ = false;               // the index; it is made anew before the next change
   PackAddress head_ = 0;
+  bool behind_head_ = false;  // something may stand there: it goes before anything is written
+  std::uint64_t heals_ = 0;   // how often the index was made anew since the open
   AsyncMutex changing_;
   ReadGate gate_;  // those who looked a place up and have not read it yet
   WaitGroup background_;

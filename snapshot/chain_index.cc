@@ -15,6 +15,36 @@ Result<PackAddress> ChainIndex::head() {
   return read_head(**txn);
 }
 
+Result<bool> ChainIndex::incomplete() {
+  auto txn = kv_->read();
+  if (!txn) return txn.error();
+  return is_incomplete(**txn);
+}
+
+ChainIndex::Sound ChainIndex::sound() {
+  Sound sound;
+  auto txn = kv_->read();
+  if (!txn) return sound;
+  // An error ends a scan: what came before it counts.
+  static_cast<void>((*txn)->scan(
+      pair_key(kPage, 0, 0), pair_key(kPage + 1, 0, 0), [&sound](KvBytes key, KvBytes value) {
+        if (!is_pair(key, kPage)) return true;
+        auto version = decode_version(key, value);
+        if (!version) return true;
+        sound.versions.push_back({version->seq, first_of(key), version->record, version->content});
+        return true;
+      }));
+  static_cast<void>((*txn)->scan(
+      pair_key(kFrame, 0, 0), pair_key(kFrame + 1, 0, 0), [&sound](KvBytes key, KvBytes value) {
+        if (!is_pair(key, kFrame)) return true;
+        auto use = decode_frame(key, value);
+        if (!use) return true;
+        sound.frames.push_back({first_of(key), use->size, use->kind, use->holds, use->page});
+        return true;
+      }));
+  return sound;
+}
+
 Result<void> ChainIndex::verify() {
   auto txn = kv_->read();
   if (!txn) return txn.error();
@@ -29,7 +59,7 @@ Result<void> ChainIndex::verify() {
       problem = fail(Errc::kCorrupt, "chain index: a key of {} bytes", key.size());
     } else if (is_pair(key, kBySeq)) {
       by_seq += checksum64(pair_key(kPage, second_of(key), first_of(key)));
-    } else if (!is_pair(key, kSparse)) {
+    } else if (!is_pair(key, kSparse) && !is_pair(key, kIncomplete)) {
       if (is_pair(key, kPage)) by_page += checksum64(key);
       const auto version = is_pair(key, kFrame) ? kFrameRecordVersion : kRecordVersion;
       if (auto sound = unseal(value, key, version); !sound) problem = sound.error();
@@ -125,7 +155,9 @@ Result<std::vector<ChainIndex::Freed>> ChainIndex::add(const Addition& addition)
     if (!done) return done.error();
   }
   if (addition.head) {
-    if (auto done = put_head(**txn, *addition.head); !done) return done.error();
+    auto done = put_head(**txn, *addition.head);
+    if (done && addition.incomplete) done = put_mark(**txn, pair_key(kIncomplete, 0, 0));
+    if (!done) return done.error();
   }
   if (addition.seq != 0) {
     auto cursor = new_value();

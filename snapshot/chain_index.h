@@ -23,6 +23,7 @@ struct CaptureCursor {
   std::uint64_t next_page = 0;
   std::uint64_t changed_bytes = 0;  // blocks stored, before compression
   std::uint64_t stored_bytes = 0;   // what they take in the pack
+  std::uint64_t heals = 0;          // Chain::heals() when it was read; not stored
 };
 
 class ChainIndex {
@@ -34,6 +35,8 @@ class ChainIndex {
   Result<void> verify();
   // Where the next frame goes. kNotFound: the index was never finished.
   Result<PackAddress> head();
+  // See Addition: it is to be made anew at the next open.
+  Result<bool> incomplete();
   // Null: all holes.
   Result<ChainPageRef> page(std::uint64_t page, std::uint64_t seq);
   // The first page >= `page` with any version.
@@ -62,6 +65,9 @@ class ChainIndex {
     std::optional<PackAddress>
         head;  // a rebuild sets it last: without it the index is not finished
     CaptureCursor cursor;
+    // With `head`, of a rebuild: the pack may hold what is not in the index. Nothing around a frame
+    // is freed with it then.
+    bool incomplete = false;
     // A rebuild: blocks of frames that came with another addition are booked as well.
     bool any_frames = false;
   };
@@ -112,6 +118,12 @@ class ChainIndex {
     std::vector<Sparse> left;  // stay where they are, and are not listed as sparse any more
     PackAddress head = 0;
   };
+  // Of a damaged index: what is sound, as far as it can be read.
+  struct Sound {
+    std::vector<Version> versions;
+    std::vector<NewFrame> frames;
+  };
+  Sound sound();
   // Every version that shows a moved block moves with it. What was freed: see add().
   Result<std::vector<Freed>> move(const Move& move);
 

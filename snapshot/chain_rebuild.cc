@@ -1,5 +1,11 @@
 // chain_rebuild.cc: a chain's index from its pack alone: every frame of pages says again what the
-// index said. Versions that none of the snapshots sees are left out, and their frames with them.
+// index said. Versions that none of the snapshots sees are left out, and their frames are trimmed.
+//
+// Where a part of the pack can't be read, it may hold pages of which nothing else tells. Then
+// nothing is trimmed, versions that nobody sees stay (a later rebuild must not find what the index
+// did not know), what is sound in the index before is kept, and the index is marked as incomplete:
+// the next open makes it anew, when there may be more to read.
+// Memory: some 2 KiB for each version of a page.
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -12,8 +18,7 @@
 namespace clouddisk::snapshot {
 namespace {
 
-constexpr std::size_t kPagesPerRebuildStep =
-    1024;  // some MiB of memory, whatever the snapshot's size
+constexpr std::size_t kPagesPerRebuildStep = 1024;  // a transaction of some MiB
 
 struct FoundFrame {
   FrameHeader header;
@@ -23,7 +28,8 @@ struct FoundFrame {
 }  // namespace
 
 // Blocks that no replica has are zeros: what stands around them is found all the same.
-Task<Result<Buffer>> Chain::read_whatever_is_there(std::uint64_t offset, std::uint32_t length) {
+Task<Result<Buffer>> Chain::read_whatever_is_there(std::uint64_t offset, std::uint32_t length,
+                                                   std::set<std::uint64_t>& unreadable) {
   auto whole = co_await pack_->read(offset, length);
   if (whole || whole.error().code != Errc::kIo) co_return whole;
   Buffer bytes = co_await environment_.client_buffers.allocate(length);
@@ -35,9 +41,10 @@ Task<Result<Buffer>> Chain::read_whatever_is_there(std::uint64_t offset, std::ui
     if (block) {
       std::memcpy(bytes.data() + done, block->data(), part);
     } else if (block.error().code == Errc::kIo) {
-      log(LogLevel::kError, "chain",
-          "chain={} the pack's block at {} is lost: snapshots lack what an index page in it said",
-          id(), align_down(at, kBlockSize));
+      if (unreadable.insert(align_down(at, kBlockSize)).second) {
+        log(LogLevel::kError, "chain", "chain={} the pack's block at {} can't be read", id(),
+            align_down(at, kBlockSize));
+      }
       std::memset(bytes.data() + done, 0, part);
     } else {
       co_return block.error();
@@ -51,8 +58,6 @@ Task<Result<void>> Chain::rebuild() {
   if (!fresh_) {
     log(LogLevel::kWarning, "chain", "chain={} rebuilding the index from the pack", id());
   }
-  const std::string directory = chain_index_directory();
-  if (auto removed = co_await ring().remove_tree(directory); !removed) co_return removed;
   struct Known {
     std::uint64_t size = kFrameAlignment;  // of what is not there any more
     FrameKind kind = FrameKind::kBlocks;
@@ -64,6 +69,7 @@ Task<Result<void>> Chain::rebuild() {
     PackAddress record = 0;
   };
   std::map<std::uint64_t, std::map<std::uint64_t, Version>> versions;  // by page, then sequence
+  std::set<std::uint64_t> unreadable;                                  // blocks
   PackAddress head = 0;
   for (std::uint64_t at = 0; at < pack_->size_bytes();) {
     auto extents = co_await pack_->extents(at, pack_->size_bytes() - at, 1);
@@ -79,7 +85,7 @@ Task<Result<void>> Chain::rebuild() {
     while (at < end) {
       const auto ask = static_cast<std::uint32_t>(
           std::min<std::uint64_t>(2 * (kFrameHeaderSize + kFrameRawMax), end - at));
-      auto data = co_await read_whatever_is_there(at, ask);
+      auto data = co_await read_whatever_is_there(at, ask, unreadable);
       if (!data) co_return data.error();
       const Buffer bytes = *data;
       const ChainTag tag = tag_;
@@ -128,20 +134,49 @@ Task<Result<void>> Chain::rebuild() {
       at = std::min(end, base + std::max<std::uint64_t>(used, kFrameAlignment));
     }
   }
-  // By sequence: what add() did, done again.
-  std::map<std::uint64_t, ChainIndex::Addition> additions;
+  // The inside of a frame of blocks hides nothing. Readable bytes are those that were written, so a
+  // record in them that can't be unpacked was cleared in part.
+  const auto hidden = std::count_if(unreadable.begin(), unreadable.end(), [&frames](auto block) {
+    const auto after = frames.upper_bound(block);
+    if (after == frames.begin()) return true;
+    const auto& [address, known] = *std::prev(after);
+    return known.kind != FrameKind::kBlocks || block + kBlockSize > address + known.size;
+  });
+  if (hidden > 0 && index_) {
+    const auto index = index_;
+    const auto sound = co_await ring().blocking([&index] { return index->sound(); });
+    for (const auto& frame : sound.frames) {
+      frames.try_emplace(frame.address, Known{frame.size, frame.kind, frame.holds});
+    }
+    for (const auto& version : sound.versions) {
+      const Known gone{kFrameAlignment, FrameKind::kPages, 1};
+      const auto record = frames.try_emplace(version.record, gone).first;
+      if (record->second.kind != FrameKind::kPages) continue;
+      versions[version.page][version.seq] = {version.content, version.record};
+    }
+  }
+  const auto is_seen = [this](const auto& by_seq, auto it) {
+    const auto next = std::next(it);
+    const auto seen_by = identity_.live.lower_bound(it->first);
+    return seen_by != identity_.live.end() && (next == by_seq.end() || *seen_by < next->first);
+  };
   std::uint64_t lost = 0;
-  for (auto& [page, by_seq] : versions) {
+  for (const auto& [page, by_seq] : versions) {
     for (auto it = by_seq.begin(); it != by_seq.end(); ++it) {
-      const auto next = std::next(it);
-      const auto seen_by = identity_.live.lower_bound(it->first);
-      const bool seen =
-          seen_by != identity_.live.end() && (next == by_seq.end() || *seen_by < next->first);
-      if (!seen) continue;
-      for (PackedBlock& block : it->second.content.blocks) {
+      if (!is_seen(by_seq, it)) continue;
+      for (const PackedBlock block : it->second.content.blocks) {
         if (block.is_hole() || frames.count(block.frame()) != 0) continue;
         ++lost;  // Stays as it is: reading it fails, rather than giving zeros.
       }
+    }
+  }
+  const bool can_trim = environment_.replicas.can_write();
+  const bool trims = can_trim && lost == 0 && hidden == 0;
+  // By sequence: what add() did, done again.
+  std::map<std::uint64_t, ChainIndex::Addition> additions;
+  for (const auto& [page, by_seq] : versions) {
+    for (auto it = by_seq.begin(); it != by_seq.end(); ++it) {
+      if (trims && !is_seen(by_seq, it)) continue;
       auto& addition = additions[it->first];
       addition.seq = it->first;
       addition.pages.push_back({page, it->second.content, it->second.record});
@@ -167,14 +202,13 @@ Task<Result<void>> Chain::rebuild() {
   const PackAddress new_head = std::max(head_, align_up(head, kBlockSize));
   // Records that count for nothing go to the byte, as when they were freed (FrameBook::settle).
   for (const auto& [address, known] : frames) {
-    if (known.kind != FrameKind::kPages || needed.count(address) != 0) continue;
+    if (!trims || known.kind != FrameKind::kPages || needed.count(address) != 0) continue;
     auto gone = co_await pack_->trim(address, known.size, false);
     if (!gone && gone.error().code != Errc::kIo) co_return gone;
   }
-  // What no version shows gives its space back; not while something is missing, that may be part of
-  // it.
+  // What no version shows gives its space back.
   std::uint64_t unused_from = 0;
-  for (auto it = needed.begin(); lost == 0 && it != needed.end(); ++it) {
+  for (auto it = needed.begin(); trims && it != needed.end(); ++it) {
     const auto frame = frames.find(it->first);
     const std::uint64_t first = align_up(unused_from, kBlockSize);
     const std::uint64_t last = align_down(it->first, kBlockSize);
@@ -184,13 +218,16 @@ Task<Result<void>> Chain::rebuild() {
     }
     unused_from = it->first + (frame != frames.end() ? frame->second.size : kFrameAlignment);
   }
-  if (const std::uint64_t first = align_up(unused_from, kBlockSize);
-      lost == 0 && first < new_head) {
+  if (const std::uint64_t first = align_up(unused_from, kBlockSize); trims && first < new_head) {
     auto gone = co_await pack_->trim(first, new_head - first, false);
     if (!gone) co_return gone;
   }
-  if (auto durable = co_await pack_->flush(); !durable) co_return durable;
+  if (can_trim) {
+    if (auto durable = co_await pack_->flush(); !durable) co_return durable;
+  }
 
+  const std::string directory = chain_index_directory();
+  if (auto removed = co_await ring().remove_tree(directory); !removed) co_return removed;
   // Nobody reads it before it is finished.
   std::shared_ptr<ChainIndex> fresh;
   const auto made = co_await ring().blocking([this, &directory, &fresh]() -> Result<void> {
@@ -232,12 +269,19 @@ Task<Result<void>> Chain::rebuild() {
   }
   ChainIndex::Addition finished;
   finished.head = new_head;
+  finished.incomplete = hidden > 0 || !can_trim;
   auto added = co_await ring().blocking([&fresh, &finished] { return fresh->add(finished); });
   if (!added) co_return added.error();
   head_ = new_head;
   std::swap(index_, fresh);
   // The old one's last holder, unless a worker still reads it.
   co_await ring().blocking([&fresh] { fresh.reset(); });
+  if (hidden > 0) {
+    log(LogLevel::kError, "chain",
+        "chain={} {} blocks of the pack can't be read: snapshots may show an earlier content of "
+        "what index pages in them said; nothing is trimmed, and the next start tries again",
+        id(), hidden);
+  }
   if (lost > 0) {
     log(LogLevel::kError, "chain", "chain={} {} blocks of its snapshots are lost", id(), lost);
   }

@@ -8,6 +8,13 @@
 namespace clouddisk::snapshot {
 namespace {
 
+Result<ChainIndex::Freed> whole_blocks(std::uint64_t first, std::uint64_t last) {
+  first = align_up(first, kBlockSize);
+  last = align_down(last, kBlockSize);
+  if (first >= last) return ChainIndex::Freed{};
+  return ChainIndex::Freed{first, last - first};
+}
+
 // The unused whole blocks around a frame that is gone.
 Result<ChainIndex::Freed> gap_around(KvReader& txn, PackAddress address, PackAddress head) {
   std::uint64_t first = 0;
@@ -22,10 +29,7 @@ Result<ChainIndex::Freed> gap_around(KvReader& txn, PackAddress address, PackAdd
   auto after = txn.lower_bound(pair_key(kFrame, address, 0));
   if (!after) return after.error();
   if (*after && is_pair((*after)->key, kFrame)) last = first_of((*after)->key);
-  first = align_up(first, kBlockSize);
-  last = align_down(last, kBlockSize);
-  if (first >= last) return ChainIndex::Freed{};
-  return ChainIndex::Freed{first, last - first};
+  return whole_blocks(first, last);
 }
 
 Result<void> put_frame(KvWriter& txn, PackAddress address, const FrameUse& use) {
@@ -176,8 +180,12 @@ Result<std::vector<ChainIndex::Freed>> FrameBook::settle() {
   Ranges freed;  // neighbours that go together leave one gap
   auto head = read_head(txn_);
   if (!head) return head.error();
+  auto incomplete = is_incomplete(txn_);
+  if (!incomplete) return incomplete.error();
   for (const auto& [address, use] : dead) {
-    auto gap = gap_around(txn_, address, *head);
+    // What lies between the frames of an incomplete index may be needed.
+    auto gap =
+        *incomplete ? whole_blocks(address, address + use.size) : gap_around(txn_, address, *head);
     if (!gap) return gap.error();
     if (gap->length > 0) {
       if (auto noted = note_freed(*gap, freed); !noted) return noted.error();

@@ -99,4 +99,10 @@ Result<void> put_head(KvWriter& txn, PackAddress head) {
   return put(txn, pair_key(kHead, 0, 0), std::move(value));
 }
 
+Result<bool> is_incomplete(KvReader& txn) {
+  auto mark = txn.get(pair_key(kIncomplete, 0, 0));
+  if (!mark) return mark.error();
+  return mark->has_value();
+}
+
 }  // namespace clouddisk::snapshot

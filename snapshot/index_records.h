@@ -17,6 +17,7 @@ namespace clouddisk::snapshot {
 //   'c'                 head of the pack
 //   'f' address zero    a frame: size, kind, how much it holds, of which page, what is used
 //   'g' seq zero        how far a capture is
+//   'i' zero zero       made while not all of the pack could be read or trimmed
 //   'p' page seq        a version of a page
 //   'q' seq page        the single byte 1: that version exists
 //   't' offset zero     a range of the pack to be trimmed: its length
@@ -24,6 +25,7 @@ namespace clouddisk::snapshot {
 inline constexpr char kHead = 'c';
 inline constexpr char kFrame = 'f';
 inline constexpr char kCursor = 'g';
+inline constexpr char kIncomplete = 'i';
 inline constexpr char kPage = 'p';
 inline constexpr char kBySeq = 'q';
 inline constexpr char kFreed = 't';
@@ -72,5 +74,6 @@ Result<std::vector<PageVersion>> load_versions(KvReader& txn, std::uint64_t page
 // kNotFound: the index was never finished.
 Result<PackAddress> read_head(KvReader& txn);
 Result<void> put_head(KvWriter& txn, PackAddress head);
+Result<bool> is_incomplete(KvReader& txn);
 
 }  // namespace clouddisk::snapshot

@@ -140,6 +140,9 @@ Task<Result<void>> Chain::commit(Repacking& work) {
 
 // The caller holds the lock.
 Task<Result<void>> Chain::repack_step(std::vector<ChainIndex::Sparse> sparse) {
+  if (behind_head_) {
+    if (auto gone = co_await trim_behind_head(); !gone) co_return gone;
+  }
   Repacking work(*pack_, environment_.client_buffers, head_);
   for (const ChainIndex::Sparse& one : sparse) {
     if (auto gathered = co_await gather(work, one); !gathered) co_return gathered;
