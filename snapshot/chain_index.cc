@@ -241,8 +241,8 @@ Result<std::vector<ChainIndex::Freed>> ChainIndex::move(const Move& move) {
   if (auto done = put_head(**txn, move.head); !done) return done.error();
   auto freed = book.settle();
   if (!freed) return freed;
-  for (const Sparse& left : move.left) {
-    auto erased = (*txn)->erase(pair_key(kSparse, left.page, left.address));
+  for (const Sparse& done : move.done) {
+    auto erased = (*txn)->erase(pair_key(kSparse, done.page, done.address));
     if (!erased) return erased.error();
   }
   if (auto committed = (*txn)->commit(); !committed) return committed.error();

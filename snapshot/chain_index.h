@@ -115,7 +115,7 @@ class ChainIndex {
   struct Move {
     std::vector<Version> versions;  // as they are from now on: same blocks, other places
     std::vector<NewFrame> frames;
-    std::vector<Sparse> left;  // stay where they are, and are not listed as sparse any more
+    std::vector<Sparse> done;  // moved, or stay where they are: not listed as sparse any more
     PackAddress head = 0;
   };
   // Of a damaged index: what is sound, as far as it can be read.

@@ -160,7 +160,7 @@ Task<Result<void>> Chain::repack_step(std::vector<ChainIndex::Sparse> sparse) {
     // Done with, even where something of it can't be moved.
     const bool waits = one.kind == FrameKind::kPages || work.pages.count(one.page) != 0;
     if (all || !waits || (one.kind == FrameKind::kBlocks && done.count(one.page) != 0)) {
-      work.move.left.push_back(one);
+      work.move.done.push_back(one);
     }
   }
   if (moved) moved = co_await commit(work);

@@ -296,6 +296,51 @@ TEST(ChainCrash, EverySnapshotKeepsItsContentWhereverItsChainIsCutOff) {
   }
 }
 
+TEST(ChainCrash, OneReplicaIsEnoughToReadEverySnapshotOfAChainThatWasCutOff) {
+  const std::uint64_t seed = announce_seed();
+  Random random(seed);
+  std::uint64_t steps = 0;
+  {
+    World whole(seed);
+    prepare(whole);
+    steps = run_until(whole, ~std::uint64_t{0});
+  }
+  constexpr std::uint64_t kCuts = 16;
+  for (std::uint64_t cut = 0; cut < kCuts && !testing::Test::HasFailure(); ++cut) {
+    const std::uint64_t at = (cut * steps + random.below(steps)) / kCuts;
+    const bool lose = random.one_in(2);
+    SCOPED_TRACE(testing::Message()
+                 << "cut off at step " << at << " of " << steps << (lose ? ", index lost" : ""));
+    World run(seed);
+    prepare(run);
+    run_until(run, at);
+    run.die(false);
+    if (lose) run.lose_index();
+    run.begin();
+    ReplicaSet& replicas = *run.life->machine.replicas;
+    for (const unsigned index : {1U, 2U}) {
+      SimFaults away;
+      away.gone = true;
+      run.machine.set_faults(fmt::format("/root/replica-{}", index + 1), away);
+      static_cast<void>(run.ring->block_on(replicas.drop(*run.ring, index, "gone")));
+    }
+    ASSERT_FALSE(replicas.can_write());
+    run.open();
+    run.expect_everything();
+    run.die(false);
+    // With all of them back, what could not be trimmed is.
+    run.machine.clear_faults();
+    run.begin();
+    run.open();
+    run.expect_everything();
+    run.ring->block_on(run.late_life());
+    run.expect_everything();
+    EXPECT_EQ(run.usage().shown_blocks, kPages * kUsed) << "one snapshot is left";
+    run.ring->block_on(run.drop(3));
+    EXPECT_EQ(run.usage().frame_bytes, 0U);
+  }
+}
+
 // Snapshot 4 descends from 2 and changes nothing, so it sees what 2 has; a record of the deleted 3
 // that stood beside one of 2 must not come between them when the index is made anew.
 TEST(ChainRepack, WhatIsDeletedIsNotFoundAgainByARebuild) {
