@@ -163,7 +163,7 @@ TEST_F(SnapshotDamage, OneOrTwoCopiesOfAPackAreReadFromTheThirdAndRepaired) {
   for (const unsigned copies : {1U, 2U}) {
     for (unsigned replica = 1; replica <= copies; ++replica) {
       for (const fs::path& path : pack_files(replica)) {
-        for (std::uint64_t at = 3 * kBlockSize; at < fs::file_size(path); at += 150 * kBlockSize) {
+        for (std::uint64_t at = 3 * kBlockSize; at < fs::file_size(path); at += 20 * kBlockSize) {
           flip(path, at + 100);
         }
       }
