@@ -49,6 +49,7 @@ struct Control::Impl {
   WaitGroup performing;
   bool closing = false;
   bool unsettled = false;  // a change could be neither finished nor undone; settle() tries again
+  bool awaits_captures = false;  // a deleted disk stays until its snapshot is captured
 
   using Action = Task<Outcome> (Impl::*)(ControlRequest&);
   struct Entry {
@@ -81,7 +82,12 @@ struct Control::Impl {
   // At start: whoever was filling a disk has lost the connection.
   Task<void> give_up_imports();
   // Stops the disk and removes all that it stored, but for its snapshots.
-  Task<bool> remove_storage(DiskRecord disk);
+  enum class Removal {
+    kDone,
+    kAwaitsCapture,  // It is stopped; a snapshot still needs what it stored.
+    kFailed,
+  };
+  Task<Removal> remove_storage(DiskRecord disk);
   bool is_captured_from(const std::string& storage) const;
   // Exports every attached disk of a running instance.
   Task<void> serve_all();
@@ -163,7 +169,7 @@ struct Control::Impl {
   Task<Outcome> hydrate_disk(ControlRequest& request);
   Verdict disk_must_be_free_to_change(const DiskRecord& disk) const;
   // Gives the disk a new storage over `base` (null: empty), and keeps the old one for undo.
-  Task<Outcome> begin_anew(DiskRecord disk, const SnapshotRecord* base, ControlRequest& request);
+  Task<Outcome> begin_anew(DiskRecord disk, const SnapshotRecord* base);
 
   // --- snapshot_upkeep.cc ---
   static SnapshotSettings settings_of(const SnapshotRecord& snapshot);

@@ -39,7 +39,7 @@ Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks) {
     CatalogChange undo;
     bool clean = true;
     for (const DiskRecord& other : disks) {
-      if (co_await remove_storage(other)) {
+      if (co_await remove_storage(other) == Removal::kDone) {
         undo.erase(other);
       } else {
         clean = false;
@@ -254,8 +254,10 @@ Task<Outcome> Control::Impl::delete_disk(ControlRequest& request) {
   if (auto failed = co_await commit(std::move(announced))) co_return *failed;
   co_await remove_automatic_snapshots(disk);
   // From here on the disk is gone for everybody; what can't be removed now is removed later.
-  if (!co_await remove_storage(disk)) {
-    unsettled = true;
+  const Removal removal = co_await remove_storage(disk);
+  if (removal != Removal::kDone) {
+    unsettled = unsettled || removal == Removal::kFailed;
+    awaits_captures = awaits_captures || removal == Removal::kAwaitsCapture;
     co_return done();
   }
   CatalogChange finished;

@@ -95,8 +95,10 @@ Task<Outcome> Control::Impl::finish_snapshot_import(ControlRequest& request) {
   taken.push_back({*disk, std::move(snapshot)});
   taken.front().disk.status = DiskStatus::kDeleting;
   if (auto failed = co_await take(taken, {}, request, answer)) co_return *failed;
-  // Its storage waits for the capture; settle() removes it then.
-  unsettled = true;
+  // Nobody writes to it any more. Its storage waits for the capture; settle() removes it then.
+  auto stopped = co_await host.stop_disk(disk_id);
+  if (!stopped) unsettled = true;
+  awaits_captures = true;
   co_return Outcome(std::move(answer));
 }
 

@@ -18,8 +18,7 @@ Verdict Control::Impl::disk_must_be_free_to_change(const DiskRecord& disk) const
   return disk_must_be_out_of_use(disk, catalog->find_instance(disk.instance_id));
 }
 
-Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* base,
-                                        ControlRequest&) {
+Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* base) {
   const bool own = base != nullptr && base->disk_id == disk.id;
   const std::string base_id = base != nullptr ? base->id : std::string();
   const std::uint64_t descends_from = own ? base->seq : 0;
@@ -58,7 +57,7 @@ Task<Outcome> Control::Impl::reset_disk(ControlRequest& request) {
   if (auto broken = rollback_must_wait_for_captures(*snapshot, snapshots)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   const SnapshotRecord base = *snapshot;
-  co_return co_await begin_anew(*disk, &base, request);
+  co_return co_await begin_anew(*disk, &base);
 }
 
 Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
@@ -79,7 +78,7 @@ Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
   SnapshotRecord base;
   if (source != nullptr) base = *source;
   const std::string instance_id = disk->instance_id;
-  Outcome outcome = co_await begin_anew(*disk, source != nullptr ? &base : nullptr, request);
+  Outcome outcome = co_await begin_anew(*disk, source != nullptr ? &base : nullptr);
   if (outcome.refusal || !start_instance || instance_id.empty()) co_return outcome;
   if (auto failed = co_await start(instance_id)) co_return *failed;
   co_return outcome;

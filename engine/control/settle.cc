@@ -10,6 +10,7 @@
 //             Starting            Running, and served
 //             Stopping            Stopped
 #include <algorithm>
+#include <set>
 
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
@@ -52,24 +53,24 @@ bool Control::Impl::is_captured_from(const std::string& storage) const {
   });
 }
 
-Task<bool> Control::Impl::remove_storage(DiskRecord disk) {
+Task<Control::Impl::Removal> Control::Impl::remove_storage(DiskRecord disk) {
   auto stopped = co_await host.stop_disk(disk.id);
   if (!stopped) {
     log(LogLevel::kError, kComponent, "disk {}: can't be closed: {}", disk.id,
         stopped.error().message);
-    co_return false;
+    co_return Removal::kFailed;
   }
   std::vector<std::string> storages = {disk.storage};
   if (!disk.undo_storage.empty()) storages.push_back(disk.undo_storage);
   for (const std::string& storage : storages) {
-    if (is_captured_from(storage)) co_return false;
+    if (is_captured_from(storage)) co_return Removal::kAwaitsCapture;
     auto deleted = co_await host.delete_storage(storage);
     if (deleted) continue;
     log(LogLevel::kError, kComponent, "disk {}: its storage stays for now: {}", disk.id,
         deleted.error().message);
-    co_return false;
+    co_return Removal::kFailed;
   }
-  co_return true;
+  co_return Removal::kDone;
 }
 
 Task<void> Control::Impl::give_up_imports() {
@@ -89,21 +90,26 @@ Task<void> Control::Impl::give_up_imports() {
 
 Task<void> Control::Impl::settle() {
   unsettled = false;
+  awaits_captures = false;
   CatalogChange change;
+  std::set<std::string> kept;           // instances of which a disk can't go yet
   const auto disks = catalog->disks();  // copies: the catalog changes below
   for (const auto& [id, disk] : disks) {
     if (is_at_rest(disk)) continue;
-    // One that only waits for its snapshot's capture comes by here with every change.
+    // One that only waits for its snapshot's capture comes by here with every capture.
     const bool waits = disk.status == DiskStatus::kDeleting && is_captured_from(disk.storage);
     log(waits ? LogLevel::kDebug : LogLevel::kInfo, kComponent, "disk {} was left {}", id,
         name(disk.status));
     if (is_doomed(disk)) {
       co_await remove_automatic_snapshots(disk);
-      if (co_await remove_storage(disk)) {
+      const Removal removal = co_await remove_storage(disk);
+      if (removal == Removal::kDone) {
         change.erase(disk);
-      } else {
-        unsettled = true;
+        continue;
       }
+      unsettled = unsettled || removal == Removal::kFailed;
+      awaits_captures = awaits_captures || removal == Removal::kAwaitsCapture;
+      kept.insert(disk.instance_id);
       continue;
     }
     auto stopped = co_await host.stop_disk(id);
@@ -112,6 +118,7 @@ Task<void> Control::Impl::settle() {
     } else {
       log(LogLevel::kError, kComponent, "disk {}: {}", id, stopped.error().message);
       unsettled = true;
+      kept.insert(disk.instance_id);
     }
   }
   const auto instances = catalog->instances();
@@ -123,8 +130,8 @@ Task<void> Control::Impl::settle() {
         continue;
       case InstanceStatus::kPending:
       case InstanceStatus::kDeleting:
-        // Stays as long as storage of a disk of its own does.
-        if (!unsettled) change.erase(instance);
+        // Stays as long as a disk of its own does.
+        if (kept.count(id) == 0) change.erase(instance);
         continue;
       case InstanceStatus::kStarting:
         instance.status = InstanceStatus::kRunning;

@@ -39,7 +39,7 @@ void Control::Impl::tell_past() {
   events.released = [this]() -> Task<void> {
     auto guard = co_await changing.lock();
     if (closing) co_return;
-    if (unsettled) co_await settle();  // A deleted disk may have waited for its capture.
+    if (unsettled || awaits_captures) co_await settle();
     co_await tidy();
   };
   host.set_events(std::move(events));
@@ -58,7 +58,8 @@ Task<bool> Control::Impl::on_captured(CaptureResult result) {
   auto guard = co_await changing.lock();
   if (closing) co_return false;
   const SnapshotRecord* found = catalog->find_snapshot(result.snapshot_id);
-  if (found == nullptr) co_return false;
+  // What is recorded as failed stays so: nothing descends from it any more.
+  if (found == nullptr || found->status != SnapshotStatus::kProgressing) co_return false;
   SnapshotRecord snapshot = *found;
   snapshot.status = SnapshotStatus::kAccomplished;
   snapshot.changed_bytes = result.changed_bytes;

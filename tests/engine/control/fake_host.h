@@ -27,6 +27,7 @@ class FakeHost final : public DiskHost {
   void fail_next(std::string call, Errc code, unsigned times = 1) {
     failing_ = {std::move(call), code, times};
   }
+  unsigned failures_left() const { return failing_.times; }
 
   Task<Result<void>> create_disk(DiskSettings settings) override {
     if (auto r = begin("create"); !r) co_return r;

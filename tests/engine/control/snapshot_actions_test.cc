@@ -144,6 +144,17 @@ TEST_F(SnapshotActions, ACaptureThatADiskBorrowsFromIsNotGivenUp) {
   EXPECT_EQ(show(daemon, other)["Status"], "failed");
 }
 
+TEST_F(SnapshotActions, AFailedSnapshotIsNotAccomplishedLater) {
+  Daemon daemon(root_.path());
+  const std::string disk = attached_disk(daemon);
+  const std::string id = take(daemon, disk);
+  auto& ring = *daemon.machine.ring;
+  ASSERT_TRUE(ring.block_on(daemon.host.events().capture_failed(id, "the pack is damaged")));
+  CaptureResult late{id, 4096, 100};
+  EXPECT_FALSE(ring.block_on(daemon.host.events().captured(std::move(late))));
+  EXPECT_EQ(show(daemon, id)["Status"], "failed");
+}
+
 TEST_F(SnapshotActions, ADeletedInstancesDiskKeepsItsStorageUntilItsSnapshotIsCaptured) {
   Daemon daemon(root_.path());
   const std::string instance = daemon.must(
@@ -544,6 +555,7 @@ TEST_F(SnapshotActions, AnImportIsADiskWithoutLimitsThatBecomesASnapshot) {
   const std::string id =
       daemon.must("FinishSnapshotImport", {{"DiskId", disk}}).value("SnapshotId", "");
   EXPECT_TRUE(daemon.disk(disk).is_null());
+  EXPECT_FALSE(daemon.host.served().contains(disk)) << "nobody writes to it any more";
   const Json shown = show(daemon, id);
   EXPECT_EQ(shown["SnapshotName"], "base");
   EXPECT_EQ(shown["Description"], "of the image");
@@ -562,6 +574,22 @@ TEST_F(SnapshotActions, AnImportIsADiskWithoutLimitsThatBecomesASnapshot) {
   EXPECT_REFUSED(daemon.ask("BeginSnapshotImport", {{"ImageSize", "0"}}), 400, "InvalidParameter");
   EXPECT_REFUSED(daemon.ask("BeginSnapshotImport", {{"ImageSize", "35184372088833"}}), 403,
                  "InvalidDiskSize.TooLarge");
+}
+
+TEST_F(SnapshotActions, ADiskThatWaitsForItsCaptureIsLeftAloneByOtherChanges) {
+  Daemon daemon(root_.path());
+  const std::string disk =
+      daemon.must("BeginSnapshotImport", {{"ImageSize", "1"}}).value("DiskId", "");
+  const std::string id =
+      daemon.must("FinishSnapshotImport", {{"DiskId", disk}}).value("SnapshotId", "");
+  daemon.host.fail_next("stop", Errc::kIo);
+  daemon.create_disk();
+  EXPECT_EQ(daemon.host.failures_left(), 1U) << "it was stopped once more";
+  // A stop that fails is tried again by the next change, capture or not.
+  daemon.machine.ring->block_on(daemon.host.events().released());
+  EXPECT_EQ(daemon.host.failures_left(), 0U);
+  capture(daemon, id);
+  EXPECT_FALSE(daemon.host.stored().contains(disk));
 }
 
 TEST_F(SnapshotActions, AnImportIsGivenUpByDeletionAndByARestart) {
