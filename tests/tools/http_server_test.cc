@@ -208,6 +208,17 @@ TEST_F(HttpServerTest, WhateverIsWrongIsAnsweredInJsonAndEndsTheConnection) {
   }
 }
 
+TEST_F(HttpServerTest, ARefusalSaysWhyWhateverCameBeforeOnTheConnection) {
+  start({});
+  const Socket socket = connect();
+  send(socket, "HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  receive(socket, "\r\n\r\n");
+  send(socket, "NONSENSE\r\n\r\n");
+  const std::string reply = receive(socket);
+  EXPECT_TRUE(reply.starts_with("HTTP/1.1 400 ")) << reply;
+  EXPECT_NE(reply.find("\"Code\":\""), std::string::npos) << reply;
+}
+
 TEST_F(HttpServerTest, AnyBytesAreAnsweredOrCutOffAndTheServerGoesOn) {
   const std::uint64_t seed = announce_seed();
   Random random(seed);

@@ -139,6 +139,8 @@ void Connection::next_request() {
   started_ = false;
   line_done_ = false;
   continued_ = false;
+  head_only_ = false;  // A refusal of it is no answer to the one before.
+  version_ = 11;
   parser_.emplace();
   parser_->eager(true);
   parser_->header_limit(owner_.options.head_bytes_max);
