@@ -1,7 +1,9 @@
 // Snapshots as files, and files as snapshots. qemu-img reads and writes the formats; the daemon's
 // side is an NBD export.
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <optional>
 
@@ -53,6 +55,18 @@ Verdict convert(std::vector<std::string> command, std::uint64_t total, const std
   return Done{};
 }
 
+// What was written to a file, a device or a folder outlives a power cut. qemu-img does not see to
+// it.
+std::error_code make_durable(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return {errno, std::generic_category()};
+  std::error_code error;
+  // EINVAL: there is nothing to wait for with this kind.
+  if (::fsync(fd) != 0 && errno != EINVAL) error = {errno, std::generic_category()};
+  ::close(fd);
+  return error;
+}
+
 // --- export ---
 
 struct ExportArguments {
@@ -70,7 +84,7 @@ Verdict export_snapshot(const ApiClient& api, const ExportArguments& arguments) 
   const fs::path target = fs::absolute(arguments.to, error);
   const fs::file_status status = fs::status(target, error);
   const bool device = fs::exists(status) && !fs::is_regular_file(status);
-  // Nobody takes half a file for a whole one: it gets its name when it is complete.
+  // Nobody takes half a file for a whole one: it gets its name when it is complete and durable.
   const std::string file = device ? target.string() : fmt::format("{}.part", target.string());
 
   std::vector<std::string> command = {"qemu-img", "convert", "-p", "-f", "raw", "-O", *format};
@@ -83,12 +97,18 @@ Verdict export_snapshot(const ApiClient& api, const ExportArguments& arguments) 
   command.insert(command.end(), {exported->uri, file});
   const HoldInterrupts interrupts;
   auto copied = convert(std::move(command), exported->size_bytes, "ExportFailed", interrupts);
-  if (device) return copied;
-  if (copied) fs::rename(file, target, error);
-  if (copied && !error) return copied;
-  std::error_code ignored;
-  fs::remove(file, ignored);
-  if (!copied) return copied;
+  error.clear();
+  if (copied) error = make_durable(file);
+  if (!device) {
+    if (copied && !error) fs::rename(file, target, error);
+    if (copied && !error) {
+      error = make_durable(target.parent_path());
+    } else {
+      std::error_code ignored;
+      fs::remove(file, ignored);
+    }
+  }
+  if (!copied || !error) return copied;
   return refuse("ExportFailed", "{}: {}", target.string(), error.message());
 }
 
@@ -137,11 +157,22 @@ Verdict must_be_whole(const std::string& file, const std::string& format) {
   return refuse("InvalidFile", "{} is damaged or cut off; see: qemu-img check {}", file, file);
 }
 
-Verdict give_up(const ApiClient& api, const std::string& disk_id, const Failure& why) {
-  auto gone = api.call("DeleteDisk", {{"DiskId", disk_id}});
-  if (gone) return why;
-  return refuse(why.code, "{} What was copied is left in disk {}: clouddisk disk delete {} ({})",
-                why.message, disk_id, disk_id, gone.failure().message);
+// What is left of an import that failed goes. `finishing`: its last step was asked for.
+Failure give_up(const ApiClient& api, const std::string& disk_id, const Failure& why,
+                bool finishing = false) {
+  constexpr std::string_view kDiskGone = "InvalidDiskId.NotFound";
+  auto deleted = api.call("DeleteDisk", {{"DiskId", disk_id}});
+  if (deleted) return why;
+  if (deleted.failure().code != kDiskGone) {
+    return refuse(why.code, "{} What was copied is left in disk {}: clouddisk disk delete {} ({})",
+                  why.message, disk_id, disk_id, deleted.failure().message);
+  }
+  // The answer may have been lost on its way: then the disk has become the snapshot.
+  if (finishing && why.code != kDiskGone) {
+    return refuse(why.code, "{} It may have been imported; see: clouddisk snapshot list --disk {}",
+                  why.message, disk_id);
+  }
+  return why;
 }
 
 Outcome<Json> import_snapshot(const ApiClient& api, const ImportArguments& arguments) {
@@ -171,16 +202,16 @@ Outcome<Json> import_snapshot(const ApiClient& api, const ImportArguments& argum
   if (!begun) return begun.failure();
   const std::string disk_id = text_of(*begun, "DiskId");
   auto exports = api.exports(disk_id);
-  if (!exports) return give_up(api, disk_id, exports.failure()).failure();
+  if (!exports) return give_up(api, disk_id, exports.failure());
   // The disk is new: what is zero in the image need not be written.
   std::vector<std::string> command = {"qemu-img", "convert", "-p",    "-n", "--target-is-zero",
                                       "-W",       "-f",      *format, "-O", "raw",
                                       file};
   command.push_back(exports->front().uri);
   auto copied = convert(std::move(command), *size, "ImportFailed", interrupts);
-  if (!copied) return give_up(api, disk_id, copied.failure()).failure();
+  if (!copied) return give_up(api, disk_id, copied.failure());
   auto finished = api.call("FinishSnapshotImport", {{"DiskId", disk_id}});
-  if (!finished) return give_up(api, disk_id, finished.failure()).failure();
+  if (!finished) return give_up(api, disk_id, finished.failure(), true);
   return finished;
 }
 
