@@ -95,6 +95,7 @@ class EngineHost final : public DiskHost {
   struct Snapshot {
     SnapshotSettings settings;
     bool holds_storage = false;  // until it is captured
+    bool given_up = false;       // its capture failed, and that is on record: to be dropped
     Progress progress;
   };
   // All that there is of one disk: everything of it lives on one reactor.
@@ -138,6 +139,8 @@ class EngineHost final : public DiskHost {
                                                           std::weak_ptr<BlockDevice> device,
                                                           std::string snapshot_id);
   Past* find_snapshot(std::string_view id, std::uint64_t& seq);
+  // Ends early when the host stops, or the hydration.
+  Task<void> sleep_until(TimePoint due, std::shared_ptr<Hydration> hydration = nullptr);
   void capture_if_due(const std::string& disk_id);
   Task<void> capture_all(std::string disk_id);
   Task<Result<void>> capture_one(Past& past, std::uint64_t seq);
@@ -170,7 +173,7 @@ class EngineHost final : public DiskHost {
   std::uint64_t resync_done_ = 0;
   std::uint64_t resync_total_ = 0;
   WaitGroup background_;
-  Signal stopped_;  // wakes what sleeps when the host stops
+  Signal stopped_;  // wakes what sleeps when the host stops, a disk does, or a pace changes
   bool stopping_ = false;
 };
 

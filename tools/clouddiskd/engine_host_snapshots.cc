@@ -338,6 +338,14 @@ Task<Result<void>> EngineHost::remove_chain(std::string disk_id) {
   co_return removed;
 }
 
+// Others wake up by the same signal: being woken alone is no reason to go on.
+Task<void> EngineHost::sleep_until(TimePoint due, std::shared_ptr<Hydration> hydration) {
+  while (!stopping_ && !(hydration && hydration->stop) && control_.now() < due) {
+    const bool woken = co_await stopped_.wait_until(due);
+    static_cast<void>(woken);
+  }
+}
+
 // --- Capturing ---
 
 void EngineHost::capture_if_due(const std::string& disk_id) {
@@ -352,6 +360,7 @@ void EngineHost::capture_if_due(const std::string& disk_id) {
 
 Task<void> EngineHost::capture_all(std::string disk_id) {
   Past& past = past_of(disk_id);
+  std::uint64_t tried = 0;  // which snapshot `tries` is about
   unsigned tries = 0;
   while (!stopping_) {
     std::uint64_t seq = 0;
@@ -362,7 +371,17 @@ Task<void> EngineHost::capture_all(std::string disk_id) {
       }
     }
     if (seq == 0) break;
+    if (std::exchange(tried, seq) != seq) tries = 0;
     const std::string id = past.snapshots.at(seq).settings.id;
+    if (past.snapshots.at(seq).given_up) {
+      // Those after it are captured once nothing of it is left.
+      auto dropped = co_await drop_snapshot(disk_id, seq);
+      if (dropped) continue;
+      log(LogLevel::kWarning, "snapshot", "snapshot={} failed and is not removed yet: {}", id,
+          dropped.error().message);
+      co_await sleep_until(control_.now() + kRetryAfter);
+      continue;
+    }
     auto captured = co_await capture_one(past, seq);
     auto guard = co_await lock_of(disk_id).lock();
     const std::vector<Snapshot> abandoned = std::exchange(past.abandoned, {});
@@ -387,14 +406,12 @@ Task<void> EngineHost::capture_all(std::string disk_id) {
       std::string reason = captured.error().message;
       const bool recorded = co_await events_.capture_failed(id, std::move(reason));
       if (recorded) {
-        tries = 0;
-        auto dropped = co_await drop_snapshot(disk_id, seq);
-        static_cast<void>(dropped);
+        const auto still = past.snapshots.find(seq);
+        if (still != past.snapshots.end()) still->second.given_up = true;
         continue;
       }
     }
-    const bool woken = co_await stopped_.wait_until(control_.now() + kRetryAfter);
-    static_cast<void>(woken);
+    co_await sleep_until(control_.now() + kRetryAfter);
   }
   past.capturing = false;
   {
@@ -506,7 +523,10 @@ Task<Result<void>> EngineHost::hydrate_disk(std::string disk_id,
   served.hydration->bytes_per_second = pace;
   stopped_.wake_all();  // Who sleeps at the old pace.
   const bool failed = !served.hydration->progress.failure.empty();
-  if (failed && served.hydration->running.count() == 0) begin_hydration(served, pace);
+  if (!failed) co_return Result<void>{};
+  co_await served.hydration->running.wait();  // It may just be ending.
+  if (stopping_) co_return fail(Errc::kShutdown, "the daemon is stopping");
+  begin_hydration(served, pace);
   co_return Result<void>{};
 }
 
@@ -552,8 +572,7 @@ Task<void> EngineHost::hydrate(std::string disk_id, DiskSettings settings,
       break;
     }
     const Duration pause = std::min<Duration>(kRetryAfter, kFirstRetryAfter * (1U << tries));
-    const bool woken = co_await stopped_.wait_until(control_.now() + pause);
-    static_cast<void>(woken);
+    co_await sleep_until(control_.now() + pause, hydration);
   }
   const bool complete = at >= settings.size_bytes;
   co_await reactor->ring().enter();
@@ -580,8 +599,7 @@ Task<void> EngineHost::end_hydration(std::string disk_id, std::string storage,
       co_await control_.enter();
     }
     if (durable && co_await events_.hydrated(disk_id, storage)) break;
-    const bool woken = co_await stopped_.wait_until(control_.now() + kRetryAfter);
-    static_cast<void>(woken);
+    co_await sleep_until(control_.now() + kRetryAfter);
   }
   if (!stopping_ && events_.released) co_await events_.released();
 }
