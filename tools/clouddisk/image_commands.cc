@@ -169,8 +169,10 @@ Failure give_up(const ApiClient& api, const std::string& disk_id, const Failure&
   }
   // The answer may have been lost on its way: then the disk has become the snapshot.
   if (finishing && why.code != kDiskGone) {
-    return refuse(why.code, "{} It may have been imported; see: clouddisk snapshot list --disk {}",
-                  why.message, disk_id);
+    return refuse(
+        why.code,
+        "The snapshot may be there all the same, see: clouddisk snapshot list --disk {} ({})",
+        disk_id, why.message);
   }
   return why;
 }
