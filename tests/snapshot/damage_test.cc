@@ -160,8 +160,10 @@ class SnapshotDamage : public VolumeModel {
 };
 
 TEST_F(SnapshotDamage, OneOrTwoCopiesOfAPackAreReadFromTheThirdAndRepaired) {
-  for (const unsigned copies : {1U, 2U}) {
-    for (unsigned replica = 1; replica <= copies; ++replica) {
+  // The second replica is the one that the first MiB of the first segment is read from.
+  std::uint64_t before = 0;
+  for (const std::vector<unsigned>& damaged : {std::vector<unsigned>{2}, {2, 1}}) {
+    for (const unsigned replica : damaged) {
       for (const fs::path& path : pack_files(replica)) {
         for (std::uint64_t at = 3 * kBlockSize; at < fs::file_size(path); at += 20 * kBlockSize) {
           flip(path, at + 100);
@@ -170,9 +172,10 @@ TEST_F(SnapshotDamage, OneOrTwoCopiesOfAPackAreReadFromTheThirdAndRepaired) {
     }
     look(true);
     const auto errors = chain()->pack().usage().reads.checksum_errors;
-    EXPECT_GT(errors, 0U);
+    EXPECT_GT(errors, before);
     look(true);
-    EXPECT_EQ(chain()->pack().usage().reads.checksum_errors, errors) << copies << " repaired";
+    EXPECT_EQ(chain()->pack().usage().reads.checksum_errors, errors) << damaged.size() << " copies";
+    before = errors;
   }
 }
 
