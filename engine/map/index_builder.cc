@@ -87,6 +87,10 @@ void Window::add(const LoggedRun& run) {
 }
 
 void Window::finish() {
+  // A trim looks at the pages that are there: those that zeroes make have to come first.
+  std::stable_partition(ranges_.begin(), ranges_.end(), [](const RangeRun& range) {
+    return range.location.kind() == BlockKind::kZero;
+  });
   for (const RangeRun& range : ranges_) {
     const bool zero = range.location.kind() == BlockKind::kZero;
     Candidate candidate;
