@@ -173,8 +173,9 @@ TEST_F(VolumeModel, AnUnalignedReadOfTheLargestSizeOverASnapshotBeingCaptured) {
   EXPECT_EQ(std::memcmp(data->data() + kBlockSize - 512, block.data(), kBlockSize), 0);
 }
 
-Task<void> drop_meanwhile(Volume* volume, std::uint64_t seq) {
+Task<void> drop_meanwhile(Volume* volume, std::uint64_t seq, bool* dropped) {
   static_cast<void>(co_await volume->drop(seq));
+  *dropped = true;
 }
 
 TEST_F(VolumeModel, DeletedDuringTheLastStepOfItsCapture) {
@@ -183,9 +184,12 @@ TEST_F(VolumeModel, DeletedDuringTheLastStepOfItsCapture) {
   const std::uint64_t seq = oldest_uncaptured()->state.seq;
   auto source = ring_->block_on(volume_->source(seq));
   ASSERT_TRUE(source) << source.error().message;
+  bool dropped = false;
   auto captured = ring_->block_on(volume_->capture(seq, [&](const CaptureProgress& progress) {
-    if (progress.pages_done == progress.pages_total) spawn(drop_meanwhile(volume_.get(), seq));
+    if (progress.pages_done != progress.pages_total) return;
+    spawn(drop_meanwhile(volume_.get(), seq, &dropped));
   }));
+  ring_->run_until([&dropped] { return dropped; });
   ASSERT_FALSE(captured);
   EXPECT_EQ(captured.error().code, Errc::kShutdown);
   taken_.clear();
