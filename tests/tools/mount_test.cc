@@ -206,6 +206,27 @@ TEST_F(MountTest, ABusyMountIsReportedWithItsUsersAndLeftWhole) {
   expect_unmounts();
 }
 
+TEST_F(MountTest, ACopyInAnotherMountNamespaceIsNamedAndUmountFinishesWhenItIsGone) {
+  expect_mounts();
+  auto holder =
+      start_program({"unshare", "-m", "--propagation", "private", "sleep", "300.5"}, "/dev/null");
+  ASSERT_TRUE(holder) << holder.failure().message;
+  ASSERT_TRUE(wait_until(10, [] { return !processes_with("sleep", "300.5").empty(); }));
+  for (int i = 0; i < 2; ++i) {
+    auto busy = unmount_disk(root_, id_);
+    ASSERT_FALSE(busy);
+    EXPECT_EQ(busy.failure().code, "DeviceBusy");
+    const std::string& message = busy.failure().message;
+    const std::string process = std::to_string(*holder) + " (sleep)";
+    EXPECT_NE(message.find(process), std::string::npos) << message;
+    EXPECT_NE(message.find("clouddisk disk umount " + id_), std::string::npos) << message;
+    EXPECT_FALSE(is_mount_point(request_.directory));
+  }
+  ::kill(*holder, SIGKILL);
+  ASSERT_TRUE(wait_until(10, [&] { return child_ended(*holder); }));
+  expect_unmounts();
+}
+
 TEST_F(MountTest, TheSecondMountOfADiskOrADirectoryIsRefused) {
   expect_mounts();
   auto again = mount_disk(request_);

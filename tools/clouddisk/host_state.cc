@@ -84,6 +84,32 @@ bool uses(pid_t pid, const std::string& directory) {
   return false;
 }
 
+// "7:0"; empty when it is no block device.
+std::string number_of_device(const std::string& device) {
+  struct stat info {};
+  if (::stat(device.c_str(), &info) != 0 || !S_ISBLK(info.st_mode)) return {};
+  return fmt::format("{}:{}", major(info.st_rdev), minor(info.st_rdev));
+}
+
+std::string mount_namespace_of(const fs::path& process) {
+  std::error_code error;
+  return fs::read_symlink(process / "ns/mnt", error);
+}
+
+// "1234 (bash), 1240 (fio)".
+std::string processes_text(const std::function<bool(pid_t)>& wanted) {
+  constexpr std::size_t kShownMax = 10;
+  std::string out;
+  std::size_t shown = 0;
+  for (const pid_t pid : all_processes()) {
+    if (!wanted(pid)) continue;
+    if (++shown > kShownMax) return out + ", …";
+    if (!out.empty()) out += ", ";
+    out += fmt::format("{} ({})", pid, first_line(fmt::format("/proc/{}/comm", pid)));
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string read_text(const std::string& path) {
@@ -121,9 +147,8 @@ bool is_mount_point(const std::string& directory) {
 }
 
 std::vector<std::string> mount_points_of(const std::string& device) {
-  struct stat info {};
-  if (::stat(device.c_str(), &info) != 0 || !S_ISBLK(info.st_mode)) return {};
-  const std::string number = fmt::format("{}:{}", major(info.st_rdev), minor(info.st_rdev));
+  const std::string number = number_of_device(device);
+  if (number.empty()) return {};
   std::vector<std::string> directories;
   for (const MountPoint& mount : current_mounts()) {
     if (mount.device == number) directories.push_back(mount.directory);
@@ -157,16 +182,20 @@ std::vector<pid_t> processes_with(std::string_view program, const std::string& a
 }
 
 std::string users_of(const std::string& directory) {
-  constexpr std::size_t kShownMax = 10;
-  std::string out;
-  std::size_t shown = 0;
-  for (const pid_t pid : all_processes()) {
-    if (!uses(pid, directory)) continue;
-    if (++shown > kShownMax) return out + ", …";
-    if (!out.empty()) out += ", ";
-    out += fmt::format("{} ({})", pid, first_line(fmt::format("/proc/{}/comm", pid)));
-  }
-  return out;
+  return processes_text([&](pid_t pid) { return uses(pid, directory); });
+}
+
+std::string mounters_elsewhere(const std::string& device) {
+  const std::string number = number_of_device(device);
+  const std::string ours = mount_namespace_of("/proc/self");
+  if (number.empty()) return {};
+  return processes_text([&](pid_t pid) {
+    const fs::path process = fmt::format("/proc/{}", pid);
+    if (mount_namespace_of(process) == ours) return false;
+    const auto mounts = parse_mountinfo(read_text(process / "mountinfo"));
+    return std::any_of(mounts.begin(), mounts.end(),
+                       [&](const MountPoint& mount) { return mount.device == number; });
+  });
 }
 
 bool kernel_has_nbd() {

@@ -35,6 +35,10 @@ std::vector<pid_t> processes_with(std::string_view program, const std::string& a
 // Who keeps a mounted file system busy: "1234 (bash), 1240 (fio)"; empty when nobody is seen.
 std::string users_of(const std::string& directory);
 
+// Processes of other mount namespaces in which the block device is mounted, in the same form. A
+// mount that was copied there outlives the umount here.
+std::string mounters_elsewhere(const std::string& device);
+
 bool kernel_has_nbd();
 // A device that nobody uses: "/dev/nbd0"; empty: none is free.
 std::string free_nbd_device();

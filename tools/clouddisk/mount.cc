@@ -162,9 +162,26 @@ Verdict unmount_directories(const std::string& device) {
   return Done{};
 }
 
+// Ends every use of the device as a file system. A container or a service may have a copy of the
+// mount in a namespace of its own, which nobody can unmount from here.
+Verdict release_device(const MountRecord& record, const std::string& device) {
+  if (auto unmounted = unmount_directories(device); !unmounted) return unmounted;
+  std::string holders;
+  const auto released = [&] {
+    holders = mounters_elsewhere(device);
+    return holders.empty();
+  };
+  if (wait_until(kBusyPatience, released)) return Done{};
+  const std::string processes = holders.find(',') == std::string::npos ? "process" : "processes";
+  return refuse("DeviceBusy",
+                "{} is unmounted here, but {} is still mounted in another mount namespace, by {} "
+                "{}: end it or unmount there, then: clouddisk disk umount {}",
+                record.directory, device, processes, holders, record.id);
+}
+
 Verdict detach_loops(const MountRecord& record) {
   for (const std::string& device : loop_devices_of(record.fuse_file())) {
-    if (auto unmounted = unmount_directories(device); !unmounted) return unmounted;
+    if (auto released = release_device(record, device); !released) return released;
     std::string complaint;
     Verdict unmounted = Done{};
     // The device goes once its last user has, udev too. A mount command that was killed may have
@@ -173,12 +190,19 @@ Verdict detach_loops(const MountRecord& record) {
       unmounted = unmount_directories(device);
       if (!unmounted) return true;
       auto result = run_program({"losetup", "-d", device});
-      complaint = result ? result->complaint() : result.failure().message;
+      complaint = !result ? result.failure().message : result->ok() ? "" : result->complaint();
       const auto left = loop_devices_of(record.fuse_file());
       return std::find(left.begin(), left.end(), device) == left.end();
     });
     if (!unmounted) return unmounted;
-    if (!gone) return refuse("UmountFailed", "losetup -d {}: {}", device, complaint);
+    if (gone) continue;
+    // losetup is content with a device that goes when its last user does.
+    const std::string users = users_of(device);
+    return refuse("DeviceBusy",
+                  "{} is unmounted, but {} is still in use{}{}{}: end what has it open, or has it "
+                  "mounted in a mount namespace of its own, then: clouddisk disk umount {}",
+                  record.directory, device, users.empty() ? "" : " by ", users,
+                  complaint.empty() ? "" : " (" + complaint + ")", record.id);
   }
   return Done{};
 }
@@ -217,7 +241,7 @@ Verdict unmount_fuse(const MountRecord& record) {
 Verdict disconnect_kernel(const MountRecord& record) {
   // After a reboot the same device may be somebody else's.
   if (record.nbd_device.empty() || record.boot_id != current_boot_id()) return Done{};
-  if (auto unmounted = unmount_directories(record.nbd_device); !unmounted) return unmounted;
+  if (auto released = release_device(record, record.nbd_device); !released) return released;
   if (!nbd_device_connected(record.nbd_device)) return Done{};
   if (auto stopped = run_step({"nbd-client", "-d", record.nbd_device}); !stopped) return stopped;
   if (!wait_until(kPatience, [&] { return !nbd_device_connected(record.nbd_device); })) {

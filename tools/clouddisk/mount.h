@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
-#include "tools/clouddisk/outcome.h"
 #include "engine/ring/address.h"
+#include "tools/clouddisk/outcome.h"
 
 namespace clouddisk::cli {
 
@@ -46,7 +46,9 @@ struct MountResult {
 // After a failure nothing is left: every step is undone, and the failure says so when it can't be.
 Outcome<MountResult> mount_disk(const MountRequest& request);
 
-// By disk id or by directory. DirectoryBusy, with nothing torn down, while somebody uses it.
+// By disk id or by directory. DirectoryBusy, with nothing torn down, while somebody uses it;
+// DeviceBusy, with the directory unmounted and the rest left for a repeat, while the device is
+// mounted in another mount namespace or held open.
 // Gives the id. NotMounted when there is nothing to undo.
 Outcome<std::string> unmount_disk(const std::string& root, const std::string& id_or_directory);
 
