@@ -52,9 +52,10 @@ Task<Outcome> Control::Impl::reset_disk(ControlRequest& request) {
   if (auto broken = find_snapshot(snapshot_id, snapshot)) co_return *broken;
   if (auto broken = snapshot_must_be_of_disk(*snapshot, *disk)) co_return *broken;
   if (auto broken = snapshot_must_be_usable(*snapshot)) co_return *broken;
-  if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
   const auto snapshots = catalog->snapshots_of_disk(disk_id);
   if (auto broken = rollback_must_wait_for_captures(*snapshot, snapshots)) co_return *broken;
+  // Last, here and below: whoever is refused for it needs only to stop the instance.
+  if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   const SnapshotRecord base = *snapshot;
   co_return co_await begin_anew(*disk, &base);
@@ -71,9 +72,9 @@ Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
     source = nullptr;  // Hidden is gone.
   }
   if (auto broken = source_snapshot_must_remain(*disk, source)) co_return *broken;
-  if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
   const auto snapshots = catalog->snapshots_of_disk(disk_id);
   if (auto broken = disk_must_not_be_captured(snapshots)) co_return *broken;
+  if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   SnapshotRecord base;
   if (source != nullptr) base = *source;
@@ -95,9 +96,9 @@ Task<Outcome> Control::Impl::undo_reset_disk(ControlRequest& request) {
                                   "snapshot and within 24 hours.",
                                   disk_id)};
   }
-  if (auto broken = disk_must_be_free_to_change(*found)) co_return *broken;
   const auto snapshots = catalog->snapshots_of_disk(disk_id);
   if (auto broken = disk_must_not_be_captured(snapshots)) co_return *broken;
+  if (auto broken = disk_must_be_free_to_change(*found)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   DiskRecord disk = *found;
   ChainRecord chain = chain_of(disk);

@@ -1,6 +1,7 @@
 #include <optional>
 
 #include "tools/clouddisk/disk_format.h"
+#include "tools/clouddisk/mounted_disks.h"
 #include "tools/clouddisk/session.h"
 
 namespace clouddisk::cli {
@@ -71,15 +72,44 @@ void add_list(CLI::App& instance, Session& session) {
   });
 }
 
-void add_simple(CLI::App& instance, Session& session, const std::string& name,
-                const std::string& purpose, const std::string& action, const std::string& examples,
-                Params fixed) {
-  CLI::App* command = add_command(instance, name, purpose, examples);
+void add_start(CLI::App& instance, Session& session) {
+  CLI::App* command =
+      add_command(instance, "start", "Start an instance: its disks are exported again",
+                  "  clouddisk instance start i-bp1example");
   auto id = std::make_shared<std::string>();
   command->add_option("INSTANCE", *id, "The instance's id, i-…")->required()->type_name("");
-  on_call(command, session, [id, action, fixed, &session](const ApiClient& api) -> Verdict {
-    Params params = fixed;
-    params["InstanceId"] = *id;
+  on_call(command, session, [id, &session](const ApiClient& api) -> Verdict {
+    auto answer = api.call("StartInstance", {{"InstanceId", *id}});
+    if (!answer) return answer.failure();
+    if (session.json()) print_json(*answer);
+    return Done{};
+  });
+}
+
+// Of stop and delete: both take the instance's disks away from those who use them.
+void add_ending(CLI::App& instance, Session& session, const std::string& name,
+                const std::string& purpose, const std::string& action, const std::string& force) {
+  struct Arguments {
+    std::string id;
+    bool force = false;
+  };
+  CLI::App* command = add_command(instance, name, purpose,
+                                  fmt::format("  clouddisk instance {0} i-bp1example\n"
+                                              "  clouddisk instance {0} i-bp1example --force",
+                                              name));
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("INSTANCE", arguments->id, "The instance's id, i-…")
+      ->required()
+      ->type_name("");
+  command->add_flag("--force", arguments->force, force);
+  on_call(command, session, [arguments, action, &session](const ApiClient& api) -> Verdict {
+    Params params{{"InstanceId", arguments->id}};
+    if (!arguments->force) {
+      auto free = instance_must_not_be_mounted(api, session.root, arguments->id);
+      if (!free) return free;
+    } else if (action == "DeleteInstance") {
+      params["Force"] = "true";
+    }
     auto answer = api.call(action, params);
     if (!answer) return answer.failure();
     if (session.json()) print_json(*answer);
@@ -96,32 +126,13 @@ void add_instance_commands(CLI::App& root, Session& session) {
                "  clouddisk instance create --name web");
   add_create(*instance, session);
   add_list(*instance, session);
-  add_simple(*instance, session, "start", "Start an instance: its disks are exported again",
-             "StartInstance", "  clouddisk instance start i-bp1example", {});
-  add_simple(*instance, session, "stop",
+  add_start(*instance, session);
+  add_ending(*instance, session, "stop",
              "Stop an instance: the NBD sessions of its disks are closed", "StopInstance",
-             "  clouddisk instance stop i-bp1example", {});
-  CLI::App* remove =
-      add_command(*instance, "delete", "Delete a stopped instance and the disks that go with it",
-                  "  clouddisk instance delete i-bp1example\n"
-                  "  clouddisk instance delete i-bp1example --force");
-  struct Arguments {
-    std::string id;
-    bool force = false;
-  };
-  auto arguments = std::make_shared<Arguments>();
-  remove->add_option("INSTANCE", arguments->id, "The instance's id, i-…")
-      ->required()
-      ->type_name("");
-  remove->add_flag("--force", arguments->force, "Also when it is running");
-  on_call(remove, session, [arguments, &session](const ApiClient& api) -> Verdict {
-    Params params{{"InstanceId", arguments->id}};
-    if (arguments->force) params["Force"] = "true";
-    auto answer = api.call("DeleteInstance", params);
-    if (!answer) return answer.failure();
-    if (session.json()) print_json(*answer);
-    return Done{};
-  });
+             "Also when this host has disks of it mounted; their file systems fail");
+  add_ending(*instance, session, "delete",
+             "Delete a stopped instance and the disks that go with it", "DeleteInstance",
+             "Also when it is running, or this host has disks of it mounted");
 }
 
 }  // namespace clouddisk::cli

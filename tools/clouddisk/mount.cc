@@ -532,4 +532,9 @@ std::optional<std::string> mounted_at(const std::string& root, const std::string
   return record->directory;
 }
 
+bool mount_is_relayed(const std::string& root, const std::string& id) {
+  const auto record = record_of(root, id);
+  return record && !record->relay_socket.empty();
+}
+
 }  // namespace clouddisk::cli

@@ -54,5 +54,7 @@ Outcome<std::string> unmount_disk(const std::string& root, const std::string& id
 
 // Where a disk is mounted, or was meant to be by a mount that did not end.
 std::optional<std::string> mounted_at(const std::string& root, const std::string& id);
+// Whether it waits, instead of failing, while nobody serves the disk.
+bool mount_is_relayed(const std::string& root, const std::string& id);
 
 }  // namespace clouddisk::cli

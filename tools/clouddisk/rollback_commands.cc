@@ -2,7 +2,9 @@
 #include <optional>
 #include <thread>
 
+#include "engine/base/units.h"
 #include "tools/clouddisk/mount.h"
+#include "tools/clouddisk/mounted_disks.h"
 #include "tools/clouddisk/progress.h"
 #include "tools/clouddisk/session.h"
 #include "tools/net/quantity.h"
@@ -11,6 +13,8 @@ namespace clouddisk::cli {
 namespace {
 
 constexpr std::chrono::milliseconds kHydrationPoll(200);
+constexpr std::uint64_t kRateMin = 1_MiB;
+constexpr std::string_view kInstanceRuns = "IncorrectInstanceStatus";
 
 CLI::Option* add_disk_argument(CLI::App* command, std::string& id) {
   return command->add_option("DISK", id, "The disk's id, d-…")->required()->type_name("");
@@ -37,6 +41,17 @@ Outcome<std::string> running_instance_of(const ApiClient& api, const std::string
   return runs ? instance : std::string();
 }
 
+// Whether the action would be refused for another reason than that the instance runs: nobody's
+// sessions are closed for nothing.
+Verdict must_be_possible(const ApiClient& api, const std::string& action, Params params) {
+  params["DryRun"] = "true";
+  auto tried = api.call(action, params);
+  if (tried) return Done{};
+  const std::string& code = tried.failure().code;
+  if (code == "DryRunOperation" || code == kInstanceRuns) return Done{};
+  return tried.failure();
+}
+
 // Stops the disk's instance around the action when asked to.
 Verdict go(const ApiClient& api, const Session& session, const Going& going,
            const std::string& action, Params params) {
@@ -51,6 +66,9 @@ Verdict go(const ApiClient& api, const Session& session, const Going& going,
     if (!running) return running.failure();
     instance = *running;
     if (!instance.empty()) {
+      if (auto possible = must_be_possible(api, action, params); !possible) return possible;
+      auto safe = instance_mounts_must_ride_out(api, session.root, instance);
+      if (!safe) return safe;
       auto stopped = api.call("StopInstance", {{"InstanceId", instance}});
       if (!stopped) return stopped.failure();
     }
@@ -60,7 +78,16 @@ Verdict go(const ApiClient& api, const Session& session, const Going& going,
     auto started = api.call("StartInstance", {{"InstanceId", instance}});
     if (answer && !started) return started.failure();
   }
-  if (!answer) return answer.failure();
+  if (!answer) {
+    Failure failure = answer.failure();
+    if (failure.code != kInstanceRuns) return failure;
+    auto running = running_instance_of(api, going.id);
+    if (running && !running->empty()) {
+      failure.message += fmt::format(
+          " Do that with --restart-instance, or with: clouddisk instance stop {}", *running);
+    }
+    return failure;
+  }
   if (session.json()) print_json(*answer);
   return Done{};
 }
@@ -132,7 +159,8 @@ void add_hydrate(CLI::App& disk, Session& session) {
   command->add_flag("--no-wait", arguments->no_wait, "Only tell how far it is");
   command
       ->add_option("--rate", arguments->rate,
-                   "Bytes a second, as in 100M; 0: as fast as it goes; default: the daemon's")
+                   "Bytes a second, as in 100M, at least 1M; 0: as fast as it goes; default: the "
+                   "daemon's")
       ->type_name("SIZE");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
     if (!arguments->no_wait || arguments->rate) {
@@ -141,6 +169,9 @@ void add_hydrate(CLI::App& disk, Session& session) {
       if (arguments->rate) {
         auto rate = parse_size(*arguments->rate);
         if (!rate) return refuse("InvalidParameter", "--rate: {}", rate.error().message);
+        if (*rate != 0 && *rate < kRateMin) {
+          return refuse("InvalidParameter", "--rate: at least 1M, or 0: as fast as it goes");
+        }
         params["BytesPerSecond"] = std::to_string(*rate);
       }
       auto begun = api.call("HydrateDisk", params);
