@@ -19,6 +19,14 @@ bool is_essd(std::string_view category) {
          category == "cloud_regional_disk_auto";
 }
 
+// As text for a message: "s-a"; of several the first.
+std::string first_under_way(std::span<const SnapshotRecord* const> snapshots) {
+  for (const SnapshotRecord* one : snapshots) {
+    if (is_under_way(*one)) return one->id;
+  }
+  return {};
+}
+
 std::size_t count_if(std::span<const SnapshotRecord* const> snapshots,
                      bool (*wanted)(const SnapshotRecord&)) {
   return static_cast<std::size_t>(std::count_if(
@@ -76,9 +84,9 @@ Verdict capture_must_have_room(const DiskRecord& disk,
   if (count_if(snapshots, is_under_way) < most) return std::nullopt;
   return Refusal{
       403, "IncorrectDiskStatus.CreatingSnapshot",
-      fmt::format("Disk {} has {} snapshots in progress, as many as it may. Wait until one "
-                  "is accomplished.",
-                  disk.id, most)};
+      fmt::format("Disk {} has as many snapshots in progress as it may: {}. Wait until one, "
+                  "such as {}, is accomplished.",
+                  disk.id, most, first_under_way(snapshots))};
 }
 
 Verdict quota_must_have_room(std::span<const SnapshotRecord* const> snapshots, std::size_t quota) {
@@ -127,14 +135,21 @@ Verdict size_must_hold_snapshot(std::uint64_t size_gib, const SnapshotRecord& sn
                              snapshot.size_bytes / 1_GiB, size_gib)};
 }
 
-Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot, std::size_t disks,
-                                     bool force) {
-  if (disks == 0 || force) return std::nullopt;
-  return Refusal{
-      403, "SnapshotCreatedDisk",
-      fmt::format("{} disks were made from snapshot {}. With Force it is deleted all the "
-                  "same, and they can't be re-initialised any more.",
-                  disks, snapshot.id)};
+Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot,
+                                     std::span<const std::string> disks, bool force) {
+  if (disks.empty() || force) return std::nullopt;
+  constexpr std::size_t kNamedMax = 3;
+  std::string named;
+  for (const std::string& id : disks.first(std::min(disks.size(), kNamedMax))) {
+    named += named.empty() ? id : ", " + id;
+  }
+  if (disks.size() > kNamedMax) named += ", …";
+  const bool one = disks.size() == 1;
+  return Refusal{403, "SnapshotCreatedDisk",
+                 fmt::format("{} {} made from snapshot {}: {}. With Force it is deleted all the "
+                             "same, and {} can't be re-initialised any more.",
+                             disks.size(), one ? "disk was" : "disks were", snapshot.id, named,
+                             one ? "that" : "they")};
 }
 
 Verdict group_must_have_a_fitting_number(std::size_t disks) {
@@ -237,8 +252,10 @@ Verdict disk_must_be_out_of_use(const DiskRecord& disk, const InstanceRecord* in
 
 Verdict disk_must_not_be_captured(std::span<const SnapshotRecord* const> snapshots) {
   if (count_if(snapshots, is_under_way) == 0) return std::nullopt;
-  return Refusal{403, "DiskCreatingSnapshot",
-                 "A snapshot of the disk is in progress. Wait until it is accomplished."};
+  return Refusal{
+      403, "DiskCreatingSnapshot",
+      fmt::format("Snapshot {} of the disk is in progress. Wait until it is accomplished.",
+                  first_under_way(snapshots))};
 }
 
 Verdict rollback_must_wait_for_captures(const SnapshotRecord& target,
@@ -250,9 +267,9 @@ Verdict rollback_must_wait_for_captures(const SnapshotRecord& target,
   }
   if (count_if(snapshots, is_under_way) == 0) return std::nullopt;
   return Refusal{403, "IncorrectDiskStatus.HasUnfinishedSnapshot",
-                 fmt::format("Another snapshot of disk {} is in progress. Wait until it is "
+                 fmt::format("Snapshot {} of disk {} is in progress. Wait until it is "
                              "accomplished.",
-                             target.disk_id)};
+                             first_under_way(snapshots), target.disk_id)};
 }
 
 Verdict hydration_pace_must_be_sensible(std::uint64_t bytes_per_second) {

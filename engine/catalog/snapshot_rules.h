@@ -50,7 +50,9 @@ Verdict snapshot_must_be_of_a_data_disk(const SnapshotRecord& snapshot);
 // InvalidDiskSize.TooSmall (403).
 Verdict size_must_hold_snapshot(std::uint64_t size_gib, const SnapshotRecord& snapshot);
 // SnapshotCreatedDisk (403): disks were made from it, and Force was not given.
-Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot, std::size_t disks, bool force);
+// `disks`: ids of those that were made from it.
+Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot,
+                                     std::span<const std::string> disks, bool force);
 
 // --- Several disks at one instant ---
 

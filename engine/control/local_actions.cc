@@ -153,6 +153,13 @@ Task<Outcome> Control::Impl::describe_disk_export(ControlRequest& request) {
   const DiskRecord* disk = nullptr;
   if (auto broken = find_disk(id, disk)) co_return *broken;
   if (!is_served(*disk)) {
+    const InstanceRecord* instance = catalog->find_instance(disk->instance_id);
+    if (disk->status == DiskStatus::kInUse && instance != nullptr) {
+      co_return Refusal{403, "IncorrectDiskStatus",
+                        fmt::format("Disk {} is exported while its instance runs, and {} is {}. "
+                                    "Start it first.",
+                                    id, instance->id, name(instance->status))};
+    }
     co_return Refusal{403, "IncorrectDiskStatus",
                       fmt::format("Disk {} is {}: it is exported while attached to a running "
                                   "instance.",

@@ -162,10 +162,11 @@ Task<Outcome> Control::Impl::delete_snapshot(ControlRequest& request) {
   if (request.reader.problem()) co_return *request.reader.problem();
   const SnapshotRecord* snapshot = nullptr;
   if (auto broken = find_snapshot(id, snapshot)) co_return *broken;
-  const auto made = static_cast<std::size_t>(
-      std::count_if(catalog->disks().begin(), catalog->disks().end(), [&id](const auto& entry) {
-        return entry.second.source_snapshot == id && entry.second.status != DiskStatus::kDeleting;
-      }));
+  std::vector<std::string> made;
+  for (const auto& [disk_id, disk] : catalog->disks()) {
+    const bool from_it = disk.source_snapshot == id && disk.status != DiskStatus::kDeleting;
+    if (from_it) made.push_back(disk_id);
+  }
   if (auto broken = snapshot_must_not_have_disks(*snapshot, made, force)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   if (auto failed = co_await remove_snapshot(*snapshot)) co_return *failed;

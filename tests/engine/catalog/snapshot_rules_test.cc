@@ -122,9 +122,16 @@ TEST(SnapshotRules, UsingOne) {
   EXPECT_FALSE(snapshot_must_be_of_a_data_disk(snapshot()));
   EXPECT_FALSE(size_must_hold_snapshot(40, snapshot()));
   expect(size_must_hold_snapshot(39, snapshot()), 403, "InvalidDiskSize.TooSmall");
-  EXPECT_FALSE(snapshot_must_not_have_disks(snapshot(), 0, false));
-  EXPECT_FALSE(snapshot_must_not_have_disks(snapshot(), 3, true));
-  expect(snapshot_must_not_have_disks(snapshot(), 1, false), 403, "SnapshotCreatedDisk");
+  const std::vector<std::string> ids = {"d-a", "d-b", "d-c", "d-d"};
+  EXPECT_FALSE(snapshot_must_not_have_disks(snapshot(), {}, false));
+  EXPECT_FALSE(snapshot_must_not_have_disks(snapshot(), ids, true));
+  const auto one = snapshot_must_not_have_disks(snapshot(), std::span(ids).first(1), false);
+  expect(one, 403, "SnapshotCreatedDisk");
+  EXPECT_TRUE(one->message.starts_with("1 disk was made")) << one->message;
+  const auto four = snapshot_must_not_have_disks(snapshot(), ids, false);
+  expect(four, 403, "SnapshotCreatedDisk");
+  EXPECT_TRUE(four->message.starts_with("4 disks were made")) << four->message;
+  EXPECT_NE(four->message.find(": d-a, d-b, d-c, …. "), std::string::npos) << four->message;
 }
 
 TEST(SnapshotRules, GroupsOfOneToSixteenDisksInUseAtOneInstance) {
