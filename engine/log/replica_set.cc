@@ -390,6 +390,7 @@ Task<Result<void>> ReplicaSet::admit(unsigned index) {
   joiner.state = ReplicaState::kInSync;
   joiner.generation = generation_;
   joiner.reason.clear();
+  joiner.total_bytes = joiner.done_bytes;  // What was expected was an estimate.
   rebuild_ &= ~(1U << index);
   publish();
   log(LogLevel::kInfo, "replicas", "replica {} ({}) is in sync, generation {}", index + 1,

@@ -91,6 +91,9 @@ TEST_F(ReplicaTest, AFolderThatIsRemovedWhileWritingIsNoticedAndRebuiltOnRequest
   expect_chunks(2);
   daemon_.ok({"replica", "resync", "2"});
   ASSERT_TRUE(daemon_.wait_for_replicas(3));
+  const Json rebuilt = daemon_.ok_json({"replica", "status"})[1];
+  EXPECT_GT(rebuilt["resync_done_bytes"], 0);
+  EXPECT_EQ(rebuilt["resync_done_bytes"], rebuilt["resync_total_bytes"]);
   expect_chunks(2);
   // The rebuilt copy must be worth as much as any: the other two go.
   ASSERT_EQ(daemon_.stop(), 0);
