@@ -97,9 +97,10 @@ Task<void> Control::Impl::settle() {
   for (const auto& [id, disk] : disks) {
     if (is_at_rest(disk)) continue;
     // One that only waits for its snapshot's capture comes by here with every capture.
-    const bool waits = disk.status == DiskStatus::kDeleting && is_captured_from(disk.storage);
-    log(waits ? LogLevel::kDebug : LogLevel::kInfo, kComponent, "disk {} was left {}", id,
-        name(disk.status));
+    const bool waits = disk.status == DiskStatus::kDeleting &&
+                       (is_captured_from(disk.storage) || is_captured_from(disk.undo_storage));
+    log(waits ? LogLevel::kDebug : LogLevel::kInfo, kComponent, "disk {} {} {}", id,
+        waits ? "awaits its snapshot's capture," : "was left", name(disk.status));
     if (is_doomed(disk)) {
       co_await remove_automatic_snapshots(disk);
       const Removal removal = co_await remove_storage(disk);
