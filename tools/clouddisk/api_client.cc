@@ -48,6 +48,11 @@ std::string_view remedy_for(std::string_view code) {
   static constexpr Remedy kRemedies[] = {
       {"InvalidDiskId.NotFound", "See the ids with: clouddisk disk list"},
       {"InvalidInstanceId.NotFound", "See the ids with: clouddisk instance list"},
+      {"IncorrectDiskStatus.CreatingSnapshot", "See how far it is: clouddisk snapshot show ID"},
+      {"IncorrectDiskStatus.HasUnfinishedSnapshot",
+       "See how far it is: clouddisk snapshot show ID"},
+      {"DiskCreatingSnapshot", "See how far it is: clouddisk snapshot show ID"},
+      {"InvalidSnapshotId.NotReady", "See: clouddisk snapshot show ID"},
       {"InvalidAction.NotFound", "See the actions in docs/api.md"},
       {"InvalidDisk.AlreadyAttached", "Detach it first with: clouddisk disk detach ID"},
       {"DiskInUse", "Detach it first with: clouddisk disk detach ID"},
@@ -154,8 +159,17 @@ Outcome<std::vector<ApiClient::Export>> exports_in(Json answer) {
 
 Outcome<std::vector<ApiClient::Export>> ApiClient::exports(const std::string& id) const {
   auto answer = call("DescribeDiskExport", {{"DiskId", id}});
-  if (!answer) return answer.failure();
-  return exports_in(*answer);
+  if (answer) return exports_in(*answer);
+  Failure failure = answer.failure();
+  if (failure.code != "IncorrectDiskStatus") return failure;
+  auto found = disk(id);
+  if (!found) return failure;
+  if (text_of(*found, "Status") == "Available") {
+    failure.message += " Attach it with: clouddisk disk attach " + id;
+  } else if (const std::string instance = text_of(*found, "InstanceId"); !instance.empty()) {
+    failure.message += " With: clouddisk instance start " + instance;
+  }
+  return failure;
 }
 
 Outcome<ApiClient::SnapshotExport> ApiClient::snapshot_export(const std::string& id) const {

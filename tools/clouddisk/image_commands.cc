@@ -72,17 +72,40 @@ std::error_code make_durable(const fs::path& path) {
 struct ExportArguments {
   std::string id, to;
   std::optional<std::string> format;
+  bool force = false;
 };
+
+// Before anything is copied; a device, which is there already, is meant to be overwritten.
+Verdict target_must_be_free(const fs::path& target, const fs::file_status& status, bool force) {
+  const fs::path folder = target.parent_path();
+  std::error_code error;
+  if (fs::is_directory(status)) {
+    return refuse("InvalidFile", "{} is a folder; name a file in it", target.string());
+  }
+  if (!fs::is_directory(folder, error)) {
+    return refuse("InvalidFile", "There is no folder {}; make it, or give another",
+                  folder.string());
+  }
+  if (!fs::exists(status) && ::access(folder.c_str(), W_OK) != 0) {
+    return refuse("InvalidFile", "This user can't write to the folder {}", folder.string());
+  }
+  if (fs::is_regular_file(status) && !force) {
+    return refuse("FileExists", "{} is there already; replace it with --force, or give another",
+                  target.string());
+  }
+  return Done{};
+}
 
 Verdict export_snapshot(const ApiClient& api, const ExportArguments& arguments) {
   auto format = format_of(arguments.to, arguments.format);
   if (!format) return format.failure();
-  auto exported = api.snapshot_export(arguments.id);
-  if (!exported) return exported.failure();
-  if (auto there = need_qemu_img(); !there) return there;
   std::error_code error;
   const fs::path target = fs::absolute(arguments.to, error);
   const fs::file_status status = fs::status(target, error);
+  if (auto free = target_must_be_free(target, status, arguments.force); !free) return free;
+  auto exported = api.snapshot_export(arguments.id);
+  if (!exported) return exported.failure();
+  if (auto there = need_qemu_img(); !there) return there;
   const bool device = fs::exists(status) && !fs::is_regular_file(status);
   // Nobody takes half a file for a whole one: it gets its name when it is complete and durable.
   const std::string file = device ? target.string() : fmt::format("{}.part", target.string());
@@ -125,6 +148,7 @@ void add_export(CLI::App& parent, Session& session) {
       ->required()
       ->type_name("FILE");
   add_format(command, arguments->format);
+  command->add_flag("--force", arguments->force, "Replace a file that is there already");
   on_call(command, session,
           [arguments](const ApiClient& api) { return export_snapshot(api, *arguments); });
 }
@@ -227,7 +251,10 @@ void add_import(CLI::App& parent, Session& session) {
       ->required()
       ->type_name("");
   add_format(command, arguments->format);
-  command->add_option("--name", arguments->name, "2 to 128 characters, not beginning with auto")
+  command
+      ->add_option("--name", arguments->name,
+                   "2 to 128 characters, beginning with a letter, and not with auto, http:// or "
+                   "https://")
       ->type_name("TEXT");
   command->add_option("--description", arguments->description, "2 to 256 characters")
       ->type_name("TEXT");

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "engine/base/units.h"
+#include "tools/clouddisk/mount.h"
 #include "tools/clouddisk/process.h"
 #include "tools/clouddisk/session.h"
 #include "tools/clouddisk/table.h"
@@ -82,11 +83,16 @@ void add_create(CLI::App& parent, Session& session) {
                   "  clouddisk snapshot create d-bp1example --wait      # until it is captured");
   auto arguments = std::make_shared<Arguments>();
   add_source_disk(command, arguments->disk);
-  command->add_option("--name", arguments->name, "2 to 128 characters, not beginning with auto")
+  command
+      ->add_option("--name", arguments->name,
+                   "2 to 128 characters, beginning with a letter, and not with auto, http:// or "
+                   "https://")
       ->type_name("TEXT");
   command->add_option("--description", arguments->description, "2 to 256 characters")
       ->type_name("TEXT");
-  command->add_option("--retention-days", arguments->retention, "1 to 65536; default: for ever")
+  command
+      ->add_option("--retention-days", arguments->retention,
+                   "1 to 65536, only recorded: nothing expires yet; default: for ever")
       ->type_name("DAYS");
   command->add_flag("--wait", arguments->wait, "Return when it no longer depends on the disk");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
@@ -104,6 +110,12 @@ void add_create(CLI::App& parent, Session& session) {
       print_json(*answer);
     } else {
       print_text(id + "\n");
+      if (const auto directory = mounted_at(session.root, arguments->disk)) {
+        fmt::print(stderr,
+                   "note: {0} holds what the file system at {1} had written by then, as after a "
+                   "power cut; for everything: sync -f {1}, or fsfreeze -f {1} and -u around it\n",
+                   id, *directory);
+      }
     }
     return Done{};
   });
@@ -141,6 +153,29 @@ void add_list(CLI::App& parent, Session& session) {
   });
 }
 
+// The snapshot that it holds the changes against, by id.
+Outcome<std::string> parent_text(const ApiClient& api, const Json& snapshot) {
+  const std::string parent = text_of(snapshot, "ParentSN");
+  if (parent == "0") {
+    return std::string(text_of(snapshot, "SnapshotSN") == "1"
+                           ? "nothing (first of its chain)"
+                           : "nothing (it descends from no other of its chain)");
+  }
+  auto chain = api.call_all("DescribeSnapshots", {{"DiskId", text_of(snapshot, "SourceDiskId")}},
+                            "Snapshots", "Snapshot");
+  if (!chain) return chain.failure();
+  for (const Json& one : (*chain)["Snapshots"]["Snapshot"]) {
+    if (text_of(one, "SnapshotSN") == parent) return text_of(one, "SnapshotId");
+  }
+  return fmt::format("number {} in the chain, which was deleted", parent);
+}
+
+std::string retention_text(const Json& snapshot) {
+  const std::uint64_t days = number_of(snapshot, "RetentionDays");
+  if (days == 0) return {};
+  return fmt::format("{} {}, recorded only: nothing expires yet", days, days == 1 ? "day" : "days");
+}
+
 void add_show(CLI::App& parent, Session& session) {
   CLI::App* command = add_command(parent, "show", "Show everything about one snapshot",
                                   "  clouddisk snapshot show s-bp1example");
@@ -155,6 +190,9 @@ void add_show(CLI::App& parent, Session& session) {
     }
     auto exported = api.snapshot_export(*id);
     const Json& one = *found;
+    auto against = parent_text(api, one);
+    if (!against) return against.failure();
+    const std::string usage = text_of(one, "Usage");
     print_text(fields_text({{"id", text_of(one, "SnapshotId")},
                             {"name", text_of(one, "SnapshotName")},
                             {"description", text_of(one, "Description")},
@@ -165,10 +203,11 @@ void add_show(CLI::App& parent, Session& session) {
                             {"progress", text_of(one, "Progress")},
                             {"chain", text_of(one, "SnapshotLinkId")},
                             {"number in chain", text_of(one, "SnapshotSN")},
-                            {"changed against", text_of(one, "ParentSN")},
+                            {"changed against", *against},
                             {"changed", format_bytes(number_of(one, "ChangedBytes"))},
                             {"stored", format_bytes(number_of(one, "StoredBytes"))},
-                            {"used for", text_of(one, "Usage")},
+                            {"used for", usage == "none" ? "" : usage},
+                            {"retention", retention_text(one)},
                             {"created", text_of(one, "CreationTime")},
                             {"nbd", exported ? exported->uri : std::string()}}));
     return Done{};
@@ -218,11 +257,22 @@ void add_chain(CLI::App& parent, Session& session) {
   auto id = std::make_shared<std::string>();
   add_source_disk(command, *id);
   on_call(command, session, [id, &session](const ApiClient& api) -> Verdict {
+    if (id->starts_with("s-")) {
+      return refuse("InvalidDiskId.NotFound",
+                    "{} is a snapshot: give its disk, which is shown by: clouddisk snapshot show "
+                    "{}",
+                    *id, *id);
+    }
     auto answer = api.call_all("DescribeSnapshots", {{"DiskId", *id}}, "Snapshots", "Snapshot");
     if (!answer) return answer.failure();
     auto links = api.call("DescribeSnapshotLinks", {{"DiskIds", Json::array({*id}).dump()}});
     if (!links) return links.failure();
     const Json& found = (*links)["SnapshotLinks"]["SnapshotLink"];
+    // The snapshots of a disk outlive it.
+    auto disk = api.disk(*id);
+    if (!disk && (found.empty() || disk.failure().code != "InvalidDiskId.NotFound")) {
+      return disk.failure();
+    }
     if (session.json()) {
       print_json({{"Chain", found.empty() ? Json() : found[0]},
                   {"Snapshots", (*answer)["Snapshots"]["Snapshot"]}});
@@ -237,7 +287,11 @@ void add_chain(CLI::App& parent, Session& session) {
     print_text(fmt::format("{} of {}: {} of 256 snapshots, {} stored\n",
                            text_of(link, "SnapshotLinkId"), *id, number_of(link, "TotalCount"),
                            format_bytes(number_of(link, "TotalSize"))));
-    print_text(chain_tree(snapshots, number_of(link, "CurrentSN")));
+    constexpr std::uint64_t kNowhere = 0;  // no snapshot has that number
+    print_text(chain_tree(snapshots, disk ? number_of(link, "CurrentSN") : kNowhere));
+    print_text(disk ? "each stands below the one it descends from; <- the disk: what the disk "
+                      "descends from now\n"
+                    : "each stands below the one it descends from; the disk is gone\n");
     return Done{};
   });
 }
@@ -256,6 +310,42 @@ void add_uri(CLI::App& parent, Session& session) {
   });
 }
 
+// The export of `newer`, when it is of the same disk.
+Outcome<std::string> uri_to_compare(const ApiClient& api, const std::string& older,
+                                    const std::string& newer) {
+  if (older == newer) {
+    return refuse("DiffFailed", "Both are {}, which does not differ from itself; give another",
+                  older);
+  }
+  if (older.starts_with("d-")) {
+    if (newer.starts_with("d-")) {
+      return refuse("DiffFailed", "{} is a disk; give a snapshot of {} to compare it with", older,
+                    newer);
+    }
+    return refuse("DiffFailed", "The snapshot stands first: clouddisk snapshot diff {} {}", newer,
+                  older);
+  }
+  auto base = describe(api, older);
+  if (!base) return base.failure();
+  const std::string base_disk = text_of(*base, "SourceDiskId");
+  const bool live = newer.starts_with("d-");
+  auto other = live ? api.disk(newer) : describe(api, newer);
+  if (!other) return other.failure();
+  const std::string disk = text_of(*other, live ? "DiskId" : "SourceDiskId");
+  if (disk != base_disk) {
+    return refuse("DiffFailed", "{} is a snapshot of disk {}, not of {}{}: give two of one disk",
+                  older, base_disk, live ? "" : "disk " + disk + " as is ", newer);
+  }
+  if (live) {
+    auto exports = api.exports(newer);
+    if (!exports) return exports.failure();
+    return exports->front().uri;
+  }
+  auto exported = api.snapshot_export(newer);
+  if (!exported) return exported.failure();
+  return exported->uri;
+}
+
 // Through the context that the export offers, as any backup program would.
 void add_diff(CLI::App& parent, Session& session) {
   struct Arguments {
@@ -271,17 +361,9 @@ void add_diff(CLI::App& parent, Session& session) {
       ->required()
       ->type_name("");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
-    if (auto known = describe(api, arguments->older); !known) return known.failure();
-    std::string uri;
-    if (arguments->newer.starts_with("d-")) {
-      auto exports = api.exports(arguments->newer);
-      if (!exports) return exports.failure();
-      uri = exports->front().uri;
-    } else {
-      auto found = api.snapshot_export(arguments->newer);
-      if (!found) return found.failure();
-      uri = found->uri;
-    }
+    auto found = uri_to_compare(api, arguments->older, arguments->newer);
+    if (!found) return found.failure();
+    const std::string uri = *found;
     if (find_program("nbdinfo").empty()) {
       return refuse("ProgramMissing", "nbdinfo reads it: install the package libnbd-bin");
     }
@@ -289,9 +371,8 @@ void add_diff(CLI::App& parent, Session& session) {
         {"nbdinfo", "--json", "--map=clouddisk:changed-since:" + arguments->older, uri}, kDiffMax);
     if (!result) return result.failure();
     if (!result->ok()) {
-      return Failure{"DiffFailed",
-                     fmt::format("{} is no snapshot of the same disk, or can't be read: {}",
-                                 arguments->older, result->complaint())};
+      return Failure{"DiffFailed", fmt::format("{} can't be compared with {}: {}", arguments->newer,
+                                               arguments->older, result->complaint())};
     }
     const Json map = Json::parse(result->output, nullptr, false);
     if (!map.is_array()) return refuse("DiffFailed", "nbdinfo answered something else");
@@ -310,7 +391,8 @@ void add_diff(CLI::App& parent, Session& session) {
       print_json({{"ChangedBytes", bytes}, {"Extents", changed}});
     } else {
       print_text(table.empty() ? std::string() : table.text());
-      print_text(fmt::format("{} in {} extents\n", format_bytes(bytes), changed.size()));
+      print_text(fmt::format("{} in {} {}\n", format_bytes(bytes), changed.size(),
+                             changed.size() == 1 ? "extent" : "extents"));
     }
     return Done{};
   });
@@ -332,7 +414,13 @@ void add_delete(CLI::App& parent, Session& session) {
     for (const std::string& id : arguments->ids) {
       auto answer = api.call("DeleteSnapshot",
                              {{"SnapshotId", id}, {"Force", arguments->force ? "true" : "false"}});
-      if (!answer) return answer.failure();
+      if (!answer) {
+        Failure failure = answer.failure();
+        if (failure.code == "SnapshotCreatedDisk") {
+          failure.message += fmt::format(" With: clouddisk snapshot delete {} --force", id);
+        }
+        return failure;
+      }
     }
     return Done{};
   });
