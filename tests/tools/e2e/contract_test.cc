@@ -9,6 +9,7 @@
 #include <set>
 
 #include "tests/tools/e2e/test_daemon.h"
+#include "tools/clouddisk/mount_record.h"
 #include "tools/http/client.h"
 
 namespace clouddisk::e2e {
@@ -142,6 +143,96 @@ TEST_F(Contract, InstancesOwnDisksAndStoppingClosesTheirExports) {
   daemon_.ok({"instance", "stop", instance});
   daemon_.ok({"instance", "delete", instance});
   daemon_.refused("InvalidDiskId.NotFound", {"disk", "show", id});
+}
+
+TEST_F(Contract, AnInstanceWithAMountedDiskIsStoppedOrDeletedOnlyByForce) {
+  const std::string instance = daemon_.ok({"instance", "create"});
+  const std::string mounted = daemon_.ok({"disk", "create", "--size", "40"});
+  const std::string other = daemon_.ok({"disk", "create", "--size", "40"});
+  for (const std::string& id : {mounted, other}) {
+    daemon_.ok({"disk", "attach", id, "--instance", instance});
+  }
+  cli::MountRecord record;
+  record.folder = daemon_.root() + "/mounts/" + mounted;
+  record.id = mounted;
+  record.directory = "/mnt/somewhere";
+  ASSERT_TRUE(cli::save_record(record));
+  daemon_.refused("DiskMounted", {"instance", "stop", instance});
+  daemon_.refused("DiskMounted", {"instance", "delete", instance});
+  const std::string said = daemon_.cli({"instance", "stop", instance}).errors;
+  for (const std::string& part : {mounted + " is mounted at /mnt/somewhere",
+                                  "clouddisk disk umount " + mounted, std::string("--force")}) {
+    EXPECT_NE(said.find(part), std::string::npos) << said;
+  }
+  daemon_.refused("DiskMounted", {"disk", "reinit", other, "--restart-instance"});
+  EXPECT_TRUE(daemon_.connect(mounted)) << "the instance was not stopped";
+  record.relay_socket = "/mnt/relay.sock";
+  ASSERT_TRUE(cli::save_record(record));
+  daemon_.ok({"disk", "reinit", other, "--restart-instance"});
+  daemon_.ok({"instance", "stop", instance, "--force"});
+  EXPECT_FALSE(daemon_.connect(mounted));
+  daemon_.ok({"instance", "delete", instance, "--force"});
+}
+
+TEST_F(Contract, ARollbackThatIsRefusedAnywayStopsNoInstance) {
+  const std::string id = daemon_.make_disk();
+  auto client = daemon_.connect(id);
+  ASSERT_TRUE(client);
+  daemon_.refused("IncorrectDiskStatus.NothingToUndo",
+                  {"disk", "undo-rollback", id, "--restart-instance"});
+  EXPECT_TRUE(client->write(0, std::vector<std::byte>(4096))) << "its client is still connected";
+}
+
+TEST_F(Contract, RefusalsNameTheWayOut) {
+  const std::string instance = daemon_.ok({"instance", "create"});
+  const std::string id = daemon_.ok({"disk", "create", "--size", "40"});
+  const auto says = [this](const std::vector<std::string>& arguments, const std::string& part) {
+    const ProgramResult result = daemon_.cli(arguments);
+    EXPECT_EQ(result.exit_status, 1);
+    EXPECT_NE(result.errors.find(part), std::string::npos) << result.errors;
+  };
+  says({"disk", "export", id}, "clouddisk disk attach " + id);
+  daemon_.ok({"disk", "attach", id, "--instance", instance});
+  says({"disk", "reinit", id}, "--restart-instance, or with: clouddisk instance stop " + instance);
+  says({"disk", "hydrate", id, "--rate", "500"}, "--rate: at least 1M");
+  says({"snapshot", "chain", "d-none"}, "InvalidDiskId.NotFound");
+  says({"snapshot", "chain", "s-none"}, "s-none is a snapshot");
+  const std::string snapshot = daemon_.ok({"snapshot", "create", id, "--wait"});
+  says({"snapshot", "diff", snapshot, snapshot}, "does not differ from itself");
+  says({"snapshot", "diff", id, snapshot}, "clouddisk snapshot diff " + snapshot + " " + id);
+  says({"snapshot", "diff", snapshot, daemon_.make_disk()}, "is a snapshot of disk " + id);
+  says({"snapshot", "export", snapshot, "--to", daemon_.root() + "/none/x.raw"},
+       "There is no folder " + daemon_.root() + "/none");
+  const std::string file = daemon_.root() + "/x.raw";
+  std::ofstream(file) << "mine";
+  says({"snapshot", "export", snapshot, "--to", file}, "--force");
+  EXPECT_EQ(fs::file_size(file), 4U);
+  const std::string made = daemon_.ok({"disk", "create", "--snapshot", snapshot});
+  says({"snapshot", "delete", snapshot}, "1 disk was made from snapshot " + snapshot + ": " + made);
+  says({"snapshot", "delete", snapshot}, "clouddisk snapshot delete " + snapshot + " --force");
+  daemon_.ok({"instance", "stop", instance});
+  says({"disk", "export", id}, "clouddisk instance start " + instance);
+}
+
+TEST_F(Contract, SnapshotsAreShownWithWhatTheyChangedAgainstAndWithoutADeletedDisk) {
+  const std::string id = daemon_.make_disk();
+  const std::string first =
+      daemon_.ok({"snapshot", "create", id, "--retention-days", "1", "--wait"});
+  const std::string second = daemon_.ok({"snapshot", "create", id, "--wait"});
+  const std::string shown = daemon_.ok({"snapshot", "show", first});
+  EXPECT_NE(shown.find("nothing (first of its chain)"), std::string::npos) << shown;
+  EXPECT_NE(shown.find("1 day, recorded only"), std::string::npos) << shown;
+  EXPECT_EQ(shown.find("used for"), std::string::npos) << shown;
+  const std::string next = daemon_.ok({"snapshot", "show", second});
+  EXPECT_NE(next.find(first), std::string::npos) << next;
+  EXPECT_EQ(next.find("retention"), std::string::npos) << next;
+  const std::string here = "accomplished  <- the disk";
+  EXPECT_NE(daemon_.ok({"snapshot", "chain", id}).find(here), std::string::npos);
+  daemon_.ok({"disk", "detach", id});
+  daemon_.ok({"disk", "delete", id});
+  const std::string after = daemon_.ok({"snapshot", "chain", id});
+  EXPECT_NE(after.find(second), std::string::npos) << after;
+  EXPECT_EQ(after.find(here), std::string::npos) << after;
 }
 
 TEST_F(Contract, SixteenDisksAnInstanceAndNoMore) {
