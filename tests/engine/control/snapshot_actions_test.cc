@@ -178,11 +178,15 @@ TEST_F(SnapshotActions, ARollbackGivesTheDiskAnotherStorageAndUndoTheOldOne) {
   const std::string disk = attached_disk(daemon);
   const std::string id = take(daemon, disk);
   const Params back = {{"DiskId", disk}, {"SnapshotId", id}};
-  EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "IncorrectInstanceStatus");
-  daemon.must("StopInstance", {{"InstanceId", "i-local"}});
+  // That the instance runs is said last: nobody stops it for nothing.
   EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "InvalidSnapshotId.NotReady");
   EXPECT_REFUSED(daemon.ask("ReInitDisk", {{"DiskId", disk}}), 403, "DiskCreatingSnapshot");
+  EXPECT_REFUSED(daemon.ask("UndoResetDisk", {{"DiskId", disk}}), 403,
+                 "IncorrectDiskStatus.NothingToUndo");
   capture(daemon, id);
+  EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "IncorrectInstanceStatus");
+  EXPECT_REFUSED(daemon.ask("ReInitDisk", {{"DiskId", disk}}), 403, "IncorrectInstanceStatus");
+  daemon.must("StopInstance", {{"InstanceId", "i-local"}});
   const std::string other = take(daemon, disk);
   EXPECT_REFUSED(daemon.ask("ResetDisk", back), 403, "IncorrectDiskStatus.HasUnfinishedSnapshot");
   capture(daemon, other);
