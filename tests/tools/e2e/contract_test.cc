@@ -164,6 +164,10 @@ TEST_F(Contract, AnInstanceWithAMountedDiskIsStoppedOrDeletedOnlyByForce) {
                                   "clouddisk disk umount " + mounted, std::string("--force")}) {
     EXPECT_NE(said.find(part), std::string::npos) << said;
   }
+  const std::string hint = "fsfreeze -f /mnt/somewhere";
+  const auto taken = daemon_.cli({"snapshot", "create", mounted, "--wait"});
+  EXPECT_NE(taken.errors.find(hint), std::string::npos) << taken.errors;
+  EXPECT_EQ(daemon_.cli({"snapshot", "create", other, "--wait"}).errors, "");
   daemon_.refused("DiskMounted", {"disk", "reinit", other, "--restart-instance"});
   EXPECT_TRUE(daemon_.connect(mounted)) << "the instance was not stopped";
   record.relay_socket = "/mnt/relay.sock";
