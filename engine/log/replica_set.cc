@@ -102,8 +102,8 @@ Task<Result<FoundReplica>> look(Ring& ring, std::string folder, BufferPool& pool
 constexpr Duration kSuperblockStallMax = std::chrono::seconds(2);
 constexpr Duration kTellMax = std::chrono::milliseconds(100);  // one that is out: a courtesy
 
-// One superblock on its way to one folder. It may end long after everyone gave up on it: by then the
-// others have a newer generation, which says what is true.
+// One superblock on its way to one folder. It may end long after everyone gave up on it: by then
+// the others have a newer generation, which says what is true.
 struct Attempt {
   explicit Attempt(Ring& ring) : ended(ring) {}
   bool done = false;

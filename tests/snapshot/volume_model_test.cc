@@ -1,10 +1,10 @@
 // A disk and its snapshots against a model: writes, trims, snapshots, captures that are cut off and
 // go on, deletion of any of them, rollbacks, disks made from a snapshot, hydration, repacking,
-// restarts, lost indexes. Every byte of every snapshot and disk is compared. MODEL_SECONDS=3600 runs
-// it for an hour with ever new seeds.
+// restarts, lost indexes. Every byte of every snapshot and disk is compared. MODEL_SECONDS=3600
+// runs it for an hour with ever new seeds.
 #include "snapshot/diff.h"
-#include "tests/support/histories.h"
 #include "tests/snapshot/volume_fixture.h"
+#include "tests/support/histories.h"
 
 namespace clouddisk::snapshot {
 namespace {
