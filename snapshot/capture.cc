@@ -1,7 +1,10 @@
 #include "snapshot/capture.h"
 
 #include <algorithm>
-#include <cstring>
+#include <deque>
+#include <memory>
+
+#include "snapshot/page_capture.h"
 
 namespace clouddisk::snapshot {
 namespace {
@@ -9,195 +12,193 @@ namespace {
 // A step is one flush of the pack and one commit of the index. It ends at either bound: memory for
 // whole pages, and what a crash repeats for those of which a block or two changed.
 constexpr std::size_t kBytesPerStep = 16_MiB;
-constexpr std::size_t kPagesPerStep = 512;
+constexpr std::size_t kPagesPerStep = 256;
+// Pages are looked up and read in groups, of which some are in work while no client of the disk
+// waits: beside those that are read, others are compressed. Fewer where whole pages changed, since
+// a group then takes 8 MiB of memory.
+constexpr std::size_t kPagesPerGroup = 8;
+constexpr std::size_t kSparseGroupsAhead = 12;
+constexpr std::size_t kDenseGroupsAhead = 3;
+constexpr std::size_t kSparseGroupBytes = 512_KiB;
 
-bool all_zero(const std::byte* block) {
-  return block[0] == std::byte{0} && std::memcmp(block, block + 1, kBlockSize - 1) == 0;
-}
-
-bool is_hole(BlockKind kind) {
-  return kind == BlockKind::kTrimmed || kind == BlockKind::kZero;
-}
-
-// What there is to do with a block.
-enum class Fate : std::uint8_t { kSame, kHole, kCompare, kChanged };
-using Fates = std::array<Fate, kPageBlocks>;
-
-class Capture {
+// Groups in work, in their order.
+class ReadAhead {
  public:
-  Capture(Disk& disk, Chain& chain, const CaptureSpec& spec)
-      : disk_(disk), chain_(chain), spec_(spec) {}
+  ReadAhead(Ring& ring, PageCapture& work, const std::vector<std::uint64_t>& pages)
+      : work_(work), pages_(pages), arrived_(ring) {}
 
-  Task<Result<std::vector<std::uint64_t>>> pages();
-  // Nothing: the page is as the newest snapshot has it.
-  Task<Result<std::optional<Chain::ChangedPage>>> page(std::uint64_t number);
-  std::uint64_t bytes_read() const { return bytes_read_; }
+  struct Group {
+    std::size_t end = 0;  // in the list of pages
+    std::optional<Result<PageCapture::Changes>> changes;
+  };
+  // Nothing may be in work.
+  void begin_at(std::size_t index) { next_ = index; }
+  // The next group, with up to `ahead` in work, it among them. There is one.
+  Task<std::unique_ptr<Group>> next(std::size_t ahead) {
+    while (next_ < pages_.size() && groups_.size() < ahead) {
+      const std::size_t begin = next_;
+      next_ = std::min(pages_.size(), begin + kPagesPerGroup);
+      groups_.push_back(std::make_unique<Group>());
+      groups_.back()->end = next_;
+      const auto at = [this](std::size_t i) {
+        return pages_.begin() + static_cast<std::ptrdiff_t>(i);
+      };
+      spawn(fill(*groups_.back(), std::vector(at(begin), at(next_))));
+    }
+    std::unique_ptr<Group> first = std::move(groups_.front());
+    groups_.pop_front();
+    while (!first->changes) co_await arrived_.wait();
+    co_return first;
+  }
+  Task<void> stop() {
+    for (const auto& group : groups_) {
+      while (!group->changes) co_await arrived_.wait();
+    }
+    groups_.clear();
+  }
 
  private:
-  bool by_place() const { return spec_.reference.value != 0; }
-  std::uint64_t blocks_of(std::uint64_t page) const {
-    return std::min(kPageBlocks, blocks_for(spec_.size_bytes) - page * kPageBlocks);
+  Task<void> fill(Group& group, std::vector<std::uint64_t> pages) {
+    group.changes.emplace(co_await work_.changes(std::move(pages)));
+    arrived_.wake_all();
   }
-  Task<Result<Fates>> fates(std::uint64_t number);
-  Task<Result<void>> read_changes(std::uint64_t number, const Fates& fates, const ChainPage& parent,
-                                  Chain::ChangedPage& changed);
+
+  PageCapture& work_;
+  const std::vector<std::uint64_t>& pages_;
+  Signal arrived_;
+  std::size_t next_ = 0;
+  std::deque<std::unique_ptr<Group>> groups_;
+};
+
+// One step stored while the next is gathered.
+class Pipeline {
+ public:
+  Pipeline(Disk& disk, Chain& chain, const CaptureSpec& spec,
+           const std::vector<std::uint64_t>& pages, std::function<bool()> cancelled,
+           std::function<void(const CaptureProgress&)> progress)
+      : disk_(disk),
+        chain_(chain),
+        spec_(spec),
+        pages_(pages),
+        cancelled_(std::move(cancelled)),
+        progress_(std::move(progress)),
+        work_(disk, chain, spec),
+        ahead_(disk.ring(), work_, pages),
+        pace_(spec.pace),
+        storing_(disk.ring()) {}
+
+  // From where `known` ends. After it, whatever it says: settle().
+  Task<Result<CaptureCursor>> run(std::optional<CaptureCursor> known);
+  Task<void> settle() {
+    co_await ahead_.stop();
+    co_await storing_.wait();
+  }
+
+ private:
+  struct Step {
+    std::vector<Chain::ChangedPage> pages;
+    std::size_t bytes = 0;  // of the disk
+    std::uint64_t next_page = 0;
+    bool full() const { return pages.size() >= kPagesPerStep || bytes >= kBytesPerStep; }
+  };
+  void begin_at(const CaptureCursor& cursor);
+  std::size_t groups_ahead() const {
+    if (pace_.rate() < spec_.pace.most) return 1;
+    return group_bytes_ <= kSparseGroupBytes ? kSparseGroupsAhead : kDenseGroupsAhead;
+  }
+  Task<Result<Step>> gather();
+  Task<void> store(Step step);
+  // Whether the index is still the one that the cursor is of.
+  Task<Result<bool>> stored();
 
   Disk& disk_;
   Chain& chain_;
   const CaptureSpec& spec_;
-  std::vector<std::byte> read_ = std::vector<std::byte>(kPageBlocks * kBlockSize);
-  std::uint64_t bytes_read_ = 0;
+  const std::vector<std::uint64_t>& pages_;
+  std::function<bool()> cancelled_;
+  std::function<void(const CaptureProgress&)> progress_;
+  PageCapture work_;
+  ReadAhead ahead_;
+  Pace pace_;
+  CaptureCursor cursor_;                             // of what is stored
+  std::size_t at_ = 0;                               // in pages_: gathered next
+  std::size_t group_bytes_ = 2 * kSparseGroupBytes;  // of the last one
+  WaitGroup storing_;
+  Result<CaptureCursor> outcome_ = CaptureCursor();  // of the step stored last
 };
 
-Task<Result<std::vector<std::uint64_t>>> Capture::pages() {
-  std::vector<std::uint64_t> pages;  // 8 bytes for a MiB of disk
-  const std::uint64_t end = (blocks_for(spec_.size_bytes) + kPageBlocks - 1) / kPageBlocks;
-  if (by_place()) {
-    auto changed = co_await disk_.changed_pages(spec_.reference, spec_.view);
-    if (!changed) co_return changed.error();
-    pages = std::move(*changed);
-  } else {
-    // Whatever the disk has, borrows, or the parent had.
-    std::uint64_t at = 0;
-    while (at < end) {
-      auto next = co_await disk_.next_page_anywhere(at, spec_.base_is_parent);
-      if (!next) co_return next.error();
-      if (*next >= end) break;
-      pages.push_back(*next);
-      at = *next + 1;
-    }
-    auto known = co_await chain_.pages_between(0, spec_.parent);
-    if (!known) co_return known.error();
-    pages.insert(pages.end(), known->begin(), known->end());
-  }
-  // After a rollback there are versions in between, of snapshots or of what is left of deleted
-  // ones, that this one must not see.
-  auto skipped = co_await chain_.pages_between(spec_.parent, spec_.seq - 1);
-  if (!skipped) co_return skipped.error();
-  pages.insert(pages.end(), skipped->begin(), skipped->end());
-  std::sort(pages.begin(), pages.end());
-  pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
-  pages.erase(std::lower_bound(pages.begin(), pages.end(), end), pages.end());
-  co_return pages;
+void Pipeline::begin_at(const CaptureCursor& cursor) {
+  cursor_ = cursor;
+  outcome_ = cursor;
+  const auto next = std::lower_bound(pages_.begin(), pages_.end(), cursor.next_page);
+  at_ = static_cast<std::size_t>(next - pages_.begin());
+  ahead_.begin_at(at_);
 }
 
-Task<Result<Fates>> Capture::fates(std::uint64_t number) {
-  Fates fates;
-  fates.fill(Fate::kHole);
-  const std::uint64_t count = blocks_of(number);
-  const bool over_base = disk_.has_base();
-  if (by_place()) {
-    auto pair = co_await disk_.page_pair(number, spec_.reference, spec_.view);
-    if (!pair) co_return fail(Errc::kIo, "map: {}", pair.error().message);
-    for (std::size_t i = 0; i < count; ++i) {
-      const BlockEntry& before = pair->before.entries[i];
-      const BlockEntry& after = pair->after.entries[i];
-      if (before.location == after.location) {
-        fates[i] = Fate::kSame;
-      } else if (is_hole(after.location.kind()) ||
-                 (after.location.kind() == BlockKind::kUnmapped && !over_base)) {
-        fates[i] = Fate::kHole;
-      } else if (before.location.is_stored() && after.location.is_stored() &&
-                 before.checksum != after.checksum) {
-        fates[i] = Fate::kChanged;
-      } else {
-        fates[i] = Fate::kCompare;
-      }
+Task<Result<Pipeline::Step>> Pipeline::gather() {
+  Step step;
+  while (at_ < pages_.size() && !step.full()) {
+    if (cancelled_()) co_return fail(Errc::kShutdown, "the capture goes on at the next start");
+    const std::uint64_t read_before = work_.bytes_read();
+    const auto group = co_await ahead_.next(groups_ahead());
+    if (!*group->changes) co_return group->changes->error();
+    at_ = group->end;
+    step.next_page = pages_[at_ - 1] + 1;
+    group_bytes_ = 0;
+    for (Chain::ChangedPage& page : **group->changes) {
+      group_bytes_ += page.changed.size() * kBlockSize;
+      step.pages.push_back(std::move(page));
     }
-    co_return fates;
+    step.bytes += group_bytes_;
+    progress_({at_, pages_.size()});
+    const TimePoint may_go_on =
+        pace_.book(work_.bytes_read() - read_before, disk_.client_requests(), disk_.ring().now());
+    if (may_go_on > disk_.ring().now()) co_await disk_.ring().sleep_until(may_go_on);
   }
-  std::array<BlockEntry, kPageBlocks> storage;
-  const auto entries = std::span(storage).first(count);
-  if (auto found = co_await disk_.view_page(spec_.view, number, entries); !found) {
-    co_return found.error();
-  }
-  for (std::size_t i = 0; i < count; ++i) {
-    const BlockKind kind = entries[i].location.kind();
-    if (kind == BlockKind::kStored) {
-      fates[i] = Fate::kCompare;
-    } else if (kind == BlockKind::kUnmapped && over_base) {
-      fates[i] = spec_.base_is_parent ? Fate::kSame : Fate::kCompare;
-    }
-  }
-  co_return fates;
+  co_return step;
 }
 
-// Reads what may have changed, in runs, and keeps what did.
-Task<Result<void>> Capture::read_changes(std::uint64_t number, const Fates& fates,
-                                         const ChainPage& parent, Chain::ChangedPage& changed) {
-  const auto wanted = [&fates](std::size_t i) {
-    return fates[i] == Fate::kCompare || fates[i] == Fate::kChanged;
-  };
-  for (std::size_t at = 0; at < kPageBlocks;) {
-    if (!wanted(at)) {
-      ++at;
-      continue;
-    }
-    std::size_t count = 1;
-    while (at + count < kPageBlocks && wanted(at + count)) ++count;
-    const Lba first(number * kPageBlocks + at);
-    const auto data = std::span(read_).first(count * kBlockSize);
-    auto fetched = co_await disk_.read_view(spec_.view, first, data, disk_.buffers());
-    if (!fetched) co_return fetched;
-    bytes_read_ += data.size();
-    bool compares = false;
-    for (std::size_t i = at; i < at + count; ++i) {
-      compares = compares || (fates[i] == Fate::kCompare && !parent.blocks[i].is_hole());
-    }
-    std::vector<std::byte> old;
-    if (compares) {
-      old.resize(data.size());
-      if (auto read = co_await chain_.read(spec_.parent, first, old); !read) co_return read;
-    }
-    for (std::size_t i = at; i < at + count; ++i) {
-      const std::byte* block = data.data() + (i - at) * kBlockSize;
-      if (all_zero(block)) {
-        changed.unchanged.reset(i);
-        continue;
-      }
-      const bool same = compares && fates[i] == Fate::kCompare && !parent.blocks[i].is_hole() &&
-                        std::memcmp(block, old.data() + (i - at) * kBlockSize, kBlockSize) == 0;
-      if (same) continue;
-      changed.unchanged.reset(i);
-      changed.changed.push_back(static_cast<std::uint8_t>(i));
-      changed.data.insert(changed.data.end(), block, block + kBlockSize);
-    }
-    at += count;
-  }
-  co_return Result<void>{};
+Task<void> Pipeline::store(Step step) {
+  CaptureCursor cursor = cursor_;
+  cursor.next_page = step.next_page;
+  outcome_ = co_await chain_.add(spec_.seq, std::move(step.pages), cursor);
+  storing_.done();
 }
 
-Task<Result<std::optional<Chain::ChangedPage>>> Capture::page(std::uint64_t number) {
-  auto wanted = co_await fates(number);
-  if (!wanted) co_return wanted.error();
-  ChainPageRef parent;
-  if (spec_.parent != 0) {
-    auto found = co_await chain_.page(spec_.parent, number);
-    if (!found) co_return found.error();
-    parent = *found;
-  }
-  // What this snapshot would see if nothing were stored for it.
-  auto newest = co_await chain_.page(spec_.seq - 1, number);
-  if (!newest) co_return newest.error();
-  const ChainPage nothing;
-  const ChainPage& before = parent ? *parent : nothing;
-  Chain::ChangedPage changed;
-  changed.page = number;
-  changed.parent = spec_.parent;
-  for (std::size_t i = 0; i < kPageBlocks; ++i) {
-    changed.unchanged[i] = (*wanted)[i] != Fate::kHole && !before.blocks[i].is_hole();
-  }
-  auto read = co_await read_changes(number, *wanted, before, changed);
-  if (!read) co_return read.error();
-  if (changed.changed.empty()) {
-    ChainPage content = before;
-    for (std::size_t i = 0; i < kPageBlocks; ++i) {
-      if (!changed.unchanged[i]) content.blocks[i] = PackedBlock();
+Task<Result<bool>> Pipeline::stored() {
+  co_await storing_.wait();
+  if (!outcome_) co_return outcome_.error();
+  const bool same = outcome_->heals == cursor_.heals;
+  if (same) cursor_ = *outcome_;
+  co_return same;
+}
+
+Task<Result<CaptureCursor>> Pipeline::run(std::optional<CaptureCursor> known) {
+  CaptureCursor anew;
+  anew.heals = chain_.heals();
+  begin_at(known.value_or(anew));
+  while (true) {
+    auto step = co_await gather();
+    if (!step) co_return step.error();
+    const bool last = at_ == pages_.size();
+    auto same = co_await stored();
+    if (!same) co_return same.error();
+    if (*same && !step->pages.empty()) {
+      storing_.add();
+      spawn(store(std::move(*step)));
+      if (last) same = co_await stored();
+      if (!same) co_return same.error();
     }
-    // Of two look-ups with repacking in between it may not be told: then it is stored once more.
-    if (content == (*newest ? **newest : nothing)) co_return std::optional<Chain::ChangedPage>();
+    if (*same && !last) continue;
+    if (*same) {
+      if (auto tidied = co_await chain_.tidy(spec_.seq); !tidied) co_return tidied.error();
+      if (cursor_.heals == chain_.heals()) co_return cursor_;
+    }
+    // The index was made anew, and may lack what was stored.
+    co_await ahead_.stop();
+    anew.heals = chain_.heals();
+    begin_at(anew);
   }
-  co_return std::optional(std::move(changed));
 }
 
 }  // namespace
@@ -205,64 +206,14 @@ Task<Result<std::optional<Chain::ChangedPage>>> Capture::page(std::uint64_t numb
 Task<Result<CaptureCursor>> capture(Disk& disk, Chain& chain, CaptureSpec spec,
                                     std::function<bool()> cancelled,
                                     std::function<void(const CaptureProgress&)> progress) {
-  Capture work(disk, chain, spec);
-  auto pages = co_await work.pages();
+  auto pages = co_await PageCapture(disk, chain, spec).pages();
   if (!pages) co_return pages.error();
   auto known = co_await chain.cursor(spec.seq);
   if (!known) co_return known.error();
-  CaptureCursor cursor;
-  cursor.heals = chain.heals();
-  if (*known) cursor = **known;
-  auto next = std::lower_bound(pages->begin(), pages->end(), cursor.next_page);
-  CaptureProgress state;
-  state.pages_total = pages->size();
-  state.pages_done = static_cast<std::uint64_t>(next - pages->begin());
-  Pace pace(spec.pace);
-  std::vector<Chain::ChangedPage> gathered;
-  std::size_t gathered_bytes = 0;
-  const auto begin_anew = [&] {
-    cursor = {};
-    cursor.heals = chain.heals();
-    next = pages->begin();
-    state.pages_done = 0;
-    gathered.clear();
-    gathered_bytes = 0;
-  };
-  while (true) {
-    if (next == pages->end()) {
-      if (auto tidied = co_await chain.tidy(spec.seq); !tidied) co_return tidied.error();
-      if (cursor.heals == chain.heals()) co_return cursor;
-      begin_anew();
-      continue;
-    }
-    if (cancelled()) co_return fail(Errc::kShutdown, "the capture goes on at the next start");
-    const std::uint64_t read_before = work.bytes_read();
-    auto changed = co_await work.page(*next);
-    if (!changed) co_return changed.error();
-    cursor.next_page = *next + 1;
-    if (*changed) {
-      gathered_bytes += (*changed)->data.size();
-      gathered.push_back(std::move(**changed));
-    }
-    ++next;
-    ++state.pages_done;
-    const bool full = gathered.size() >= kPagesPerStep || gathered_bytes >= kBytesPerStep;
-    if (full || (next == pages->end() && !gathered.empty())) {
-      auto added = co_await chain.add(spec.seq, std::move(gathered), cursor);
-      if (!added) co_return added.error();
-      if (added->heals != cursor.heals) {
-        begin_anew();
-        continue;
-      }
-      cursor = *added;
-      gathered.clear();
-      gathered_bytes = 0;
-    }
-    progress(state);
-    const TimePoint may_go_on =
-        pace.book(work.bytes_read() - read_before, disk.client_requests(), disk.ring().now());
-    if (may_go_on > disk.ring().now()) co_await disk.ring().sleep_until(may_go_on);
-  }
+  Pipeline pipeline(disk, chain, spec, *pages, std::move(cancelled), std::move(progress));
+  auto captured = co_await pipeline.run(*known);
+  co_await pipeline.settle();
+  co_return captured;
 }
 
 }  // namespace clouddisk::snapshot

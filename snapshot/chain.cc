@@ -25,6 +25,7 @@ Chain::Chain(DiskEnvironment& environment, Identity identity, Options options)
       background_(environment.ring),
       closing_signal_(environment.ring),
       pace_(options.pace),
+      compressor_(environment.ring, tag_, options.compression_level),
       frames_(options.frame_cache_bytes) {}
 
 Chain::~Chain() {
@@ -156,32 +157,52 @@ Task<Result<AsyncMutex::Guard>> Chain::lock() {
 }
 
 Task<Result<ChainPageRef>> Chain::page(std::uint64_t seq, std::uint64_t page) {
-  auto found = co_await lookup(seq, page);
+  const PageKey key{seq, page};
+  if (const auto it = pages_.find(key); it != pages_.end()) co_return it->second;
+  auto found = co_await pages(seq, std::vector(1, page));
+  if (!found) co_return found.error();
+  co_return found->front();
+}
+
+Task<Result<std::vector<ChainPageRef>>> Chain::pages(std::uint64_t seq,
+                                                     std::vector<std::uint64_t> pages) {
+  auto found = co_await lookup(seq, pages);
   if (!found && found.error().code == Errc::kCorrupt) {
     auto guard = co_await lock();
     if (!guard) co_return fail(Errc::kIo, "{}", guard.error().message);
-    found = co_await lookup(seq, page);
+    found = co_await lookup(seq, pages);
   }
   if (!found) co_return fail(Errc::kIo, "{}", found.error().message);
   co_return found;
 }
 
+Task<Result<std::vector<ChainPageRef>>> Chain::lookup(std::uint64_t seq,
+                                                      const std::vector<std::uint64_t>& pages) {
+  while (true) {
+    const auto index = index_;
+    const std::uint64_t generation = generation_;
+    auto found =
+        co_await ring().blocking([&index, &pages, seq] { return index->pages(pages, seq); });
+    if (!found && generation != generation_) continue;  // of an index that is replaced already
+    if (!found) co_return note(found.error());
+    if (generation == generation_) {
+      for (std::size_t i = 0; i < pages.size(); ++i) keep({seq, pages[i]}, (*found)[i]);
+    }
+    co_return found;
+  }
+}
+
 Task<Result<ChainPageRef>> Chain::lookup(std::uint64_t seq, std::uint64_t page) {
   const PageKey key{seq, page};
   if (const auto it = pages_.find(key); it != pages_.end()) co_return it->second;
-  const auto index = index_;
-  const std::uint64_t generation = generation_;
-  auto found = co_await ring().blocking([&index, page, seq] { return index->page(page, seq); });
-  if (!found && generation != generation_) {
-    // Of an index that is replaced already: ask the new one.
-    co_return co_await lookup(seq, page);
-  }
-  if (!found) co_return note(found.error());
-  if (generation == generation_) {
-    if (pages_.size() >= options_.page_cache_pages) pages_.clear();
-    pages_[key] = *found;
-  }
-  co_return found;
+  auto found = co_await lookup(seq, std::vector(1, page));
+  if (!found) co_return found.error();
+  co_return found->front();
+}
+
+void Chain::keep(PageKey key, ChainPageRef content) {
+  if (pages_.size() >= options_.page_cache_pages) pages_.clear();
+  pages_[key] = std::move(content);
 }
 
 Task<Result<FrameData>> Chain::frame(PackedBlock block) {
@@ -287,70 +308,17 @@ Task<Result<std::optional<CaptureCursor>>> Chain::cursor(std::uint64_t seq) {
 
 // --- Growing ---
 
-namespace {
-
-// Frames of one kind, compressed, each without its place yet.
-struct PackedFrames {
-  std::vector<std::byte> bytes;
-  std::vector<std::size_t> sizes;
-};
-
-PackedFrames compress(ChainTag tag, std::uint64_t seq, std::span<const std::byte> data, int level) {
-  PackedFrames packed;
-  for (std::size_t at = 0; at < data.size(); at += kFrameRawMax) {
-    const auto raw = data.subspan(at, std::min(kFrameRawMax, data.size() - at));
-    packed.sizes.push_back(append_frame(FrameKind::kBlocks, tag, seq, raw, level, packed.bytes));
-  }
-  return packed;
-}
-
-// What one worker compresses at a time: about a millisecond, and four of them in a page.
-constexpr std::size_t kCompressBytes = 4 * kFrameRawMax;
-
-Task<void> compress_piece(Ring& ring, ChainTag tag, std::uint64_t seq,
-                          std::span<const std::byte> data, int level, PackedFrames& piece,
-                          WaitGroup& group) {
-  piece = co_await ring.blocking([=] { return compress(tag, seq, data, level); });
-  group.done();
-}
-
-// A page's pieces on as many workers as there are.
-Task<PackedFrames> compress_on_workers(Ring& ring, ChainTag tag, std::uint64_t seq,
-                                       std::span<const std::byte> data, int level) {
-  std::vector<PackedFrames> pieces((data.size() + kCompressBytes - 1) / kCompressBytes);
-  WaitGroup group(ring);
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    const std::size_t at = i * kCompressBytes;
-    const auto part = data.subspan(at, std::min(kCompressBytes, data.size() - at));
-    group.add();
-    spawn(compress_piece(ring, tag, seq, part, level, pieces[i], group));
-  }
-  co_await group.wait();
-  PackedFrames packed;
-  for (const PackedFrames& piece : pieces) {
-    packed.bytes.insert(packed.bytes.end(), piece.bytes.begin(), piece.bytes.end());
-    packed.sizes.insert(packed.sizes.end(), piece.sizes.begin(), piece.sizes.end());
-  }
-  co_return packed;
-}
-
-}  // namespace
-
 Task<Result<std::vector<PackedBlock>>> Chain::place_blocks(
-    PackWriter& writer, std::uint64_t seq, std::uint64_t page, std::span<const std::byte> data,
+    PackWriter& writer, std::uint64_t page, std::size_t count, PackedFrames packed,
     std::vector<ChainIndex::NewFrame>& frames) {
-  const int level = options_.compression_level;
-  const ChainTag tag = tag_;
-  PackedFrames packed = co_await compress_on_workers(ring(), tag, seq, data, level);
   std::vector<PackedBlock> blocks;
   std::size_t at = 0;
   for (const std::size_t size : packed.sizes) {
     auto address = co_await writer.place(std::span(packed.bytes).subspan(at, size));
     if (!address) co_return address.error();
-    const std::size_t left = data.size() / kBlockSize - blocks.size();
-    const auto count = static_cast<std::uint32_t>(std::min(kFrameBlocks, left));
-    for (unsigned i = 0; i < count; ++i) blocks.emplace_back(*address, size, i);
-    frames.push_back({*address, size, FrameKind::kBlocks, count, page});
+    const auto held = static_cast<std::uint32_t>(std::min(kFrameBlocks, count - blocks.size()));
+    for (unsigned i = 0; i < held; ++i) blocks.emplace_back(*address, size, i);
+    frames.push_back({*address, size, FrameKind::kBlocks, held, page});
     at += size;
   }
   co_return blocks;
@@ -399,14 +367,13 @@ Task<Result<void>> Chain::pack_pages(PackWriter& writer, std::vector<ChangedPage
         if (page.unchanged[i]) added.content.blocks[i] = (*parent)->blocks[i];
       }
     }
-    auto blocks =
-        co_await place_blocks(writer, addition.seq, page.page, page.data, addition.frames);
+    auto blocks = co_await place_blocks(writer, page.page, page.changed.size(),
+                                        std::move(page.frames), addition.frames);
     if (!blocks) co_return blocks.error();
     for (std::size_t i = 0; i < page.changed.size(); ++i) {
       added.content.blocks[page.changed[i]] = (*blocks)[i];
     }
     addition.pages.push_back(added);
-    page.data = {};
   }
   for (ChainIndex::NewPage& added : addition.pages) {
     records.push_back({added.page, &added.content, &added.record});
@@ -436,7 +403,7 @@ Task<Result<CaptureCursor>> Chain::add(std::uint64_t seq, std::vector<ChangedPag
   ChainIndex::Addition addition;
   addition.seq = seq;
   std::uint64_t changed_bytes = 0;
-  for (const ChangedPage& page : pages) changed_bytes += page.data.size();
+  for (const ChangedPage& page : pages) changed_bytes += page.changed.size() * kBlockSize;
   auto written = co_await pack_pages(writer, pages, addition);
   if (!written) {
     static_cast<void>(co_await trim_behind_head());

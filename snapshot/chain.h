@@ -27,6 +27,7 @@
 #include "engine/disk/read_gate.h"
 #include "engine/ring/sync.h"
 #include "snapshot/chain_index.h"
+#include "snapshot/compressor.h"
 #include "snapshot/frame_cache.h"
 #include "snapshot/pace.h"
 #include "snapshot/pack_writer.h"
@@ -68,6 +69,9 @@ class Chain {
   // Null: all holes. Equal places hold equal content, then and later; what is there may move on
   // (repack.cc), so it is read with read().
   Task<Result<ChainPageRef>> page(std::uint64_t seq, std::uint64_t page);
+  // The same of several.
+  Task<Result<std::vector<ChainPageRef>>> pages(std::uint64_t seq,
+                                                std::vector<std::uint64_t> pages);
   // Fills `into`, a number of whole blocks.
   Task<Result<void>> read(std::uint64_t seq, Lba first, std::span<std::byte> into);
   Task<Result<std::vector<std::uint64_t>>> pages_between(std::uint64_t after, std::uint64_t up_to);
@@ -81,10 +85,14 @@ class Chain {
     std::uint64_t page = 0;
     std::uint64_t parent = 0;           // the snapshot that has
     PagePresence unchanged;             // these blocks already
-    std::vector<std::uint8_t> changed;  // indexes of the blocks whose content is in `data`
-    std::vector<std::byte> data;
+    std::vector<std::uint8_t> changed;  // indexes of the blocks whose content is in `frames`
+    PackedFrames frames;
     // All other blocks are holes.
   };
+  // For pages of `seq`, each with the blocks that change in it. Several calls may be under way.
+  Task<std::vector<PackedFrames>> compress(std::uint64_t seq, std::vector<BlockData> pages) {
+    return compressor_.compress(seq, std::move(pages));
+  }
   Task<Result<std::optional<CaptureCursor>>> cursor(std::uint64_t seq);
   // Stores the pages as versions of `seq`, durably, and moves the cursor. `cursor.changed_bytes`
   // and `stored_bytes` are counted up. Was the index made anew since the cursor was read, it may
@@ -117,6 +125,12 @@ class Chain {
   Task<Result<void>> close();
 
  private:
+  struct PageKey {
+    std::uint64_t seq;
+    std::uint64_t page;
+    auto operator<=>(const PageKey&) const = default;
+  };
+
   Chain(DiskEnvironment& environment, Identity identity, Options options);
   std::string chain_index_directory() const { return identity_.index_directory + "-chain"; }
   Task<Result<void>> open_index();
@@ -128,6 +142,9 @@ class Chain {
   // What an answer of the index says of it; passes the error on.
   Error note(Error error);
   Task<Result<ChainPageRef>> lookup(std::uint64_t seq, std::uint64_t page);
+  Task<Result<std::vector<ChainPageRef>>> lookup(std::uint64_t seq,
+                                                 const std::vector<std::uint64_t>& pages);
+  void keep(PageKey key, ChainPageRef content);
   Task<Result<void>> purge(std::uint64_t seq);
   Task<Result<void>> trim_freed(std::vector<ChainIndex::Freed> freed);
   // What was written behind the head belongs to no version: an add() that failed, or a crash.
@@ -139,10 +156,9 @@ class Chain {
   // The same of a snapshot, in one pass. kCorrupt: of the index.
   Task<Result<void>> read_in_page(std::uint64_t seq, std::uint64_t page, std::size_t first_index,
                                   std::span<std::byte> into);
-  // Puts blocks of a page into frames; where each of them is.
-  Task<Result<std::vector<PackedBlock>>> place_blocks(PackWriter& writer, std::uint64_t seq,
-                                                      std::uint64_t page,
-                                                      std::span<const std::byte> data,
+  // Writes the frames of `count` blocks of a page; where each block is.
+  Task<Result<std::vector<PackedBlock>>> place_blocks(PackWriter& writer, std::uint64_t page,
+                                                      std::size_t count, PackedFrames packed,
                                                       std::vector<ChainIndex::NewFrame>& frames);
   // Repeats pages of a snapshot in the pack, and says in which frame.
   struct RecordedPage {
@@ -183,12 +199,8 @@ class Chain {
   Pace pace_;
   bool closing_ = false;
   bool repacking_ = false;
+  Compressor compressor_;
   FrameCache frames_;
-  struct PageKey {
-    std::uint64_t seq;
-    std::uint64_t page;
-    auto operator<=>(const PageKey&) const = default;
-  };
   std::map<PageKey, ChainPageRef> pages_;  // cleared when it is full
   std::uint64_t generation_ = 0;           // grows when pages may have moved
 };

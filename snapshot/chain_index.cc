@@ -73,18 +73,22 @@ Result<void> ChainIndex::verify() {
   return problem;
 }
 
-Result<ChainPageRef> ChainIndex::page(std::uint64_t page, std::uint64_t seq) {
+Result<std::vector<ChainPageRef>> ChainIndex::pages(std::span<const std::uint64_t> pages,
+                                                    std::uint64_t seq) {
   auto txn = kv_->read();
   if (!txn) return txn.error();
-  auto entry = (*txn)->floor(pair_key(kPage, page, seq));
-  if (!entry) return entry.error();
-  if (!*entry || !is_pair((*entry)->key, kPage) || first_of((*entry)->key) != page) {
-    return ChainPageRef();
+  std::vector<ChainPageRef> found;
+  found.reserve(pages.size());
+  for (const std::uint64_t page : pages) {
+    auto entry = (*txn)->floor(pair_key(kPage, page, seq));
+    if (!entry) return entry.error();
+    ChainPageRef& content = found.emplace_back();
+    if (!*entry || !is_pair((*entry)->key, kPage) || first_of((*entry)->key) != page) continue;
+    auto version = decode_version((*entry)->key, (*entry)->value);
+    if (!version) return fail(version.error(), "page {}", page);
+    if (!version->content.empty()) content = std::make_shared<const ChainPage>(version->content);
   }
-  auto version = decode_version((*entry)->key, (*entry)->value);
-  if (!version) return fail(version.error(), "page {}", page);
-  if (version->content.empty()) return ChainPageRef();
-  return std::make_shared<const ChainPage>(version->content);
+  return found;
 }
 
 Result<std::optional<std::uint64_t>> ChainIndex::next_page(std::uint64_t page) {

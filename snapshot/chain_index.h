@@ -37,8 +37,8 @@ class ChainIndex {
   Result<PackAddress> head();
   // See Addition: it is to be made anew at the next open.
   Result<bool> incomplete();
-  // Null: all holes.
-  Result<ChainPageRef> page(std::uint64_t page, std::uint64_t seq);
+  // Pages of a snapshot. Null: all holes.
+  Result<std::vector<ChainPageRef>> pages(std::span<const std::uint64_t> pages, std::uint64_t seq);
   // The first page >= `page` with any version.
   Result<std::optional<std::uint64_t>> next_page(std::uint64_t page);
   // Pages with a version of a snapshot in (after, up_to], ascending.

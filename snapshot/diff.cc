@@ -32,10 +32,10 @@ Task<Result<PagePresence>> compare_with_reference(std::shared_ptr<Disk> disk, Ep
   std::array<BlockEntry, kPageBlocks> now;
   if (auto found = co_await disk->present_page(page, now); !found) co_return found.error();
   if (reference.value == 0 || disk->reference() != reference) co_return same;
-  auto then = co_await disk->page_pair(page, reference, reference);
+  auto then = co_await disk->page_pairs(std::vector(1, page), reference, reference);
   if (!then) co_return fail(Errc::kIo, "map: {}", then.error().message);
   for (std::size_t i = 0; i < kPageBlocks; ++i) {
-    same[i] = now[i].location == then->before.entries[i].location;
+    same[i] = now[i].location == then->front().before.entries[i].location;
   }
   co_return same;
 }

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstring>
+#include <memory>
 
 #include "engine/base/bytes.h"
 #include "engine/base/check.h"
@@ -39,7 +40,12 @@ std::size_t append_frame(FrameKind kind, ChainTag chain, std::uint64_t seq,
   const std::size_t bound = ZSTD_compressBound(raw.size());
   out.resize(begin + kFrameHeaderSize + bound);
   std::byte* payload = out.data() + begin + kFrameHeaderSize;
-  std::size_t stored = ZSTD_compress(payload, bound, raw.data(), raw.size(), level);
+  // Its tables are larger than what is compressed with them: made once a thread.
+  thread_local const std::unique_ptr<ZSTD_CCtx, decltype(&ZSTD_freeCCtx)> context(ZSTD_createCCtx(),
+                                                                                  &ZSTD_freeCCtx);
+  CHECK(context != nullptr);
+  std::size_t stored =
+      ZSTD_compressCCtx(context.get(), payload, bound, raw.data(), raw.size(), level);
   if (ZSTD_isError(stored) != 0 || stored >= raw.size()) {
     std::memcpy(payload, raw.data(), raw.size());
     stored = raw.size();

@@ -91,7 +91,9 @@ Task<Result<void>> Chain::move_page(Repacking& work, std::uint64_t page) {
   }
   std::vector<PackedBlock> places;
   if (!data.empty()) {
-    auto placed = co_await place_blocks(work.writer, first_seq, page, data, work.move.frames);
+    auto packed = co_await compress(first_seq, std::vector(1, BlockData(data)));
+    auto placed = co_await place_blocks(work.writer, page, data.size() / kBlockSize,
+                                        std::move(packed.front()), work.move.frames);
     if (!placed) co_return placed.error();
     places = std::move(*placed);
   }

@@ -116,8 +116,9 @@ class Disk final : public BlockDevice {
   Task<Result<std::uint64_t>> next_page_anywhere(std::uint64_t page, bool own_only);
   // What changed between two moments, by place; see BlockMap::changed_pages(). Checkpoints first.
   Task<Result<std::vector<std::uint64_t>>> changed_pages(Epoch after, Epoch view);
-  Task<Result<PageStore::PagePair>> page_pair(std::uint64_t page, Epoch before, Epoch after) {
-    return map_->page_pair(page, before, after);
+  Task<Result<std::vector<PageStore::PagePair>>> page_pairs(std::vector<std::uint64_t> pages,
+                                                            Epoch before, Epoch after) {
+    return map_->page_pairs(std::move(pages), before, after);
   }
   // For a source over one of our views: pages in which it or the base may have something, asked for
   // on workers.

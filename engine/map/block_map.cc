@@ -245,11 +245,19 @@ Task<Result<std::vector<std::uint64_t>>> BlockMap::changed_pages(Epoch after, Ep
       [&store, after, view] { return store->changed_pages(after, view); });
 }
 
-Task<Result<PageStore::PagePair>> BlockMap::page_pair(std::uint64_t page, Epoch before,
-                                                      Epoch after) {
+Task<Result<std::vector<PageStore::PagePair>>> BlockMap::page_pairs(
+    std::vector<std::uint64_t> pages, Epoch before, Epoch after) {
   const auto store = store_;
-  co_return co_await ring_.blocking(
-      [&store, page, before, after] { return store->load_pair(page, before, after); });
+  const std::uint64_t generation = generation_;
+  auto pairs = co_await ring_.blocking(
+      [&store, &pages, before, after] { return store->load_pairs(pages, before, after); });
+  if (pairs && generation == generation_) {
+    // Who asks for places reads there next.
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+      cache_.put({id_, after, pages[i]}, std::make_shared<const Page>((*pairs)[i].after));
+    }
+  }
+  co_return pairs;
 }
 
 NextBasePage BlockMap::view_pages(Epoch view) const {

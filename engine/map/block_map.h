@@ -94,10 +94,12 @@ class BlockMap {
   // Makes a view the reference, instead of what was it before. Its data may go from now on.
   void make_reference(Epoch view);
   Epoch reference() const { return reference_; }  // 0: none
-  // Pages that changed after `after`, up to `view`, and one of them at both moments, as of the last
-  // checkpoint, which must have come after the freeze. Only places may be compared, nothing read.
+  // Pages that changed after `after`, up to `view`, and some of them at both moments, as of the
+  // last checkpoint, which must have come after the freeze. Only places may be compared, nothing
+  // read.
   Task<Result<std::vector<std::uint64_t>>> changed_pages(Epoch after, Epoch view);
-  Task<Result<PageStore::PagePair>> page_pair(std::uint64_t page, Epoch before, Epoch after);
+  Task<Result<std::vector<PageStore::PagePair>>> page_pairs(std::vector<std::uint64_t> pages,
+                                                            Epoch before, Epoch after);
   // Pages that a frozen view may hold anything in: those of the index, and of the tables that were
   // not checkpointed when this was called, which it keeps. Any worker's.
   NextBasePage view_pages(Epoch view) const;

@@ -140,6 +140,9 @@ class Merge {
   void account(const std::vector<Version>& before, const std::vector<Version>& after);
   bool says_nothing(const Page& content) const;
   static bool visible(const std::vector<Epoch>& views, Epoch version, std::optional<Epoch> next);
+  // Where a block is in pages that follow each other, each place once.
+  static void stored_places(const std::vector<const Page*>& pages, std::size_t index,
+                            std::vector<BlockLocation>& places);
   static std::vector<const Page*> readable(const std::vector<Version>& versions,
                                            const std::vector<Epoch>& views);
 
@@ -329,25 +332,37 @@ std::vector<const Page*> Merge::readable(const std::vector<Version>& versions,
 }
 
 // A location counts once, however many versions show it. It only ever stands at one block.
+void Merge::stored_places(const std::vector<const Page*>& pages, std::size_t index,
+                          std::vector<BlockLocation>& places) {
+  places.clear();
+  for (std::size_t at = 0; at < pages.size(); ++at) {
+    const BlockLocation place = pages[at]->entries[index].location;
+    if (!place.is_stored()) continue;
+    if (at > 0 && pages[at - 1]->entries[index].location == place) continue;
+    places.push_back(place);
+  }
+}
+
 void Merge::account(const std::vector<Version>& before, const std::vector<Version>& after) {
-  const auto count = [this](const std::vector<const Page*>& pages, std::size_t index, bool add) {
-    for (std::size_t at = 0; at < pages.size(); ++at) {
-      const BlockLocation location = pages[at]->entries[index].location;
-      if (!location.is_stored()) continue;
-      if (at > 0 && pages[at - 1]->entries[index].location == location) continue;
-      std::uint64_t& live = live_[location.segment()];
-      live = add ? live + 1 : live - 1;
-      changed_segments_.insert(location.segment());
-    }
-  };
   const std::vector<const Page*> read_before = readable(before, input_.views_before);
   const std::vector<const Page*> read_after = readable(after, views_);
+  std::vector<BlockLocation> old_places;
+  std::vector<BlockLocation> new_places;
   for (std::size_t index = 0; index < kPageBlocks; ++index) {
-    count(read_before, index, false);
-    count(read_after, index, true);
+    stored_places(read_before, index, old_places);
+    stored_places(read_after, index, new_places);
     const bool was = !before.empty() && before.back().content.entries[index].location.is_stored();
     const bool is = !after.empty() && after.back().content.entries[index].location.is_stored();
     mapped_delta_ += static_cast<int>(is) - static_cast<int>(was);
+    if (old_places == new_places) continue;  // most blocks of most pages
+    for (const BlockLocation place : old_places) {
+      --live_[place.segment()];
+      changed_segments_.insert(place.segment());
+    }
+    for (const BlockLocation place : new_places) {
+      ++live_[place.segment()];
+      changed_segments_.insert(place.segment());
+    }
   }
 }
 
@@ -455,20 +470,25 @@ Result<std::vector<std::uint64_t>> PageStore::changed_pages(Epoch after, Epoch v
   return pages;
 }
 
-Result<PageStore::PagePair> PageStore::load_pair(std::uint64_t page, Epoch before, Epoch after) {
+Result<std::vector<PageStore::PagePair>> PageStore::load_pairs(std::span<const std::uint64_t> pages,
+                                                               Epoch before, Epoch after) {
   auto txn = kv_->read();
   if (!txn) return txn.error();
-  const auto load = [&txn, page](Epoch view) -> Result<Page> {
+  const auto load = [&txn](std::uint64_t page, Epoch view, Page& into) -> Result<void> {
     auto entry = (*txn)->floor(pair_key(kPage, page, view.value));
     if (!entry) return entry.error();
-    if (!*entry || !is_pair((*entry)->key, kPage) || first_of((*entry)->key) != page) return Page{};
-    return decode_page((*entry)->value, (*entry)->key);
+    if (!*entry || !is_pair((*entry)->key, kPage) || first_of((*entry)->key) != page) return {};
+    auto decoded = decode_page((*entry)->value, (*entry)->key);
+    if (!decoded) return fail(decoded.error(), "index: page {}", page);
+    into = *decoded;
+    return {};
   };
-  auto old = load(before);
-  if (!old) return fail(old.error(), "index: page {}", page);
-  auto now = load(after);
-  if (!now) return fail(now.error(), "index: page {}", page);
-  return PagePair{*old, *now};
+  std::vector<PagePair> pairs(pages.size());
+  for (std::size_t i = 0; i < pages.size(); ++i) {
+    if (auto old = load(pages[i], before, pairs[i].before); !old) return old.error();
+    if (auto now = load(pages[i], after, pairs[i].after); !now) return now.error();
+  }
+  return pairs;
 }
 
 Result<MergeOutput> PageStore::merge(const MergeInput& input) {

@@ -78,12 +78,13 @@ class PageStore {
 
   // Pages with a version made after `after` and not after `view`.
   Result<std::vector<std::uint64_t>> changed_pages(Epoch after, Epoch view);
-  // One page at two moments, with the same relocations applied to both.
+  // Pages at two moments, with the same relocations applied to both.
   struct PagePair {
     Page before;
     Page after;
   };
-  Result<PagePair> load_pair(std::uint64_t page, Epoch before, Epoch after);
+  Result<std::vector<PagePair>> load_pairs(std::span<const std::uint64_t> pages, Epoch before,
+                                           Epoch after);
 
   // One transaction: new versions, relocations, versions no view needs any more, counts,
   // checkpoint.

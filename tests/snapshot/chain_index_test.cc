@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "engine/ring/lmdb_kv.h"
 #include "snapshot/index_records.h"
 #include "tests/engine/disk/disk_fixture.h"
@@ -111,10 +113,11 @@ TEST_F(ChainIndexTest, OneSeekFindsAPageOfAnySnapshotHoweverLongTheChain) {
     if (seq != 1 && seq != 10 && seq != 1000) continue;
     for (const std::uint64_t wanted : {std::uint64_t{1}, (seq + 1) / 2, seq}) {
       counts_ = {};
-      auto found = index_->page(0, wanted);
+      auto found = index_->pages(std::array{std::uint64_t{0}}, wanted);
       ASSERT_TRUE(found) << found.error().message;
-      ASSERT_TRUE(*found);
-      EXPECT_EQ((*found)->blocks[wanted % 16].frame(), (wanted - 1) * 64_KiB);
+      const ChainPageRef content = found->front();
+      ASSERT_TRUE(content);
+      EXPECT_EQ(content->blocks[wanted % 16].frame(), (wanted - 1) * 64_KiB);
       EXPECT_EQ(counts_.seeks, 1U) << wanted << " of " << seq;
       EXPECT_EQ(counts_.gets + counts_.scans, 0U) << wanted << " of " << seq;
     }

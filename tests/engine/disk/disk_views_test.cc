@@ -207,10 +207,11 @@ class DiskViews : public testing::TestWithParam<bool> {
         if (content[lba] == at_reference_[lba]) continue;
         const std::uint64_t page = page_of(Lba(lba));
         ASSERT_TRUE(std::binary_search(pages->begin(), pages->end(), page)) << "block " << lba;
-        auto pair = ring_->block_on(disk_->page_pair(page, reference_, Epoch(view)));
+        auto pair = ring_->block_on(disk_->page_pairs({page}, reference_, Epoch(view)));
         ASSERT_TRUE(pair) << pair.error().message;
         const std::size_t index = index_in_page(Lba(lba));
-        ASSERT_NE(pair->before.entries[index].location, pair->after.entries[index].location)
+        ASSERT_NE(pair->front().before.entries[index].location,
+                  pair->front().after.entries[index].location)
             << "block " << lba;
       }
     }

@@ -175,7 +175,7 @@ class BlockMapModel : public testing::Test {
       auto changed = ring_.block_on(map_->changed_pages(state_.reference, Epoch(view)));
       ASSERT_TRUE(changed) << changed.error().message;
       for (std::uint64_t page = 0; page * kPageBlocks < kBlocks; ++page) {
-        auto pair = ring_.block_on(map_->page_pair(page, state_.reference, Epoch(view)));
+        auto pair = ring_.block_on(map_->page_pairs({page}, state_.reference, Epoch(view)));
         ASSERT_TRUE(pair) << pair.error().message;
         const std::uint64_t first = page * kPageBlocks;
         const std::uint64_t last = std::min(first + kPageBlocks, kBlocks);
@@ -183,8 +183,9 @@ class BlockMapModel : public testing::Test {
         for (std::uint64_t lba = first; lba < last; ++lba) {
           const BlockEntry was = as_read(lba, state_.at_reference[lba]);
           const BlockEntry is = as_read(lba, content[lba]);
-          ASSERT_EQ(as_read(lba, pair->before.entries[lba - first]), was) << "block " << lba;
-          ASSERT_EQ(as_read(lba, pair->after.entries[lba - first]), is) << "block " << lba;
+          ASSERT_EQ(as_read(lba, pair->front().before.entries[lba - first]), was)
+              << "block " << lba;
+          ASSERT_EQ(as_read(lba, pair->front().after.entries[lba - first]), is) << "block " << lba;
           differs = differs || was != is;
         }
         if (differs) {
