@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "engine/base/log.h"
+#include "engine/log/removed_disks.h"
 
 namespace clouddisk {
 namespace {
@@ -91,13 +92,14 @@ Task<Result<void>> LocalSegmentStore::remove_disk(Ring& ring, ReplicaSet& replic
                                                   std::string disk_id) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     const bool expected = in_mask(replicas.in_sync_mask() | replicas.receiving_mask(), copy);
-    auto removed = co_await ring.remove_tree(disk_folder(replicas.folder(copy), disk_id));
+    auto removed = co_await set_aside(ring, replicas.folder(copy), disk_id);
     // A copy that is out of the set loses what it holds too much when it is resynced.
     if (removed || !expected) continue;
     if (auto dropped = co_await replicas.drop(ring, copy, removed.error().message); !dropped) {
       co_return dropped.error();
     }
   }
+  replicas.note_removed();
   co_return Result<void>{};
 }
 

@@ -33,7 +33,8 @@ class LocalSegmentStore final : public SegmentStore,
 
   // Makes the disk's folder in every folder that takes writes. Call before anything else.
   Task<Result<void>> open();
-  // Removes a disk's folders everywhere.
+  // Removes a disk's folders everywhere: nothing of it is in use or found any more. The space comes
+  // back with purge_removed().
   static Task<Result<void>> remove_disk(Ring& ring, ReplicaSet& replicas, std::string disk_id);
   // Lets go of the files. No call may be under way.
   void close();

@@ -111,6 +111,11 @@ class ReplicaSet {
   // kBusy when it stopped receiving in the meantime. Writes the new generation to every member.
   Task<Result<void>> admit(unsigned index);
 
+  // Disks were removed, and their files are to go (removed_disks.h). True at first: an earlier
+  // process may have left some. Any thread.
+  void note_removed() { removed_.store(true, std::memory_order_release); }
+  bool take_removed() { return removed_.exchange(false, std::memory_order_acq_rel); }
+
   // Fails members whose folder has vanished or been replaced under us. Call every second or so.
   Task<void> check_folders();
 
@@ -140,6 +145,7 @@ class ReplicaSet {
   ReplicaMask rebuild_ = 0;
   std::atomic<ReplicaMask> in_sync_{0};
   std::atomic<ReplicaMask> receiving_{0};
+  std::atomic<bool> removed_{true};
   struct SharedStatus;
   std::unique_ptr<SharedStatus> shared_;  // a copy of members_ under a mutex, for status()
 };

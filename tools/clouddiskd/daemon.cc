@@ -16,6 +16,7 @@
 
 #include "engine/base/log.h"
 #include "engine/control/control.h"
+#include "engine/log/removed_disks.h"
 #include "nbd/server.h"
 #include "tools/clouddiskd/api_handler.h"
 #include "tools/clouddiskd/engine_host.h"
@@ -74,6 +75,7 @@ class Daemon {
   Task<Result<void>> start_engine();
   Result<void> start_http();
   Task<void> tick();
+  Task<void> purge();  // what was deleted goes here
   Task<std::string> metrics();
 
   const DaemonOptions& options_;
@@ -100,8 +102,9 @@ Task<Result<void>> Daemon::start() {
   if (auto http = start_http(); !http) co_return http;
   nbd_->start();
   host_->resync_what_is_missing();
-  ticking_.add();
+  ticking_.add(2);
   spawn(tick());
+  spawn(purge());
   co_return Result<void>{};
 }
 
@@ -185,6 +188,24 @@ Task<void> Daemon::tick() {
     if (watchdog && ring_.now() - last_watchdog >= *watchdog) {
       notify_service_manager("WATCHDOG=1");
       last_watchdog = ring_.now();
+    }
+    if (stopping_) break;
+    const bool woken = co_await woken_.wait_until(ring_.now() + kFolderCheckEvery);
+    static_cast<void>(woken);
+  }
+  ticking_.done();
+}
+
+Task<void> Daemon::purge() {
+  const auto stop = [this] { return stopping_; };
+  while (!stopping_) {
+    if (replicas_->take_removed()) {
+      for (unsigned replica = 0; replica < kReplicaCount; ++replica) {
+        auto gone = co_await purge_removed(ring_, replicas_->folder(replica), stop);
+        if (gone || stopping_) continue;
+        log(LogLevel::kWarning, "daemon", "space of removed disks comes back later: {}",
+            gone.error().message);
+      }
     }
     if (stopping_) break;
     const bool woken = co_await woken_.wait_until(ring_.now() + kFolderCheckEvery);

@@ -1,0 +1,48 @@
+#include "engine/log/removed_disks.h"
+
+#include <fmt/format.h>
+
+namespace clouddisk {
+
+Task<Result<void>> set_aside(Ring& ring, std::string replica_folder, std::string disk_id) {
+  const std::string disks = replica_folder + "/disks";
+  const std::string folder = disks + '/' + disk_id;
+  auto there = co_await ring.stat(folder);
+  if (!there && there.error().code == Errc::kNotFound) co_return Result<void>{};
+  if (!there) co_return there.error();
+  const std::string removed = replica_folder + "/removed";
+  if (auto made = co_await ring.make_directories(removed); !made) co_return made;
+  // One of the same name may still be on its way out.
+  std::string to;
+  for (unsigned number = 0;; ++number) {
+    to = fmt::format("{}/{}-{}", removed, disk_id, number);
+    auto taken = co_await ring.stat(to);
+    if (taken) continue;
+    if (taken.error().code == Errc::kNotFound) break;
+    co_return taken.error();
+  }
+  if (auto renamed = co_await ring.rename(folder, to); !renamed) co_return renamed;
+  if (auto synced = co_await ring.sync_directory(removed); !synced) co_return synced;
+  co_return co_await ring.sync_directory(disks);
+}
+
+Task<Result<void>> purge_removed(Ring& ring, std::string replica_folder,
+                                 std::function<bool()> stop) {
+  const std::string removed = replica_folder + "/removed";
+  auto disks = co_await ring.list(removed);
+  if (!disks && disks.error().code == Errc::kNotFound) co_return Result<void>{};
+  if (!disks) co_return disks.error();
+  for (const std::string& disk : *disks) {
+    const std::string folder = removed + '/' + disk;
+    auto files = co_await ring.list(folder);
+    if (!files) co_return files.error();
+    for (const std::string& file : *files) {
+      if (stop()) co_return Result<void>{};
+      if (auto gone = co_await ring.remove(folder + '/' + file); !gone) co_return gone;
+    }
+    if (auto gone = co_await ring.remove_tree(folder); !gone) co_return gone;
+  }
+  co_return Result<void>{};
+}
+
+}  // namespace clouddisk

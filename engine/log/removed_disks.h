@@ -1,0 +1,23 @@
+// removed_disks.h: takes a disk's folder away at once, however much is in it: the folder is renamed
+// to <replica>/removed/, durably, and its files go in the background. A large disk has thousands of
+// files, and whoever deletes it or rolls it back again does not wait for them.
+//
+// Thread: set_aside() any ring's; purge_removed() one at a time.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "engine/ring/ring.h"
+
+namespace clouddisk {
+
+// Fine if the disk has no folder there.
+Task<Result<void>> set_aside(Ring& ring, std::string replica_folder, std::string disk_id);
+
+// Removes what was set aside, by now or before a restart, a file at a time until `stop` says so.
+// What can't be removed is tried again by the next call.
+Task<Result<void>> purge_removed(Ring& ring, std::string replica_folder,
+                                 std::function<bool()> stop);
+
+}  // namespace clouddisk
