@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
+#include <cstdlib>
+#include <cstring>
 
 #include "engine/base/log.h"
 #include "engine/log/removed_disks.h"
@@ -30,6 +32,25 @@ std::optional<std::uint64_t> number_after(std::string_view name, std::string_vie
 bool in_mask(ReplicaMask mask, unsigned copy) {
   return (mask >> copy & 1U) != 0;
 }
+
+// The first `size` bytes of an append in memory of its own, to be damaged for one copy alone.
+struct PrivateAppend : AppendData {
+  PrivateAppend(const AppendData& original, std::uint64_t size)
+      : memory(static_cast<std::byte*>(std::aligned_alloc(kBlockSize, size))) {
+    CHECK(memory != nullptr && size > 0 && size <= original.size());
+    std::uint64_t done = 0;
+    for (const iovec& piece : original.pieces) {
+      const std::uint64_t part = std::min<std::uint64_t>(piece.iov_len, size - done);
+      std::memcpy(memory.get() + done, piece.iov_base, part);
+      done += part;
+    }
+    pieces.push_back({memory.get(), size});
+  }
+  struct Free {
+    void operator()(std::byte* bytes) const { std::free(bytes); }
+  };
+  std::unique_ptr<std::byte, Free> memory;
+};
 
 }  // namespace
 
@@ -138,7 +159,12 @@ Task<void> LocalSegmentStore::run_step(std::shared_ptr<LocalSegmentStore> self, 
                                        unsigned copy, Step step, SegmentSeq segment,
                                        std::uint32_t block, DataRef data) {
   ++self->under_way_[copy];
-  auto result = co_await ((*self).*step)(copy, segment, block, std::move(data));
+  Result<void> result;
+  if (self->has_faults()) {
+    result = co_await self->faulty_step(copy, step, segment, block, std::move(data));
+  } else {
+    result = co_await ((*self).*step)(copy, segment, block, std::move(data));
+  }
   if (result) {
     outcome->succeeded |= 1U << copy;
   } else {
@@ -146,6 +172,51 @@ Task<void> LocalSegmentStore::run_step(std::shared_ptr<LocalSegmentStore> self, 
   }
   if (--outcome->under_way == 0) outcome->finished.wake_all();
   if (--self->under_way_[copy] == 0) self->idle_.wake_all();
+}
+
+FaultPlan& LocalSegmentStore::faults() {
+  if (!faults_) faults_ = std::make_unique<FaultPlan>(ring_);
+  return *faults_;
+}
+
+Task<void> LocalSegmentStore::end_faults() {
+  if (!faults_) co_return;
+  faults_->clear();
+  co_await faults_->wait_for_passes();
+}
+
+Task<Result<void>> LocalSegmentStore::faulty_step(unsigned copy, Step step, SegmentSeq segment,
+                                                  std::uint32_t block, DataRef data) {
+  const bool appends = step == &LocalSegmentStore::append_on;
+  const bool flushes = step == &LocalSegmentStore::flush_on;
+  const bool takes_space =
+      step == &LocalSegmentStore::create_on || step == &LocalSegmentStore::allocate_on;
+  if (!appends && !flushes && !takes_space) {
+    co_return co_await (this->*step)(copy, segment, block, std::move(data));
+  }
+  const FaultPlan::Pass pass(*faults_);
+  FaultTarget target;
+  target.op = flushes ? kFaultFlush : kFaultWrite;
+  target.replica = copy;
+  target.length = appends ? data->size() : 0;
+  target.has_data = appends;
+  target.may_lose = appends || flushes;
+  target.takes_space = takes_space;
+  const FaultEffect effect = co_await faults_->meet(target);
+  if (effect.error) co_return *effect.error;
+  if (effect.drop) co_return Result<void>{};
+  if (effect.keep_bytes || effect.flip_byte) {
+    // Direct writes are of whole blocks, so that is where an append tears.
+    const std::uint64_t kept =
+        effect.keep_bytes ? align_down(*effect.keep_bytes, kBlockSize) : data->size();
+    if (kept == 0) co_return Result<void>{};
+    auto damaged = std::make_shared<PrivateAppend>(*data, kept);
+    if (effect.flip_byte && *effect.flip_byte < kept) {
+      flip_byte({damaged->memory.get(), kept}, *effect.flip_byte);
+    }
+    data = std::move(damaged);
+  }
+  co_return co_await (this->*step)(copy, segment, block, std::move(data));
 }
 
 // A full copy is dropped only where that helps: when it is full alone, on a device of its own.
@@ -156,6 +227,8 @@ bool LocalSegmentStore::full_copies_may_drop(const Outcome& outcome, ReplicaMask
   if (static_cast<unsigned>(std::popcount(rest)) < kWriteQuorum) return false;
   for (unsigned a = 0; a < kReplicaCount; ++a) {
     for (unsigned b = 0; b < kReplicaCount; ++b) {
+      // What is full on purpose is full alone.
+      if (has_faults() && faults_->makes_full(a)) continue;
       if (in_mask(full, a) && in_mask(rest, b) && devices_[a] == devices_[b]) return false;
     }
   }
@@ -497,9 +570,19 @@ Task<void> LocalSegmentStore::read_into(std::shared_ptr<LocalSegmentStore> self,
                                         unsigned copy, SegmentSeq segment, std::uint32_t block,
                                         Buffer into) {
   ++self->under_way_[copy];
+  FaultEffect effect;
+  std::optional<FaultPlan::Pass> pass;
+  if (self->has_faults()) {
+    pass.emplace(*self->faults_);
+    FaultTarget target;
+    target.replica = copy;
+    target.length = into.size();
+    target.has_data = true;
+    effect = co_await self->faults_->meet(target);
+  }
   auto opened = co_await self->file(copy, segment);
-  if (!opened) {
-    outcome->errors[copy] = opened.error();
+  if (effect.error || !opened) {
+    outcome->errors[copy] = effect.error ? *effect.error : opened.error();
   } else {
     const int got =
         co_await self->ring_.read(**opened, std::uint64_t{block} * kBlockSize, into.span());
@@ -509,6 +592,8 @@ Task<void> LocalSegmentStore::read_into(std::shared_ptr<LocalSegmentStore> self,
     } else if (static_cast<std::size_t>(got) != into.size()) {
       outcome->errors[copy] = fail(Errc::kCorrupt, "read {} at block {}: {} of {} bytes, cut short",
                                    self->path(copy, segment), block, got, into.size());
+    } else if (effect.flip_byte) {
+      flip_byte(into.span(), *effect.flip_byte);
     }
   }
   outcome->under_way = 0;

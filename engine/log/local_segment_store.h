@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "engine/fault/fault_plan.h"
 #include "engine/log/file_cache.h"
 #include "engine/log/segment_format.h"
 #include "engine/log/segment_store.h"
@@ -38,6 +39,13 @@ class LocalSegmentStore final : public SegmentStore,
   static Task<Result<void>> remove_disk(Ring& ring, ReplicaSet& replicas, std::string disk_id);
   // Lets go of the files. No call may be under way.
   void close();
+
+  // Faults of single copies (FaultSpec::replica), made at the first call; see engine/fault. Reads,
+  // appends and flushes meet them, and what takes space. Repairs and resync do not.
+  FaultPlan& faults();
+  // Clears them and waits for operations that met one; before closing. One that hung on a copy that
+  // is out by now ends late.
+  Task<void> end_faults();
 
   Ring& ring() override { return ring_; }
   Task<Result<std::vector<SegmentSeq>>> list() override;
@@ -101,12 +109,16 @@ class LocalSegmentStore final : public SegmentStore,
   std::string path(unsigned copy, SegmentSeq segment) const;
   std::string spare_path(unsigned copy, std::uint64_t spare) const;
   ReplicaMask writable() const { return replicas_.in_sync_mask() | replicas_.receiving_mask(); }
+  bool has_faults() const { return faults_ != nullptr && faults_->armed(); }
   OpenSegment& opened(SegmentSeq segment);
   Task<Result<FileCache::FileRef>> file(unsigned copy, SegmentSeq segment);
 
   // Runs `step` on `copies` at once and waits for at most stall_max.
   Task<OutcomeRef> on_copies(ReplicaMask copies, Step step, SegmentSeq segment, std::uint32_t block,
                              DataRef data);
+  // The step, with what faults do to it.
+  Task<Result<void>> faulty_step(unsigned copy, Step step, SegmentSeq segment, std::uint32_t block,
+                                 DataRef data);
   static Task<void> run_step(std::shared_ptr<LocalSegmentStore> self, OutcomeRef outcome,
                              unsigned copy, Step step, SegmentSeq segment, std::uint32_t block,
                              DataRef data);
@@ -140,6 +152,7 @@ class LocalSegmentStore final : public SegmentStore,
   std::uint32_t next_spare_ = 1;
   std::array<std::uint64_t, kReplicaCount> under_way_{};
   Signal idle_;
+  std::unique_ptr<FaultPlan> faults_;  // null: there never was one
 };
 
 }  // namespace clouddisk
