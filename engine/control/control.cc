@@ -78,6 +78,9 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"DescribeCategories", &Impl::describe_categories},
       Entry{"DescribeDiskStats", &Impl::describe_disk_stats},
       Entry{"DescribeDiskExport", &Impl::describe_disk_export},
+      Entry{"SetDiskFault", &Impl::set_disk_fault},
+      Entry{"DescribeDiskFaults", &Impl::describe_disk_faults},
+      Entry{"ClearDiskFaults", &Impl::clear_disk_faults},
   };
   const NameLess less;
   for (const Entry& entry : kActions) {

@@ -194,6 +194,12 @@ struct Control::Impl {
   std::int64_t remaining_seconds(const SnapshotRecord& snapshot) const;
   SnapshotStatus status_of(const GroupRecord& group) const;
 
+  // --- fault_actions.cc: ours ---
+  Task<Outcome> set_disk_fault(ControlRequest& request);
+  Task<Outcome> describe_disk_faults(ControlRequest& request);
+  Task<Outcome> clear_disk_faults(ControlRequest& request);
+  std::uint64_t faults_of(std::string_view disk_id) const;
+
   // --- local_actions.cc: ours, not the cloud's ---
   Task<Outcome> describe_replicas(ControlRequest& request);
   Task<Outcome> resync_replica(ControlRequest& request);

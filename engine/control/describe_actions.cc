@@ -160,6 +160,7 @@ Json Control::Impl::disk_view(const DiskRecord& disk) const {
       {"OperationLocks", {{"OperationLock", Json::array()}}},
       {"Tags", tags_view(disk.tags)},
       // Ours.
+      {"Faults", faults_of(disk.id)},
       {"Hydration", hydration_view(disk)},
       {"Store",
        {{"LatencyUs", std::chrono::floor<std::chrono::microseconds>(store.latency).count()},

@@ -14,6 +14,7 @@
 
 #include "engine/base/result.h"
 #include "engine/base/units.h"
+#include "engine/fault/fault.h"
 #include "engine/log/replica_set.h"
 #include "engine/qos/limits.h"
 #include "engine/ring/address.h"
@@ -96,6 +97,12 @@ struct DiskStats {
   std::uint64_t checksum_errors = 0, repaired_blocks = 0, compacted_bytes = 0;
 };
 
+// What becomes of requests that meet faults of a replica, over all disks, since the start.
+struct ReplicaFaults {
+  std::uint64_t set = 0;  // now
+  std::uint64_t hits = 0;
+};
+
 class DiskHost {
  public:
   virtual ~DiskHost() = default;
@@ -153,6 +160,16 @@ class DiskHost {
   virtual std::vector<ReplicaStatus> replicas() = 0;
   // Starts bringing a replica back and returns; progress is in replicas(). kInvalid: no such index.
   virtual Task<Result<void>> start_resync(unsigned replica) = 0;
+
+  // --- Faults that a user orders (engine/fault). They end with the disk's service. ---
+  // Of a complete spec. kNotFound: the disk is not served. kLimit: it has kFaultsOfDiskMax already.
+  // kBusy: another replica's writes are being damaged, and two bad copies can't be masked.
+  virtual Task<Result<FaultStatus>> set_fault(FaultSpec spec) = 0;
+  // Those that go on, in the order in which they were set.
+  virtual std::vector<FaultStatus> faults() const = 0;
+  // Lets go what hangs on it. Fine if it is over.
+  virtual Task<void> clear_fault(std::string fault_id) = 0;
+  virtual ReplicaFaults replica_faults(unsigned replica) const = 0;
 
   // For DescribeDisks and the CLI: where clients connect.
   struct NbdAddress {

@@ -50,13 +50,16 @@ Json category_view(const CategoryRow& row, std::uint64_t asked_gib) {
 Task<Outcome> Control::Impl::describe_replicas(ControlRequest&) {
   Json list = Json::array();
   for (const ReplicaStatus& replica : host.replicas()) {
+    const ReplicaFaults faults = host.replica_faults(replica.index);
     list.push_back({{"Replica", replica.index + 1},
                     {"Folder", replica.folder},
                     {"State", name(replica.state)},
                     {"Generation", replica.generation.value},
                     {"Reason", replica.reason},
                     {"ResyncDoneBytes", replica.resync_done_bytes},
-                    {"ResyncTotalBytes", replica.resync_total_bytes}});
+                    {"ResyncTotalBytes", replica.resync_total_bytes},
+                    {"Faults", faults.set},
+                    {"FaultHits", faults.hits}});
   }
   Json answer = {{"Replicas", {{"Replica", std::move(list)}}},
                  {"CatalogCommit", catalog->commit_number()}};

@@ -30,6 +30,14 @@ std::string tags_text(const Json& disk) {
   return out;
 }
 
+// A disk that fails on purpose is not to be taken for a good one.
+std::string status_text(const Json& disk) {
+  const std::uint64_t faults = number_of(disk, "Faults");
+  const std::string status = text_of(disk, "Status");
+  if (faults == 0) return status;
+  return fmt::format("{} ({} fault{} set)", status, faults, faults == 1 ? "" : "s");
+}
+
 // Empty: it borrows nothing.
 std::string hydration_text(const Json& disk) {
   const auto at = disk.find("Hydration");
@@ -69,7 +77,7 @@ std::string disks_table(const Json& disks) {
                {"INSTANCE"},
                {"DEVICE"}});
   for (const Json& disk : disks) {
-    table.add_row({text_of(disk, "DiskId"), text_of(disk, "DiskName"), text_of(disk, "Status"),
+    table.add_row({text_of(disk, "DiskId"), text_of(disk, "DiskName"), status_text(disk),
                    text_of(disk, "Category"), text_of(disk, "PerformanceLevel"),
                    gib_text(number_of(disk, "Size")), number_text(disk, "IOPS"),
                    number_text(disk, "Throughput"), text_of(disk, "InstanceId"),
@@ -84,7 +92,7 @@ std::string disk_details(const Json& disk, const std::vector<ApiClient::Export>&
       {"id", text_of(disk, "DiskId")},
       {"name", text_of(disk, "DiskName")},
       {"description", text_of(disk, "Description")},
-      {"status", text_of(disk, "Status")},
+      {"status", status_text(disk)},
       {"category", text_of(disk, "Category")},
       {"performance level", text_of(disk, "PerformanceLevel")},
       {"size", gib_text(number_of(disk, "Size"))},

@@ -25,6 +25,8 @@ Json status_json(const Json& replicas) {
                     {"progress", progress_of(replica)},
                     {"resync_done_bytes", number_of(replica, "ResyncDoneBytes")},
                     {"resync_total_bytes", number_of(replica, "ResyncTotalBytes")},
+                    {"faults", number_of(replica, "Faults")},
+                    {"fault_hits", number_of(replica, "FaultHits")},
                     {"reason", text_of(replica, "Reason")}});
   }
   return list;
@@ -37,13 +39,26 @@ std::string progress_text(const Json& replica) {
                      format_bytes(number_of(replica, "ResyncTotalBytes")));
 }
 
+// Only what is worth a look.
+std::string faults_text(const Json& replica) {
+  const std::uint64_t set = number_of(replica, "Faults");
+  const std::uint64_t hits = number_of(replica, "FaultHits");
+  if (set == 0 && hits == 0) return {};
+  return fmt::format("{} set, {} hits", set, hits);
+}
+
 std::string status_table(const Json& replicas) {
-  Table table(
-      {{"REPLICA", true}, {"FOLDER"}, {"STATE"}, {"GENERATION", true}, {"PROGRESS"}, {"REASON"}});
+  Table table({{"REPLICA", true},
+               {"FOLDER"},
+               {"STATE"},
+               {"GENERATION", true},
+               {"PROGRESS"},
+               {"FAULTS"},
+               {"REASON"}});
   for (const Json& replica : replicas) {
     table.add_row({text_of(replica, "Replica"), text_of(replica, "Folder"),
                    text_of(replica, "State"), text_of(replica, "Generation"),
-                   progress_text(replica), text_of(replica, "Reason")});
+                   progress_text(replica), faults_text(replica), text_of(replica, "Reason")});
   }
   return table.text();
 }

@@ -90,6 +90,7 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
   add_instance_commands(*app, session);
   add_category_commands(*app, session);
   add_replica_commands(*app, session);
+  add_fault_commands(*app, session);
   add_api_command(*app, session);
   add_completion_command(*app, session);
   // After the commands, which would inherit it.

@@ -66,6 +66,7 @@ void add_image_commands(CLI::App& snapshot, Session& session);
 void add_instance_commands(CLI::App& root, Session& session);
 void add_category_commands(CLI::App& root, Session& session);
 void add_replica_commands(CLI::App& root, Session& session);
+void add_fault_commands(CLI::App& root, Session& session);
 void add_api_command(CLI::App& root, Session& session);
 void add_completion_command(CLI::App& root, Session& session);
 

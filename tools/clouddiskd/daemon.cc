@@ -229,6 +229,7 @@ Task<std::string> Daemon::metrics() {
     auto stats = co_await host_->stats(id);
     if (stats) snapshot.disks.push_back({id, *stats, host_->hydration_progress(id)});
   }
+  snapshot.faults = host_->faults();
   co_return to_prometheus(snapshot);
 }
 

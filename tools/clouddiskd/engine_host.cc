@@ -104,7 +104,8 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
   const DiskLimits limits = limits_of(settings);
   co_await past.reactor->ring().enter();
   past.store->set(settings.store);
-  served.device = std::make_shared<LimitedDevice>(*served.disk, limits);
+  served.faulty = std::make_shared<FaultyDevice>(*served.disk);
+  served.device = std::make_shared<LimitedDevice>(*served.faulty, limits);
   co_await control_.enter();
   nbd::Server::Export added;
   added.name = settings.id;
@@ -114,6 +115,7 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
   if (auto exported = server_.add_export(std::move(added)); !exported) {
     co_await past.reactor->ring().enter();
     served.device.reset();
+    served.faulty.reset();
     static_cast<void>(co_await past.volume->release(settings.storage));
     co_await control_.enter();
     co_return exported;
@@ -126,6 +128,7 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
 }
 
 Task<Result<void>> EngineHost::stop_disk(std::string id) {
+  co_await end_faults(id);
   auto guard = co_await lock_of(id).lock();
   co_return co_await stop_locked(std::move(id));
 }
@@ -133,6 +136,7 @@ Task<Result<void>> EngineHost::stop_disk(std::string id) {
 Task<Result<void>> EngineHost::stop_locked(std::string id) {
   const auto it = served_.find(id);
   if (it == served_.end()) co_return Result<void>{};
+  it->second.stopping = true;
   Served served = it->second;
   Past& past = past_of(id);
   // Nobody waits for a share that will not come, or for a store that is far away.
@@ -147,10 +151,13 @@ Task<Result<void>> EngineHost::stop_locked(std::string id) {
   co_await past.reactor->ring().enter();
   served.device->set_limits({});
   co_await control_.enter();
+  co_await end_faults(id);
   if (auto removed = co_await server_.remove_export(id); !removed) co_return removed;
   served_.erase(id);
   co_await past.reactor->ring().enter();
+  co_await served.disk->store().end_faults();
   served.device.reset();
+  served.faulty.reset();
   served.disk.reset();
   auto closed = co_await past.volume->release(served.settings.storage);
   co_await control_.enter();
@@ -251,6 +258,10 @@ Task<Result<void>> EngineHost::stop() {
     if (!served.hydration) continue;
     served.hydration->stop = true;
     past_of(id).reactor->ring().post([store = past_of(id).store] { store->set({}); });
+  }
+  while (!faults_.empty()) {
+    const std::string id = faults_.front()->spec.disk_id;
+    co_await end_faults(id);
   }
   co_await background_.wait();
   Result<void> result;

@@ -5,6 +5,7 @@
 // Thread: the control ring makes every call; the host moves to a disk's reactor and back itself.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <map>
@@ -15,6 +16,8 @@
 
 #include "engine/control/disk_host.h"
 #include "engine/disk/disk.h"
+#include "engine/fault/fault_plan.h"
+#include "engine/qos/faulty_device.h"
 #include "engine/qos/limited_device.h"
 #include "nbd/server.h"
 #include "snapshot/diff.h"
@@ -57,6 +60,10 @@ class EngineHost final : public DiskHost {
   Task<Result<DiskStats>> stats(std::string id) override;
   std::vector<ReplicaStatus> replicas() override { return replicas_.status(); }
   Task<Result<void>> start_resync(unsigned replica) override;
+  Task<Result<FaultStatus>> set_fault(FaultSpec spec) override;
+  std::vector<FaultStatus> faults() const override;
+  Task<void> clear_fault(std::string fault_id) override;
+  ReplicaFaults replica_faults(unsigned replica) const override;
   std::vector<NbdAddress> nbd_addresses() const override;
 
   void know_past(std::string disk_id, ReferenceSettings reference,
@@ -89,8 +96,10 @@ class EngineHost final : public DiskHost {
   struct Served {
     DiskSettings settings;
     std::shared_ptr<Disk> disk;
-    std::shared_ptr<LimitedDevice> device;
-    std::shared_ptr<Hydration> hydration;  // null: nothing is borrowed
+    std::shared_ptr<FaultyDevice> faulty;   // over the disk
+    std::shared_ptr<LimitedDevice> device;  // over that: what is exported
+    std::shared_ptr<Hydration> hydration;   // null: nothing is borrowed
+    bool stopping = false;                  // takes no new fault
   };
   struct Snapshot {
     SnapshotSettings settings;
@@ -150,6 +159,12 @@ class EngineHost final : public DiskHost {
   Task<void> end_hydration(std::string disk_id, std::string storage,
                            std::shared_ptr<Hydration> hydration);
 
+  using FaultRef = std::shared_ptr<ActiveFault>;
+  // None of these takes the disk's lock: a resync holds it while it waits for what hangs.
+  Task<void> end_fault_in_time(FaultRef fault);
+  void forget_fault(const ActiveFault& fault, std::string_view why);
+  Task<void> end_faults(std::string disk_id);
+
   Task<void> resync(unsigned replica);
   Task<Result<void>> resync_everything(unsigned replica);
   Task<Result<std::vector<std::string>>> stored_disks();
@@ -169,7 +184,10 @@ class EngineHost final : public DiskHost {
   // have gone on in a segment that the replica lacks.
   std::set<std::string> resynced_;
   AsyncMutex resyncing_;  // held by the resync under way
-  AsyncMutex opening_;    // no storage is opened while a replica is admitted
+  std::vector<FaultRef> faults_;
+  std::uint64_t last_fault_ = 0;
+  std::array<std::uint64_t, kReplicaCount> ended_fault_hits_{};
+  AsyncMutex opening_;  // no storage is opened while a replica is admitted
   std::uint64_t resync_done_ = 0;
   std::uint64_t resync_total_ = 0;
   WaitGroup background_;

@@ -178,6 +178,21 @@ void add_hydrations(Exposition& out, const std::vector<MetricsSnapshot::Disk>& d
        [](const Progress& p) { return p.failure.empty() ? 0.0 : 1.0; });
 }
 
+void add_faults(Exposition& out, const std::vector<FaultStatus>& faults) {
+  out.single("clouddisk_faults", MetricType::Gauge, "Faults that are set on purpose: alert on it.",
+             number(faults.size()));
+  out.begin("clouddisk_fault_hits", MetricType::Gauge, "Requests that met a fault that is set.");
+  for (const FaultStatus& fault : faults) {
+    const std::string level =
+        fault.spec.at_client() ? "client" : fmt::format("replica-{}", *fault.spec.replica + 1);
+    out.sample({{"fault", fault.id},
+                {"disk", fault.spec.disk_id},
+                {"kind", name(fault.spec.kind)},
+                {"level", level}},
+               number(fault.hits));
+  }
+}
+
 }  // namespace
 
 std::string to_prometheus(const MetricsSnapshot& snapshot) {
@@ -186,6 +201,7 @@ std::string to_prometheus(const MetricsSnapshot& snapshot) {
   add_replicas(out, snapshot.replicas);
   add_disks(out, snapshot.disks);
   add_hydrations(out, snapshot.disks);
+  add_faults(out, snapshot.faults);
   return out.text();
 }
 

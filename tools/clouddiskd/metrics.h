@@ -30,6 +30,7 @@ struct MetricsSnapshot {
     std::optional<Progress> hydration;  // nothing: it borrows nothing
   };
   std::vector<Disk> disks;
+  std::vector<FaultStatus> faults;
 };
 
 inline constexpr std::string_view kMetricsContentType = "text/plain; version=0.0.4; charset=utf-8";

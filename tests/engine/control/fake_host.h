@@ -141,6 +141,26 @@ class FakeHost final : public DiskHost {
     resynced_.insert(replica);
     co_return Result<void>{};
   }
+  Task<Result<FaultStatus>> set_fault(FaultSpec spec) override {
+    if (auto r = begin("fault"); !r) co_return r.error();
+    if (!served_.contains(spec.disk_id)) co_return fail(Errc::kNotFound, "not open");
+    FaultStatus status;
+    status.id = "f-" + std::to_string(++last_fault_);
+    status.time_left = spec.lifetime;
+    status.spec = std::move(spec);
+    faults_.push_back(status);
+    co_return status;
+  }
+  std::vector<FaultStatus> faults() const override { return faults_; }
+  Task<void> clear_fault(std::string id) override {
+    std::erase_if(faults_, [&](const FaultStatus& fault) { return fault.id == id; });
+    co_return;
+  }
+  ReplicaFaults replica_faults(unsigned replica) const override {
+    ReplicaFaults counts;
+    for (const FaultStatus& fault : faults_) counts.set += fault.spec.replica == replica ? 1U : 0U;
+    return counts;
+  }
   std::vector<NbdAddress> nbd_addresses() const override {
     return {{Address::unix_socket("/run/a b/nbd.sock")},
             {Address::tcp("127.0.0.1", 10809)},
@@ -193,6 +213,8 @@ class FakeHost final : public DiskHost {
   std::filesystem::path directory_;
   std::map<std::string, DiskSettings> served_;
   std::set<unsigned> resynced_;
+  std::vector<FaultStatus> faults_;
+  unsigned last_fault_ = 0;
   HostEvents events_;
   std::map<std::string, SnapshotSettings> snapshots_;
   std::uint64_t epoch_ = 0;
