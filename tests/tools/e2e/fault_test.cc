@@ -201,13 +201,13 @@ TEST_F(FaultTest, OneReplicasFaultsAreMaskedAndAllContentIsRight) {
     std::vector<std::string> fault;
     std::string state;  // of the replica afterwards
   } kRows[] = {
+      {{"--kind", "error", "--op", "write", "--rate", "10%"}, "failed"},
+      {{"--kind", "error", "--op", "flush"}, "failed"},
+      {{"--kind", "error", "--op", "read"}, "in-sync"},
       {{"--kind", "slow", "--delay", "10ms"}, "in-sync"},
       {{"--kind", "corrupt", "--rate", "30%"}, "in-sync"},
       {{"--kind", "torn", "--rate", "30%"}, "in-sync"},
       {{"--kind", "drop", "--rate", "30%"}, "in-sync"},
-      {{"--kind", "error", "--op", "read"}, "in-sync"},
-      {{"--kind", "error", "--op", "flush"}, "failed"},
-      {{"--kind", "error", "--op", "write", "--rate", "10%"}, "failed"},
   };
   std::uint64_t generation = 1;
   for (const auto& row : kRows) {
@@ -229,8 +229,8 @@ TEST_F(FaultTest, OneReplicasFaultsAreMaskedAndAllContentIsRight) {
       ASSERT_TRUE(daemon_.wait_for_replicas(3));
     }
   }
-  EXPECT_EQ(daemon_.stop(), 0);
-  ASSERT_TRUE(daemon_.start({"--no-limits"}));
+  daemon_.kill_now();  // The log's end is damaged on one copy.
+  ASSERT_TRUE(daemon_.start({"--no-limits"})) << daemon_.log();
   expect_all();
 }
 
@@ -243,21 +243,15 @@ TEST_F(FaultTest, AFullReplicaAloneIsDroppedAndTheDiskGoesOn) {
 }
 
 // A resync of a replica on which something still hangs waits for it; nobody else may wait for that.
-TEST_F(FaultTest, AResyncBehindAHangCanBeFreedAndSoCanADetach) {
-  for (const bool detach : {false, true}) {
-    set({"--kind", "hang", "--replica", "3"});
-    write_all(generation_ + 1);
-    ASSERT_EQ(daemon_.replica_state(3), "failed");
-    daemon_.ok({"replica", "resync", "3"});
-    if (detach) {
-      daemon_.ok({"disk", "detach", id_});
-      daemon_.ok({"disk", "attach", id_});
-    } else {
-      daemon_.ok({"fault", "clear", "--all"});
-    }
-    ASSERT_TRUE(daemon_.wait_for_replicas(3));
-    expect_all();
-  }
+TEST_F(FaultTest, ADetachIsNotHeldUpByAResyncThatWaitsForWhatHangs) {
+  set({"--kind", "hang", "--replica", "3"});
+  write_all(2);
+  ASSERT_EQ(daemon_.replica_state(3), "failed");
+  daemon_.ok({"replica", "resync", "3"});
+  daemon_.ok({"disk", "detach", id_});
+  daemon_.ok({"disk", "attach", id_});
+  ASSERT_TRUE(daemon_.wait_for_replicas(3));
+  expect_all();
 }
 
 TEST_F(FaultTest, NobodyForgetsAFault) {

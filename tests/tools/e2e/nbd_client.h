@@ -33,6 +33,8 @@ class NbdClient {
   static Result<NbdClient> connect(const std::string& socket_path, const std::string& export_name);
 
   std::uint64_t size_bytes() const { return size_bytes_; }
+  // For what no client would do.
+  int fd() const { return socket_.fd(); }
 
   // Requests may be pipelined; `data` for writes alone.
   Result<void> send(NbdCommand command, std::uint16_t flags, std::uint64_t cookie,
