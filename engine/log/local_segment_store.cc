@@ -500,7 +500,11 @@ Task<Result<void>> LocalSegmentStore::remove_on(unsigned copy, SegmentSeq segmen
   }
   if (!gone && gone.error().code != Errc::kNotFound) co_return gone.error();
   // A name that came back after a power cut would bring back blocks whose trim is forgotten.
-  co_return co_await ring_.sync_directory(folder(copy));
+  auto synced = co_await ring_.sync_directory(folder(copy));
+  // One that began to receive may lack the folder: resync has yet to come to this disk.
+  const bool to_come = !in_mask(readable(), copy);
+  if (!synced && synced.error().code == Errc::kNotFound && to_come) co_return Result<void>{};
+  co_return synced;
 }
 
 Task<Result<void>> LocalSegmentStore::release_spares() {

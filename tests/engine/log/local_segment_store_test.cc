@@ -61,6 +61,27 @@ TEST_F(LocalSegmentStoreTest, AnAppendIsOnEveryCopyWhenItReturns) {
   EXPECT_EQ(*all, std::vector{kOne});
 }
 
+// The cleaner goes on while a replica is brought back, and may come to a disk before resync does.
+TEST_F(LocalSegmentStoreTest, ASegmentRemovedBeforeResyncMadeTheFolderLeavesTheReplicaReceiving) {
+  start();
+  ASSERT_OK(create(kOne));
+  ASSERT_OK(create(kTwo));
+  ASSERT_OK(life_->ring->block_on(life_->replicas().drop(*life_->ring, 2, "lost")));
+  ASSERT_OK(life_->ring->block_on(life_->ring->remove_tree(replica_folder(2) + "/disks")));
+  ASSERT_OK(life_->replicas().begin_receiving(2));
+  ASSERT_OK(remove(kOne));
+  EXPECT_EQ(life_->replicas().receiving_mask(), 0b100U);
+  EXPECT_EQ(in_sync(), 0b011U);
+}
+
+TEST_F(LocalSegmentStoreTest, AFolderThatAReplicaInSyncHasLostIsNoticedByARemoval) {
+  start();
+  ASSERT_OK(create(kOne));
+  ASSERT_OK(life_->ring->block_on(life_->ring->remove_tree(replica_folder(2) + "/disks")));
+  ASSERT_OK(remove(kOne));
+  EXPECT_EQ(in_sync(), 0b011U);
+}
+
 TEST_F(LocalSegmentStoreTest, ACopyThatStallsIsDroppedAfterTheBoundAndTheWriteSucceeds) {
   start();
   ASSERT_OK(create(kOne));
