@@ -6,7 +6,8 @@
 namespace clouddisk::nbd {
 namespace {
 
-constexpr Duration kLookEvery = std::chrono::milliseconds(500);  // for stalled clients
+constexpr Duration kLookEvery = std::chrono::milliseconds(250);  // for stalled clients
+constexpr std::uint64_t kSmallPart = 8;  // What is below this part of the budget is small.
 
 }  // namespace
 
@@ -28,9 +29,13 @@ PayloadBudget::~PayloadBudget() {
 
 bool PayloadBudget::fits(const Share& share, std::uint64_t bytes) const {
   if (bytes > free_) return false;
+  // As much has to stay free as is taken: so what many clients hold who take no answers leaves room
+  // for the small requests of others, however many they are. A large one may need all that there
+  // is.
+  if (bytes <= size_ / kSmallPart && bytes > free_ - bytes) return false;
   if (share.held_ == 0) return true;
   const std::uint64_t others = active_ - (share.active() ? 1 : 0);
-  return share.held_ + bytes <= size_ / (others + 2);
+  return share.held_ + bytes <= std::min(size_ / (others + 2), free_);
 }
 
 void PayloadBudget::take(Share& share, std::uint64_t bytes) {
@@ -64,18 +69,25 @@ void PayloadBudget::grant_waiting() {
   } while (share != begin);
 }
 
+// The one that moved nothing for the longest time; the next look sees whether that was enough.
 void PayloadBudget::evict_stalled() {
   const TimePoint now = ring_.now();
+  if (now < next_look_) return;
+  next_look_ = now + kLookEvery;
+  Share* worst = nullptr;
   Share* share = shares_;
   do {
-    const bool stalled =
-        share->held_ > 0 && share->owed_ > 0 && now - share->stream_.last_progress() >= stall_max_;
-    if (stalled && !share->evicted_) {
-      share->evicted_ = true;
-      share->stream_.shutdown();  // Its session ends and gives everything back.
+    const bool stalled = share->held_ > 0 && share->owed_ > 0 && !share->evicted_ &&
+                         now - share->stream_.last_progress() >= stall_max_;
+    if (stalled &&
+        (worst == nullptr || share->stream_.last_progress() < worst->stream_.last_progress())) {
+      worst = share;
     }
     share = share->next_;
   } while (share != shares_);
+  if (worst == nullptr) return;
+  worst->evicted_ = true;
+  worst->stream_.shutdown();  // Its session ends and gives everything back.
 }
 
 PayloadBudget::Share::Share(PayloadBudget& budget, Stream& stream)

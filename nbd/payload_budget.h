@@ -1,10 +1,11 @@
 // payload_budget.h: who may hold how much memory for payloads and answers, among the sessions that
 // share one pool.
 //
-// Of n sessions that hold or want memory each gets at most 1/(n+1) of it, so that a slow disk or a
-// client that does not take its answers leaves room for the others; a single grant is always
-// possible. With more sessions than shares they queue, and a client that moves no byte for
-// `stall_max` while holding memory that others wait for is disconnected.
+// Of n sessions that hold or want memory each gets at most 1/(n+1) of it and at most what is left
+// for all others, so that a slow disk or a client that does not take its answers leaves room; a
+// single grant is always possible. Any number of clients that take no answers leave room for small
+// requests. What is larger may have to queue, and then of the clients that move no byte for
+// `stall_max` while holding memory the one that stalls longest is disconnected, again and again.
 //
 // Thread: one ring's; constructor and destructor anywhere.
 #pragma once
@@ -41,6 +42,7 @@ class PayloadBudget {
   const Duration stall_max_;
   std::uint64_t free_;
   std::uint64_t active_ = 0;  // shares that hold or want memory
+  TimePoint next_look_{};     // for stalled clients
   Share* shares_ = nullptr;   // a circle, in the order in which they are served
 };
 

@@ -35,7 +35,7 @@ struct ServerOptions {
   Duration negotiation_max = std::chrono::seconds(10);
   Duration drain_max = std::chrono::seconds(10);  // for requests under way when an export goes
   // A client that moves no byte for so long while others wait for the memory it holds is cut off.
-  Duration stall_max = std::chrono::seconds(10);
+  Duration stall_max = std::chrono::seconds(3);
 };
 
 class Server {
