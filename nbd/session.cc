@@ -314,7 +314,15 @@ Task<void> Session::write_piece(Request request, std::uint64_t offset, Buffer da
 Task<void> Session::read(Request request) {
   const auto length = static_cast<std::uint32_t>(request.length);
   const std::uint64_t held = pool_bytes(length);
-  if (!payload_.try_acquire(held)) co_await payload_.acquire(held);
+  if (!payload_.try_acquire(held)) {
+    co_await payload_.acquire(held);
+    // The client may have left meanwhile, with many that still wait: others need the disk more.
+    if (replies_.broken()) {
+      answer(request, WireError::kShutdown, held);
+      under_way_.done();
+      co_return;
+    }
+  }
   auto data = co_await device_.read(request.offset, length);
   if (data) {
     Outgoing outgoing;
@@ -370,7 +378,8 @@ Task<void> Session::read_piece(Request request, std::uint64_t offset, std::uint3
                                LongRead& whole) {
   const std::uint64_t held = pool_bytes(length);
   if (!payload_.try_acquire(held)) co_await payload_.acquire(held);
-  auto data = co_await device_.read(offset, length);
+  Result<Buffer> data = fail(Errc::kShutdown, "the client left");
+  if (!replies_.broken()) data = co_await device_.read(offset, length);
   if (!data) {
     whole.error = wire_error(data.error().code);
     payload_.release(held);

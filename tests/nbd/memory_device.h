@@ -47,6 +47,7 @@ class MemoryDevice final : public BlockDevice {
   // Reads from there on fail.
   void fail_reads_from(std::uint64_t offset) { bad_from_ = offset; }
 
+  std::uint64_t reads() const { return reads_; }
   std::uint64_t flushes() const { return flushes_; }
   std::uint64_t fua_writes() const { return fua_writes_; }
   std::uint64_t prefetches() const { return prefetches_; }
@@ -68,6 +69,7 @@ class MemoryDevice final : public BlockDevice {
     const Busy busy(*this);
     check_range(offset, length);
     CHECK(length <= kTransferMax);
+    ++reads_;
     if (auto failed = co_await wait(); !failed) co_return failed.error();
     if (offset + length > bad_from_) co_return fail(Errc::kCorrupt, "bad on purpose");
     Buffer buffer = co_await pool_.allocate(length);
@@ -181,6 +183,7 @@ class MemoryDevice final : public BlockDevice {
   std::atomic<bool> gate_closed_{false};
   std::atomic<int> failure_{-1};
   std::atomic<std::uint64_t> bad_from_{~std::uint64_t{0}};
+  std::atomic<std::uint64_t> reads_{0};
   std::atomic<std::uint64_t> flushes_{0};
   std::atomic<std::uint64_t> fua_writes_{0};
   std::atomic<std::uint64_t> prefetches_{0};

@@ -137,6 +137,44 @@ TEST_F(NbdLimits, StalledClientsMakeRoomForOthers) {
   EXPECT_GE(counters().evicted, 1U);
 }
 
+// Each holds one large answer that it does not take, and would be cut off after minutes.
+TEST_F(NbdLimits, AnyNumberOfClientsThatTakeNoAnswersLeavesRoomForSmallRequests) {
+  ServerOptions options;
+  options.stall_max = std::chrono::minutes(5);
+  start(options);
+  server_->add("disk", {.size_bytes = 8_MiB, .pool_bytes = 16_MiB}, true);
+  std::vector<RawClient> stalled;
+  for (int i = 0; i < 16; ++i) {
+    RawClient deaf = server_->go("disk");
+    for (int k = 0; k < 4; ++k) {
+      ASSERT_TRUE(deaf.send_request(request(Command::kRead, 0, 1_MiB)));
+    }
+    stalled.push_back(std::move(deaf));
+  }
+  ASSERT_TRUE(stalled[0].readable(10'000));
+  RawClient good = server_->go("disk");
+  const Bytes data = pattern(4_KiB, 1);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_EQ(good.write(2_MiB, data), 0U);
+    ASSERT_TRUE(good.read(2_MiB, 4_KiB).data == data);
+  }
+  EXPECT_EQ(counters().evicted, 0U);
+}
+
+TEST_F(NbdLimits, WhatAClientThatLeftHadAskedForIsNotReadAnyMore) {
+  start({});
+  auto device = server_->add("disk", {.size_bytes = 8_MiB, .pool_bytes = 4_MiB}, true);
+  {
+    RawClient deaf = server_->go("disk");
+    for (int k = 0; k < 200; ++k) {
+      ASSERT_TRUE(deaf.send_request(request(Command::kRead, 0, 1_MiB)));
+    }
+    ASSERT_TRUE(deaf.readable(10'000));
+  }
+  ASSERT_TRUE(eventually([&] { return counters().connections == 0; }));
+  EXPECT_LT(device->reads(), 100U);
+}
+
 // Stalling harms nobody while nobody waits.
 TEST_F(NbdLimits, AStalledClientStaysWhileThereIsRoom) {
   ServerOptions options;
