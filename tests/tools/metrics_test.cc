@@ -22,6 +22,13 @@ MetricsSnapshot sample() {
     replica.state = i == 2 ? ReplicaState::kResyncing : ReplicaState::kInSync;
     snapshot.replicas.push_back(replica);
   }
+  FaultStatus fault;
+  fault.id = "f-3";
+  fault.spec.disk_id = "d-1";
+  fault.spec.kind = FaultKind::kHang;
+  fault.spec.replica = 1;
+  fault.hits = 9;
+  snapshot.faults.push_back(fault);
   return snapshot;
 }
 
@@ -55,6 +62,10 @@ TEST(Metrics, ValuesAndLabelsAreThoseOfTheSnapshot) {
   EXPECT_NE(text.find("clouddisk_disk_hydration_done_bytes{disk=\"d-1\"} 3\n"), std::string::npos);
   EXPECT_NE(text.find("clouddisk_disk_hydration_failed{disk=\"d-1\"} 1\n"), std::string::npos);
   EXPECT_NE(text.find("clouddisk_replicas_in_sync 2\n"), std::string::npos);
+  EXPECT_NE(text.find("clouddisk_faults 1\n"), std::string::npos);
+  EXPECT_NE(text.find("clouddisk_fault_hits{fault=\"f-3\",disk=\"d-1\",kind=\"hang\","
+                      "level=\"replica-2\"} 9\n"),
+            std::string::npos);
   EXPECT_NE(text.find("clouddisk_build_info{version=\"1.2.3\"} 1\n"), std::string::npos);
 }
 
