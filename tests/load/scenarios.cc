@@ -338,8 +338,8 @@ void stalled_scenario(Report& report, const Scale& scale) {
 
 namespace {
 
-// Asks for as much as the protocol allows, and takes what comes; counts bytes of requests that
-// ended.
+// Asks for as much as the protocol allows, and takes what comes; counts what went through its
+// socket.
 class GreedyClient {
  public:
   GreedyClient(const TestDaemon& daemon, const std::string& disk, unsigned depth, bool writes,
@@ -364,6 +364,7 @@ class GreedyClient {
     while (!bytes.empty()) {
       const ssize_t sent = ::send(client_->fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (sent <= 0) return false;
+      bytes_ += static_cast<std::uint64_t>(sent);
       bytes = bytes.subspan(static_cast<std::size_t>(sent));
     }
     return true;
@@ -393,7 +394,6 @@ class GreedyClient {
     std::vector<std::byte> scratch(256_KiB);
     while (receive_all(scratch.data(), 16, 16)) {
       ++answered_;
-      if (writes) bytes_ += kLargest;
       if (!writes && !receive_all(scratch.data(), kLargest, scratch.size())) break;
     }
     ended_ = true;
