@@ -161,8 +161,9 @@ void ParamReader::refuse(Refusal refusal) {
 std::uint64_t parameters_checksum(const Params& params) {
   std::string joined;
   for (const auto& [name, value] : params) {
-    const bool common = std::any_of(kCommonNames.begin(), kCommonNames.end(),
-                                    [&](std::string_view known) { return same_name(known, name); });
+    const bool common =
+        std::any_of(kCommonNames.begin(), kCommonNames.end(),
+                    [&wanted = name](std::string_view known) { return same_name(known, wanted); });
     if (common || value.empty()) continue;
     for (const char c : name) joined += lower(c);
     joined += fmt::format("={}:", value.size());

@@ -33,6 +33,11 @@ BlockLocation get_location(ByteReader& in) {
   return BlockLocation::from_bits(high << 32 | low);
 }
 
+// What is not stored is nowhere.
+bool makes_sense(BlockLocation location) {
+  return location.is_stored() || (location.bits() & ((std::uint64_t{1} << 46) - 1)) == 0;
+}
+
 }  // namespace
 
 bool Page::empty() const {
@@ -91,9 +96,14 @@ Result<Page> decode_page(std::span<const std::byte> value, std::span<const std::
   }
   Page page;
   if (kind == kUniform) {
-    page.entries.fill(BlockEntry{get_location(in), 0});
+    const BlockLocation location = get_location(in);
     if (!in.ok() || in.remaining() != 0)
       return fail(Errc::kCorrupt, "map page: uniform, wrong size");
+    // 256 blocks are not in one place.
+    if (location.is_stored() || !makes_sense(location)) {
+      return fail(Errc::kCorrupt, "map page: uniform, at {:#x}", location.bits());
+    }
+    page.entries.fill(BlockEntry{location, 0});
     return page;
   }
   if (kind != kSparse || value.size() != kHeaderSize + kBitmapSize + mapped * kEntrySize) {
@@ -103,7 +113,11 @@ Result<Page> decode_page(std::span<const std::byte> value, std::span<const std::
   const auto bitmap = in.bytes(kBitmapSize);
   for (std::size_t i = 0; i < kPageBlocks; ++i) {
     if ((std::to_integer<unsigned>(bitmap[i / 8]) >> (i % 8) & 1U) == 0) continue;
-    page.entries[i].location = get_location(in);
+    const BlockLocation location = get_location(in);
+    if (!makes_sense(location) || location.kind() == BlockKind::kUnmapped) {
+      return fail(Errc::kCorrupt, "map page: block {} at {:#x}", i, location.bits());
+    }
+    page.entries[i].location = location;
     page.entries[i].checksum = in.le<std::uint64_t>();
   }
   if (!in.ok() || in.remaining() != 0)

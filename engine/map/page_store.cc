@@ -90,7 +90,7 @@ Result<Checkpoint> decode_checkpoint(KvBytes value) {
   checkpoint.epoch = Epoch(in->le<std::uint64_t>());
   checkpoint.mapped_blocks = in->le<std::uint64_t>();
   const auto views = in->le<std::uint64_t>();
-  if (views != in->remaining() / 8 - 1)
+  if (in->remaining() < 8 || views != in->remaining() / 8 - 1)
     return fail(Errc::kCorrupt, "index: checkpoint of {} views", views);
   for (std::uint64_t i = 0; i < views; ++i)
     checkpoint.views.push_back(Epoch(in->le<std::uint64_t>()));

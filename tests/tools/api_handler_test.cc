@@ -58,6 +58,15 @@ TEST_F(ApiHandlerTest, TheActionMayComeInAHeader) {
             std::string::npos);
 }
 
+// Found by fuzzing: it went on to the action as it was.
+TEST_F(ApiHandlerTest, AnActionInAHeaderThatIsNoTextIsRefused) {
+  HttpRequest post = request("POST", "/");
+  post.headers.emplace_back("x-acs-action", "Cr\xed\x65nt");
+  const HttpResponse response = ask(std::move(post));
+  EXPECT_EQ(response.status, 400);
+  EXPECT_NE(response.body.find("x-acs-action is not UTF-8"), std::string::npos) << response.body;
+}
+
 TEST_F(ApiHandlerTest, ARefusalKeepsItsStatus) {
   EXPECT_EQ(ask(request("GET", "/", "Action=Fail")).status, 403);
 }

@@ -42,11 +42,13 @@ Result<Params> params_of(const HttpRequest& request) {
     }
     if (auto added = add_form_params(request.body, params); !added) return added.error();
   }
-  if (const std::string* action = request.header("x-acs-action")) {
-    params.try_emplace("Action", *action);
-  }
-  if (const std::string* version = request.header("x-acs-version")) {
-    params.try_emplace("Version", *version);
+  for (const auto& [header, name] :
+       {std::pair{"x-acs-action", "Action"}, {"x-acs-version", "Version"}}) {
+    const std::string* value = request.header(header);
+    if (value == nullptr) continue;
+    // Others are checked as they are decoded; what comes on from here is text.
+    if (!valid_utf8(*value)) return fail(Errc::kInvalid, "header {} is not UTF-8", header);
+    params.try_emplace(name, *value);
   }
   return params;
 }

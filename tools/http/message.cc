@@ -33,6 +33,8 @@ std::size_t utf8_sequence(std::string_view text) {
   return length;
 }
 
+}  // namespace
+
 bool valid_utf8(std::string_view text) {
   while (!text.empty()) {
     const std::size_t length = utf8_sequence(text);
@@ -41,8 +43,6 @@ bool valid_utf8(std::string_view text) {
   }
   return true;
 }
-
-}  // namespace
 
 const std::string* HttpRequest::header(std::string_view lower_case_name) const {
   for (const auto& [name, value] : headers) {

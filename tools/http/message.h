@@ -35,6 +35,8 @@ struct HttpResponse {
   std::string body;
 };
 
+bool valid_utf8(std::string_view text);
+
 // "%41+b" -> "A b". Nothing for a broken escape or when the result is not UTF-8.
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space);
 

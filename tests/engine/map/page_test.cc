@@ -119,5 +119,27 @@ TEST(PageFormat, WhatMakesNoSenseIsRefusedThoughItsChecksumHolds) {
   EXPECT_EQ(decode_page(sealed(bad_bitmap), kKey).error().code, Errc::kCorrupt);
 }
 
+// Found by fuzzing: pages that no writer makes, and that would not be the same when written again.
+TEST(PageFormat, PlacesThatNoWriterGivesAreRefused) {
+  const auto refused = [](const Page& page, std::size_t at, std::uint64_t bits) {
+    auto value = encode_page(page, kKey);
+    for (std::size_t i = 0; i < 6; ++i) value[at + i] = static_cast<std::byte>(bits >> (8 * i));
+    const auto page_there = decode_page(sealed(value), kKey);
+    return !page_there && page_there.error().code == Errc::kCorrupt;
+  };
+  constexpr std::size_t kUniformAt = 12;
+  constexpr std::size_t kSparseAt = 12 + 32;
+  Page uniform;
+  uniform.entries.fill({BlockLocation::zero(), 0});
+  Page sparse;
+  sparse.entries[7].location = BlockLocation::zero();
+  const std::uint64_t stored = BlockLocation::stored(SegmentSeq(3), 9).bits();
+  EXPECT_TRUE(refused(uniform, kUniformAt, stored)) << "256 blocks in one place";
+  EXPECT_TRUE(refused(uniform, kUniformAt, BlockLocation::trimmed().bits() | 1)) << "a placed hole";
+  EXPECT_TRUE(refused(sparse, kSparseAt, 0)) << "a mapped block that is not mapped";
+  EXPECT_TRUE(refused(sparse, kSparseAt, BlockLocation::zero().bits() | 5)) << "placed zeros";
+  EXPECT_FALSE(refused(sparse, kSparseAt, stored));
+}
+
 }  // namespace
 }  // namespace clouddisk

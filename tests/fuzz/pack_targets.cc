@@ -1,0 +1,45 @@
+// pack_targets.cc: frames of a chain's pack, and what is in them.
+#include <xxhash.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/checksum.h"
+#include "snapshot/chain_page.h"
+#include "snapshot/frame.h"
+#include "tests/fuzz/fuzz_target.h"
+
+namespace clouddisk::fuzz {
+
+FUZZ_TARGET(pack_frame) {
+  using namespace snapshot;
+  constexpr ChainTag kChain = 0x0102'0304'0506'0708;
+  constexpr PackAddress kAddress = 0x12'3450;
+  static_cast<void>(decode_header(input, kChain, kAddress));
+  if (input.size() < kFrameHeaderSize) return;
+  std::vector<std::byte> frame(input.begin(), input.end());
+  std::memcpy(frame.data(), "CFRM", 4);
+  store_le(frame.data() + 8, std::uint64_t{kChain});
+  const auto stored = load_le<std::uint32_t>(frame.data() + 32);
+  const auto raw_bytes = load_le<std::uint32_t>(frame.data() + 36);
+  if (stored == raw_bytes && stored <= frame.size() - kFrameHeaderSize) {
+    // Not compressed, so its hash can be put right as well.
+    const XXH128_hash_t hash = XXH3_128bits(frame.data() + kFrameHeaderSize, stored);
+    store_le(frame.data() + 40, std::uint64_t{hash.low64});
+    store_le(frame.data() + 48, std::uint64_t{hash.high64});
+  }
+  place_frame(frame, kAddress);
+  auto header = decode_header(frame, kChain, kAddress);
+  if (!header) return;
+  CHECK(header->raw_bytes <= kFrameRawMax);
+  CHECK(header->size() <= kFrameHeaderSize + kFrameRawMax);
+  auto raw = unpack_frame(frame, *header);
+  if (!raw) return;
+  CHECK(raw->size() == header->raw_bytes);
+  if (header->kind != FrameKind::kPages) return;
+  Input rest(*raw);
+  while (rest.size() > 8) {
+    rest = rest.subspan(8);
+    if (!decode_runs(rest)) return;
+  }
+}
+
+}  // namespace clouddisk::fuzz
