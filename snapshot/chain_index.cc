@@ -106,12 +106,15 @@ Result<std::vector<std::uint64_t>> ChainIndex::pages_between(std::uint64_t after
   auto txn = kv_->read();
   if (!txn) return txn.error();
   std::vector<std::uint64_t> pages;
+  bool strange = false;
   auto scanned = (*txn)->scan(pair_key(kBySeq, after + 1, 0), pair_key(kBySeq, up_to + 1, 0),
-                              [&pages](KvBytes key, KvBytes) {
-                                pages.push_back(second_of(key));
-                                return true;
+                              [&pages, &strange](KvBytes key, KvBytes) {
+                                strange = !is_pair(key, kBySeq);
+                                if (!strange) pages.push_back(second_of(key));
+                                return !strange;
                               });
   if (!scanned) return scanned.error();
+  if (strange) return fail(Errc::kCorrupt, "chain index: a strange key");
   std::sort(pages.begin(), pages.end());
   pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
   return pages;
@@ -181,9 +184,12 @@ Result<std::vector<ChainIndex::Sparse>> ChainIndex::sparse(std::size_t frames_ma
   auto txn = kv_->read();
   if (!txn) return txn.error();
   std::vector<Sparse> found;
+  bool strange = false;
   auto scanned = (*txn)->scan(pair_key(kSparse, 0, 0), pair_key(kSparse + 1, 0, 0),
-                              [&found, frames_max](KvBytes key, KvBytes) {
+                              [&found, &strange, frames_max](KvBytes key, KvBytes) {
                                 if (found.size() == frames_max) return false;
+                                strange = !is_pair(key, kSparse);
+                                if (strange) return false;
                                 Sparse sparse;
                                 sparse.page = first_of(key);
                                 sparse.address = second_of(key);
@@ -191,6 +197,7 @@ Result<std::vector<ChainIndex::Sparse>> ChainIndex::sparse(std::size_t frames_ma
                                 return true;
                               });
   if (!scanned) return scanned.error();
+  if (strange) return fail(Errc::kCorrupt, "chain index: a strange key");
   for (Sparse& sparse : found) {
     const PairKey key = pair_key(kFrame, sparse.address, 0);
     auto value = (*txn)->get(key);
@@ -258,21 +265,21 @@ Result<ChainIndex::Usage> ChainIndex::usage() {
   if (!txn) return txn.error();
   Usage usage;
   Result<void> problem;
-  auto scanned = (*txn)->scan(pair_key(kFrame, 0, 0), pair_key(kFrame + 1, 0, 0),
-                              [&](KvBytes key, KvBytes value) {
-                                auto use = decode_frame(key, value);
-                                if (!use) {
-                                  problem = use.error();
-                                  return false;
-                                }
-                                usage.frame_bytes += use->size;
-                                ++usage.frames;
-                                if (use->kind == FrameKind::kBlocks) {
-                                  usage.held_blocks += use->holds;
-                                  usage.shown_blocks += use->used_count();
-                                }
-                                return true;
-                              });
+  auto scanned = (*txn)->scan(
+      pair_key(kFrame, 0, 0), pair_key(kFrame + 1, 0, 0), [&](KvBytes key, KvBytes value) {
+        auto use = decode_frame(key, value);
+        if (!use || !is_pair(key, kFrame)) {
+          problem = use ? fail(Errc::kCorrupt, "chain index: a strange key") : use.error();
+          return false;
+        }
+        usage.frame_bytes += use->size;
+        ++usage.frames;
+        if (use->kind == FrameKind::kBlocks) {
+          usage.held_blocks += use->holds;
+          usage.shown_blocks += use->used_count();
+        }
+        return true;
+      });
   if (!scanned) return scanned.error();
   if (!problem) return problem.error();
   return usage;
@@ -286,7 +293,7 @@ Result<std::vector<ChainIndex::Freed>> ChainIndex::freed() {
   auto scanned = (*txn)->scan(
       pair_key(kFreed, 0, 0), pair_key(kFreed + 1, 0, 0), [&](KvBytes key, KvBytes value) {
         auto fields = unseal(value, key);
-        if (!fields || fields->size() != 8) {
+        if (!fields || fields->size() != 8 || !is_pair(key, kFreed)) {
           problem = fail(Errc::kCorrupt, "chain index: freed range");
           return false;
         }

@@ -44,6 +44,7 @@ Result<std::span<const std::byte>> unseal(KvBytes value, KvBytes key, std::uint8
 }
 
 Result<PageVersion> decode_version(KvBytes key, KvBytes value) {
+  if (!is_pair(key, kPage)) return fail(Errc::kCorrupt, "chain index: a strange key");
   auto fields = unseal(value, key);
   if (!fields) return fields.error();
   if (fields->size() < 8) return fail(Errc::kCorrupt, "chain index: page cut off");

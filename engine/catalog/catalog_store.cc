@@ -7,6 +7,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/log.h"
+#include "engine/catalog/catalog_check.h"
 #include "engine/catalog/records.h"
 
 namespace clouddisk {
@@ -131,6 +132,26 @@ static Result<std::uint64_t> read_all(Kv& kv, const std::string& set_uuid,
                 count);
   }
   return json["commit"].get<std::uint64_t>();
+}
+
+Task<Result<CatalogCopy>> read_catalog_copy(Ring& ring, ReplicaSet& replicas, unsigned replica) {
+  const std::string path = replicas.folder(replica) + "/catalog";
+  const std::string uuid = uuid_text(replicas.set_uuid());
+  auto listed = co_await ring.list(path);
+  if (!listed && listed.error().code != Errc::kNotFound) co_return listed.error();
+  if (!listed || listed->empty()) co_return CatalogCopy{};
+  auto work = [&ring, path, uuid]() -> Result<CatalogCopy> {
+    KvOptions options;
+    options.create = false;
+    auto kv = ring.open_kv(path, options);
+    if (!kv && kv.error().code == Errc::kNotFound) return CatalogCopy{};
+    if (!kv) return kv.error();
+    CatalogStore::Records records;
+    auto commit = read_all(**kv, uuid, records);
+    if (!commit) return commit.error();
+    return CatalogCopy{true, *commit, records.size()};
+  };
+  co_return co_await ring.blocking(std::move(work));
 }
 
 Task<Result<CatalogStore::Found>> CatalogStore::read_copy(unsigned replica) {

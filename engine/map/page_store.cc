@@ -201,12 +201,16 @@ Result<std::set<std::uint64_t>> Merge::pages() {
     // Versions that only this view saw have a successor made after it and not after the next view.
     const auto next = std::upper_bound(views_.begin(), views_.end(), dropped);
     const Epoch last = next == views_.end() ? input_.checkpoint.epoch : *next;
-    auto scanned = txn_.scan(pair_key(kStacked, dropped.value + 1, 0),
-                             pair_key(kStacked, last.value + 1, 0), [&pages](KvBytes key, KvBytes) {
-                               pages.insert(second_of(key));
-                               return true;
-                             });
+    bool strange = false;
+    auto scanned =
+        txn_.scan(pair_key(kStacked, dropped.value + 1, 0), pair_key(kStacked, last.value + 1, 0),
+                  [&pages, &strange](KvBytes key, KvBytes) {
+                    strange = !is_pair(key, kStacked);
+                    if (!strange) pages.insert(second_of(key));
+                    return !strange;
+                  });
     if (!scanned) return scanned.error();
+    if (strange) return fail(Errc::kCorrupt, "index: strange key");
   }
   return pages;
 }
@@ -240,8 +244,9 @@ Result<std::vector<Version>> Merge::load_versions(std::uint64_t number) {
   auto scanned = txn_.scan(pair_key(kPage, number, 0), pair_key(kPage, number + 1, 0),
                            [&versions, &problem](KvBytes key, KvBytes value) {
                              auto page = decode_page(value, key);
-                             if (!page) {
-                               problem = page.error();
+                             if (!page || !is_pair(key, kPage)) {
+                               problem =
+                                   page ? fail(Errc::kCorrupt, "index: strange key") : page.error();
                                return false;
                              }
                              versions.push_back({Epoch(second_of(key)), *page, true, false});
@@ -457,8 +462,11 @@ Result<std::vector<std::uint64_t>> PageStore::changed_pages(Epoch after, Epoch v
   auto txn = kv_->read();
   if (!txn) return txn.error();
   std::vector<std::uint64_t> pages;
+  bool strange = false;
   auto scanned =
       (*txn)->scan(pair_key(kPage, 0, 0), pair_key(kPage + 1, 0, 0), [&](KvBytes key, KvBytes) {
+        strange = !is_pair(key, kPage);
+        if (strange) return false;
         const Epoch epoch(second_of(key));
         const std::uint64_t page = first_of(key);
         if (epoch > after && epoch <= view && (pages.empty() || pages.back() != page)) {
@@ -467,6 +475,7 @@ Result<std::vector<std::uint64_t>> PageStore::changed_pages(Epoch after, Epoch v
         return true;
       });
   if (!scanned) return scanned.error();
+  if (strange) return fail(Errc::kCorrupt, "index: strange key");
   return pages;
 }
 

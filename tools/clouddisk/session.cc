@@ -91,6 +91,7 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
   add_category_commands(*app, session);
   add_replica_commands(*app, session);
   add_fault_commands(*app, session);
+  add_fsck_command(*app, session);
   add_api_command(*app, session);
   add_completion_command(*app, session);
   // After the commands, which would inherit it.
@@ -106,7 +107,9 @@ int run_command_line(int argc, const char* const* argv) {
     app->parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     const int status = app->exit(error, std::cout, std::cerr);
-    return status == 0 ? kExitOk : kExitUsage;
+    if (status == 0) return kExitOk;
+    // Its statuses are those of fsck(8).
+    return app->got_subcommand("fsck") ? kExitFsckUsage : kExitUsage;
   }
   const int status = session.command ? session.command() : kExitUsage;
   if (std::fflush(stdout) != 0) return print_failure({"OutputFailed", "stdout can't be written"});

@@ -15,6 +15,7 @@ namespace clouddisk::cli {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitRefused = 1;
 inline constexpr int kExitUsage = 2;
+inline constexpr int kExitFsckUsage = 16;
 
 inline constexpr std::string_view kDefaultRoot = "/var/lib/clouddisk";
 inline constexpr std::string_view kLocalInstance = "i-local";
@@ -67,6 +68,7 @@ void add_instance_commands(CLI::App& root, Session& session);
 void add_category_commands(CLI::App& root, Session& session);
 void add_replica_commands(CLI::App& root, Session& session);
 void add_fault_commands(CLI::App& root, Session& session);
+void add_fsck_command(CLI::App& root, Session& session);
 void add_api_command(CLI::App& root, Session& session);
 void add_completion_command(CLI::App& root, Session& session);
 

@@ -1,8 +1,6 @@
 #include "tools/clouddiskd/daemon.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -11,7 +9,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
 #include <thread>
 
 #include "engine/base/log.h"
@@ -24,37 +21,13 @@
 #include "tools/clouddiskd/reactor.h"
 #include "tools/clouddiskd/service_notify.h"
 #include "tools/http/server.h"
+#include "tools/net/root_lock.h"
 
 namespace clouddisk {
 namespace {
 
 constexpr Duration kFolderCheckEvery = std::chrono::seconds(1);
 constexpr std::size_t kWorkers = 4;
-
-// The root belongs to one daemon: held as long as the process lives, even after kill -9.
-class RootLock {
- public:
-  ~RootLock() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Result<void> take(const std::string& root) {
-    std::error_code error;
-    std::filesystem::create_directories(root, error);
-    if (error) return fail_errno(error.value(), "make folder {}", root);
-    const std::string path = root + "/lock";
-    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-    if (fd_ < 0) return fail_errno(errno, "open {}", path);
-    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      if (errno != EWOULDBLOCK) return fail_errno(errno, "lock {}", path);
-      return fail(Errc::kBusy, "another clouddiskd serves {}: stop it, or choose another --root",
-                  root);
-    }
-    return {};
-  }
-
- private:
-  int fd_ = -1;
-};
 
 void raise_descriptor_limit() {
   rlimit limit{};
@@ -252,8 +225,12 @@ Task<Result<void>> Daemon::stop() {
 
 int serve(const DaemonOptions& options) {
   RootLock lock;
-  if (auto taken = lock.take(options.root); !taken) {
-    log(LogLevel::kError, "daemon", "{}", taken.error().message);
+  if (auto taken = lock.take(options.root, true); !taken) {
+    const bool busy = taken.error().code == Errc::kBusy;
+    log(LogLevel::kError, "daemon", "{}",
+        busy ? fmt::format("another clouddiskd serves {}: stop it, or choose another --root",
+                           options.root)
+             : taken.error().message);
     return 1;
   }
   // SIGTERM and SIGINT are waited for on a thread of their own; every other thread has them
