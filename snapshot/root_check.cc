@@ -388,7 +388,8 @@ Task<Result<void>> RootChecker::check_storage(const std::string& name) {
     for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
       if (!in_mask(damage.copies, copy)) continue;
       Kind kind = damage.mendable ? Kind::kMendable : Kind::kLost;
-      if (damage.unfinished) kind = Kind::kNote;
+      // Whether it loses anything depends on whether something still shows it: see check_view().
+      if (damage.unfinished || (damage.what == "payload" && !damage.mendable)) kind = Kind::kNote;
       CheckFinding& finding = find(kind, name, copy, "{} {}", damage.what,
                                    damage.unfinished              ? "is not finished (a crash)"
                                    : damage.what == "the segment" ? "is missing"
