@@ -247,7 +247,14 @@ Result<std::unique_ptr<Kv>> OverlayRing::open_kv(const std::string& directory,
     }
     copy = known;
   }
-  return below_.open_kv(copy, options);
+  auto opened = below_.open_kv(copy, options);
+  if (opened) return opened;
+  // It is about the folder that was asked for, wherever the copy is.
+  Error error = opened.error();
+  if (const auto at = error.message.find(copy); at != std::string::npos) {
+    error.message.replace(at, copy.size(), directory);
+  }
+  return error;
 }
 
 }  // namespace clouddisk
