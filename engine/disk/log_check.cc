@@ -10,7 +10,7 @@
 namespace clouddisk {
 namespace {
 
-constexpr std::uint32_t kPieceBlocks = 1_MiB / kBlockSize;
+constexpr std::uint32_t kCheckedAtOnce = 1_MiB / kBlockSize;
 // A damaged descriptor has its successor within one batch behind it.
 constexpr std::uint32_t kLookAheadBlocks = kBatchPayloadBlocksMax + 2 * kDescriptorBlocksMax;
 
@@ -75,8 +75,8 @@ Task<void> SegmentCheck::sum_copies(std::uint32_t first, std::uint32_t last) {
     auto& sums = sums_[copy];
     sums.resize(kSegmentBlocks);
     if (in_mask(missing_, copy)) continue;
-    for (std::uint32_t at = first; at < last; at += kPieceBlocks) {
-      const std::uint32_t count = std::min(kPieceBlocks, last - at);
+    for (std::uint32_t at = first; at < last; at += kCheckedAtOnce) {
+      const std::uint32_t count = std::min(kCheckedAtOnce, last - at);
       Buffer piece = co_await pool_.allocate(count * kBlockSize);
       auto read = co_await store_.read(copy, segment_, at, piece);
       for (std::uint32_t i = 0; i < count; ++i) {
