@@ -15,13 +15,13 @@ constexpr std::size_t kSparesMax = 16;  // two rounds of cleaning
 
 // Of garbage: where writers wait.
 std::uint64_t stop_bound(const SpaceUse& use) {
-  return use.live_bytes / 2 + 1_GiB;
+  return use.live_bytes / 2 + 16 * kSegmentSize;  // 1 GiB
 }
 
 }  // namespace
 
 bool compaction_due(const SpaceUse& use) {
-  return use.garbage() > use.live_bytes / 4 + 512_MiB;
+  return use.garbage() > use.live_bytes / 4 + 8 * kSegmentSize;  // 512 MiB
 }
 
 std::size_t spares_to_keep(const SpaceUse& use) {
@@ -31,7 +31,7 @@ std::size_t spares_to_keep(const SpaceUse& use) {
 }
 
 double write_pressure(const SpaceUse& use) {
-  const std::uint64_t slow = use.live_bytes / 8 * 3 + 768_MiB;
+  const std::uint64_t slow = use.live_bytes / 8 * 3 + 12 * kSegmentSize;  // 768 MiB
   const std::uint64_t stop = stop_bound(use);
   if (use.garbage() <= slow) return 0;
   if (use.garbage() >= stop) return 1;

@@ -18,15 +18,17 @@
 
 #include "engine/base/result.h"
 #include "engine/base/units.h"
+#include "engine/base/variant.h"
 #include "engine/log/log_position.h"
 #include "engine/map/block_location.h"
 
 namespace clouddisk {
 
 inline constexpr std::uint32_t kLogFormatVersion = 1;
-inline constexpr std::uint64_t kSegmentSize = 64_MiB;  // 34 ms of appends at 2 GB/s: short replay
+// 34 ms of appends at 2 GB/s: short replay
+inline constexpr std::uint64_t kSegmentSize = kSimulationBuild ? 2_MiB : 64_MiB;
 inline constexpr std::uint32_t kSegmentBlocks = kSegmentSize / kBlockSize;
-static_assert(kSegmentBlocks == 1U << BlockLocation::kOffsetBits, "a location reaches every block");
+static_assert(kSegmentBlocks <= 1U << BlockLocation::kOffsetBits, "a location reaches every block");
 inline constexpr std::uint32_t kTrailerBlock = kSegmentBlocks - 1;
 inline constexpr std::uint32_t kFirstBatchBlock = 1;
 

@@ -154,6 +154,17 @@ void SimFile::drop_shadow_if_clean(std::uint64_t index, Chunk& chunk) {
   dirty_chunks_.erase(index);
 }
 
+SimFile SimFile::copy() const {
+  SimFile file;
+  file.size_ = file.durable_size_ = size_;
+  file.allocated_ = allocated_;
+  file.reserved_ = reserved_;
+  for (const auto& [index, chunk] : chunks_) {
+    std::memcpy(file.chunks_[index].data.get(), chunk.data.get(), kChunk);
+  }
+  return file;
+}
+
 void SimFile::power_loss(Random& random, std::uint64_t percent) {
   CHECK(syncs_ == 0);
   for (const std::uint64_t index : dirty_chunks_) {

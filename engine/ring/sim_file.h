@@ -55,6 +55,8 @@ class SimFile {
   void abandon_sync() { --syncs_; }
   bool has_unsynced() const { return !dirty_chunks_.empty() || durable_size_ != size_; }
 
+  // As a reader sees it, all of it durable.
+  SimFile copy() const;
   // A dirty sector survives with `percent` in 100.
   void power_loss(Random& random, std::uint64_t percent);
   // Rot: turns a bit on the medium and in what a reader sees. Nothing happens past the end.

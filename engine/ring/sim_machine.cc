@@ -214,6 +214,57 @@ std::optional<std::string> SimMachine::rot(const std::string& path) {
   return name;
 }
 
+std::vector<std::string> SimMachine::folders_in(const std::string& path) const {
+  std::vector<std::string> names;
+  const NodeRef node = find(normal_path(path));
+  if (node == nullptr) return names;
+  for (const auto& [name, child] : node->children) {
+    if (child->is_directory) names.push_back(name);
+  }
+  return names;
+}
+
+std::uint64_t SimMachine::used_bytes(const std::string& prefix) {
+  return device_of(normal_path(prefix))->used;
+}
+
+struct SimMachine::Image {
+  NodeRef top;
+};
+
+SimMachine::NodeRef SimMachine::copy_of(const Node& node) {
+  auto copy = std::make_shared<Node>();
+  copy->is_directory = node.is_directory;
+  copy->inode = next_inode_++;
+  copy->device = node.device;
+  copy->names = 1;
+  copy->file = node.file.copy();
+  if (node.kv != nullptr) copy->kv = std::make_shared<SimKvStore>(*node.kv);
+  copy->kv_bytes = node.kv_bytes;
+  for (const auto& [name, child] : node.children) copy->children[name] = copy_of(*child);
+  copy->durable_children = copy->children;
+  return copy;
+}
+
+std::shared_ptr<const SimMachine::Image> SimMachine::image_of(const std::string& path) const {
+  const NodeRef node = find(normal_path(path));
+  CHECK(node != nullptr && ring_ == nullptr);
+  auto image = std::make_shared<Image>();
+  image->top = const_cast<SimMachine*>(this)->copy_of(*node);
+  return image;
+}
+
+void SimMachine::put_back(const std::string& path, const Image& image) {
+  CHECK(ring_ == nullptr);
+  const auto [parent, name] = find_parent(path);
+  CHECK(parent != nullptr);
+  // What is still to become durable of the former folder is gone with it.
+  const NodeRef node = copy_of(*image.top);
+  parent->children[name] = node;
+  parent->durable_children[name] = node;
+  count_everything();
+}
+
 bool SimMachine::corrupt_kv(const std::string& directory) {
   const NodeRef node = find(normal_path(directory) + "/data.mdb");
   if (node == nullptr || node->kv == nullptr) return false;

@@ -41,10 +41,12 @@ struct SimFaults {
   std::uint64_t datasync_error = 0;  // -EIO; what it covered is not dirty any more, durable or not
   std::uint64_t name_error = 0;      // folder operations and opening fail with kIo
   std::uint64_t read_flip = 0;       // one bit of what was read is wrong; the medium is fine
+  std::uint64_t no_space = 0;        // -ENOSPC of a write or a reservation; nothing was changed
   // The device says that all is well:
   std::uint64_t torn_write = 0;         // some of the sectors were written
   std::uint64_t lost_write = 0;         // nothing was written
   std::uint64_t misdirected_write = 0;  // written somewhere else on the device
+  std::uint64_t delayed_write = 0;      // written up to a second later, over whatever is there then
 
   Duration slow{0};                         // on top of every latency
   TimePoint hung_until = TimePoint::min();  // nothing completes before; max(): never
@@ -86,6 +88,13 @@ class SimMachine {
   // `path` (their names and sizes decide with the seed), giving the file's path.
   bool flip_bit(const std::string& path, std::uint64_t offset, unsigned bit = 0);
   std::optional<std::string> rot(const std::string& path);
+  std::vector<std::string> folders_in(const std::string& path) const;  // names, sorted
+  std::uint64_t used_bytes(const std::string& prefix);                 // of a device
+  // A folder with all that is in it, as it is now; and back in its place, durably, whatever is there
+  // by then. No ring may be alive.
+  struct Image;
+  std::shared_ptr<const Image> image_of(const std::string& path) const;
+  void put_back(const std::string& path, const Image& image);
   // The key-value environment in `directory` is damaged: it opens with kCorrupt from now on.
   bool corrupt_kv(const std::string& directory);
 
@@ -131,6 +140,8 @@ class SimMachine {
     bool direct = false;
     std::uint32_t operations = 0;  // under way
   };
+
+  NodeRef copy_of(const Node& node);
 
   // Names.
   NodeRef find(std::string_view path) const;

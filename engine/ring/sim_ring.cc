@@ -164,6 +164,10 @@ void SimRing::faults_changed() {
 }
 
 void SimRing::happen(Operation operation) {
+  if (operation.kind == Operation::Kind::kLateWrite) {
+    operation.node->file.write(operation.offset, operation.payload, random_);
+    return;
+  }
   const SimFaults faults = operation.path.empty() ? SimFaults{} : machine_.faults(operation.path);
   if (!faults.gone && faults.hung_until > now()) {
     operation.parked = true;

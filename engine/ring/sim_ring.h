@@ -139,7 +139,7 @@ class SimRing final : public Ring {
   friend class SimMachine;
 
   struct Operation {
-    enum class Kind { kRead, kWrite, kDatasync, kAllocate, kBlocking, kAnswer };
+    enum class Kind { kRead, kWrite, kDatasync, kAllocate, kBlocking, kAnswer, kLateWrite };
     Kind kind = Kind::kAnswer;
     Completion* completion = nullptr;
     int file = -1;
@@ -151,6 +151,7 @@ class SimRing final : public Ring {
     std::vector<std::byte> payload;  // of a write, as it was at the start
     SimFile::Sync sync;
     std::function<void()> function;
+    SimMachine::NodeRef node;  // of a late write: nobody waits for it, and the file may be closed
     std::int32_t result = 0;
     bool parked = false;  // the device hangs
   };
@@ -167,7 +168,8 @@ class SimRing final : public Ring {
   void happen(Operation operation);
   std::int32_t perform(Operation& operation);
   std::int32_t perform_read(const Operation& operation, const SimFaults& faults);
-  std::int32_t perform_write(const Operation& operation, const SimFaults& faults);
+  std::int32_t perform_write(Operation& operation, const SimFaults& faults);
+  void write_late(Operation& operation);
   void misdirect(const Operation& operation);
   std::int32_t perform_datasync(const Operation& operation, const SimFaults& faults);
   void abandon(Operation& operation);

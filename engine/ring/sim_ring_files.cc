@@ -114,6 +114,7 @@ std::int32_t SimRing::perform(Operation& operation) {
   }
   if (faults.gone) return -EIO;
   if (faults.read_only) return -EROFS;
+  if (random_.one_in(faults.no_space)) return -ENOSPC;
   if (!machine_.reserve(*open.node, operation.offset, operation.length)) return -ENOSPC;
   open.node->file.grow(operation.offset + operation.length);
   return 0;
@@ -129,7 +130,7 @@ std::int32_t SimRing::perform_read(const Operation& operation, const SimFaults& 
   return static_cast<std::int32_t>(count);
 }
 
-std::int32_t SimRing::perform_write(const Operation& operation, const SimFaults& faults) {
+std::int32_t SimRing::perform_write(Operation& operation, const SimFaults& faults) {
   // The caller promised that its memory would stay as it is.
   const std::byte* expected = operation.payload.data();
   for (const iovec& piece : operation.from) {
@@ -143,6 +144,7 @@ std::int32_t SimRing::perform_write(const Operation& operation, const SimFaults&
   if (faults.gone) return -EIO;
   if (faults.read_only) return -EROFS;
   if (count == 0) return 0;
+  if (random_.one_in(faults.no_space)) return -ENOSPC;
   if (!machine_.reserve(node, operation.offset, operation.length)) return -ENOSPC;
   if (random_.one_in(faults.write_error)) {
     node.file.write_some(operation.offset, operation.payload, random_);
@@ -162,8 +164,23 @@ std::int32_t SimRing::perform_write(const Operation& operation, const SimFaults&
     misdirect(operation);
     return count;
   }
+  if (random_.one_in(faults.delayed_write)) {
+    node.file.grow(operation.offset + operation.length);
+    write_late(operation);
+    return count;
+  }
   node.file.write(operation.offset, operation.payload, random_);
   return count;
+}
+
+void SimRing::write_late(Operation& operation) {
+  Operation late;
+  late.kind = Operation::Kind::kLateWrite;
+  late.node = machine_.open_file(operation.file)->node;
+  late.offset = operation.offset;
+  late.payload = std::move(operation.payload);
+  const TimePoint when = now() + Duration(static_cast<std::int64_t>(random_.below(1'000'000'000)));
+  operations_.emplace(When{when, next_order_++}, std::move(late));
 }
 
 // To another place of this file, or of another one on the same device. With no such place the write
@@ -201,6 +218,10 @@ std::int32_t SimRing::perform_datasync(const Operation& operation, const SimFaul
 
 // The process ends with the operation under way: it happens, happens in part, or does not happen.
 void SimRing::abandon(Operation& operation) {
+  if (operation.kind == Operation::Kind::kLateWrite) {
+    if (random_.one_in(2)) operation.node->file.write(operation.offset, operation.payload, random_);
+    return;
+  }
   Graveyard::bury(operation.completion->waiter);
   SimMachine::OpenFile* open = machine_.open_file(operation.file);
   if (open == nullptr) return;

@@ -1,0 +1,9 @@
+#include "engine/base/variant.h"
+
+namespace clouddisk {
+
+#ifdef CLOUDDISK_SIMULATION
+Variant broken_variant = Variant::kNone;
+#endif
+
+}  // namespace clouddisk
