@@ -195,6 +195,8 @@ Content DiskModel::content() const {
 
 std::optional<std::string> DiskModel::check_cut(const Content& content, std::uint64_t must,
                                                 std::uint64_t may) const {
+  const std::uint64_t asked = must;
+  const bool crash = may == kNever;  // whose cut holds what was durable by itself
   std::vector<bool> visible(requests_.size());
   const auto index_of = [this](const Request& request) {
     return static_cast<std::size_t>(&request - requests_.data());
@@ -212,7 +214,7 @@ std::optional<std::string> DiskModel::check_cut(const Content& content, std::uin
   std::vector<std::uint64_t> floor(content.size(), 0);
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     const Request& request = requests_[i];
-    const bool whole = !request.failed && (request.durable || request.end < must);
+    const bool whole = !request.failed && ((crash && request.durable) || request.end < must);
     const bool seen = visible[i] && request.atomic();
     if (!whole && !seen) continue;
     const std::uint64_t last = std::min<std::uint64_t>(request.first + request.count, floor.size());
@@ -227,9 +229,12 @@ std::optional<std::string> DiskModel::check_cut(const Content& content, std::uin
     const Request* request = content[s] != 0 ? request_of(content[s]) : nullptr;
     if (request != nullptr) {
       if (request->end >= floor[s]) continue;
-      return describe(s, content[s], fmt::format("cut, must be from {} on:", floor[s]).c_str());
+      return describe(s, content[s], fmt::format("cut at {} to {}, holds {}, must be from {} on:", asked, may, must, floor[s]).c_str());
     }
-    if (content[s] != 0) return describe(s, content[s], "cut, overwritten long ago:");
+    if (content[s] != 0) return describe(s, content[s],
+                      fmt::format("cut at {} to {}, holds {}, must be from {} on:", asked, may, must,
+                                  floor[s])
+                          .c_str());
     if (zero_possible.empty()) {
       zero_possible.resize(content.size());
       for (const Request& trim : requests_) {
@@ -241,7 +246,7 @@ std::optional<std::string> DiskModel::check_cut(const Content& content, std::uin
       }
     }
     if (!zero_possible[s]) {
-      return describe(s, 0, fmt::format("cut, must be from {} on:", floor[s]).c_str());
+      return describe(s, 0, fmt::format("cut at {} to {}, holds {}, must be from {} on:", asked, may, must, floor[s]).c_str());
     }
   }
   return std::nullopt;
