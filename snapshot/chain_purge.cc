@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "snapshot/frame_book.h"
+#include "engine/base/variant.h"
 #include "snapshot/index_records.h"
 
 namespace clouddisk::snapshot {
@@ -67,7 +68,7 @@ class Purger {
   // Versions here came after the live snapshot before; the one after sees them unless a newer
   // version came by then.
   Result<bool> is_seen(std::uint64_t seq, std::uint64_t page) {
-    if (!next_) return false;
+    if (!next_ || broken(Variant::kPurgeWhatIsSeen)) return false;
     auto successor = txn_.lower_bound(pair_key(kPage, page, seq + 1));
     if (!successor) return successor.error();
     if (!*successor || !is_pair((*successor)->key, kPage) || first_of((*successor)->key) != page) {

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <optional>
 
+#include "engine/base/variant.h"
+
 namespace clouddisk::snapshot {
 namespace {
 
@@ -90,6 +92,8 @@ Task<Result<void>> PageCapture::fates_by_place(std::vector<Work>& works,
       const BlockEntry& before = (*pairs)[n].before.entries[i];
       const BlockEntry& after = (*pairs)[n].after.entries[i];
       if (before.location == after.location) {
+        fates[i] = Fate::kSame;
+      } else if (broken(Variant::kCaptureMissesTrims) && is_hole(after.location.kind())) {
         fates[i] = Fate::kSame;
       } else if (is_hole(after.location.kind()) ||
                  (after.location.kind() == BlockKind::kUnmapped && !over_base)) {

@@ -3,10 +3,7 @@
 // time. In every other build broken() is false at compile time and nothing of them is left.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <optional>
-#include <string_view>
 
 namespace clouddisk {
 
@@ -19,30 +16,30 @@ inline constexpr bool kSimulationBuild = false;
 // What is broken on purpose. docs/testing.md says what each does and how soon it is caught.
 enum class Variant : std::uint8_t {
   kNone,
-  kAcknowledgeEarly,       // after the first replica
-  kSkipGeneration,         // a dropped replica is not recorded on the others
-  kTrustStale,             // a folder of an older generation counts as a member
-  kSkipBlockChecksum,      // a block read from media is believed
-  kSkipBatchChecksum,      // recovery believes a batch whose payload does not match
-  kIgnoreParent,           // recovery takes any batch with the right number for the next one
-  kRelocateOverNewer,      // compaction's entry wins against a newer write
-  kFreeSegmentOfView,      // compaction looks at the present only, never at snapshots
-  kForgetTrimInReplay,     // replay after a restart passes trims over
-  kForgetTombstones,       // a cleaned segment's trims are not kept
-  kSkipLogFlush,           // FLUSH answers without an fdatasync
-  kSkipReplicaFlush,       // FLUSH leaves one replica out
-  kRetryFailedFlush,       // a failed fdatasync is repeated, and then believed
-  kHydrateOverNewer,       // hydration does not look whether the block was written meanwhile
-  kReadBorrowedAsZero,     // a borrowed block reads as zeros
-  kFreezeLate,             // the epoch ends a batch too late: a later write is in the snapshot
-  kOverwriteFrozenPage,    // a checkpoint writes into the version that a snapshot shows
+  kAcknowledgeEarly,  // a write is acknowledged when the first replica has it
+  kSkipGeneration,  // a replica that is dropped is not recorded on the others
+  kTrustStale,  // a folder of an older generation counts as a member
+  kSkipBlockChecksum,  // a block read from media is believed
+  kSkipBatchChecksum,  // recovery believes a batch whose payload does not match
+  kIgnoreParent,  // recovery takes any batch with the right number for the next one
+  kSkipTailRepair,  // recovery leaves copies different behind the durable point
+  kRelocateOverNewer,  // a relocated block wins against a newer write
+  kFreeSegmentOfView,  // compaction looks at the present only, never at snapshots
+  kRemoveBeforeCheckpoint,  // a cleaned segment goes before the index has the new places
+  kSkipReadGate,  // a cleaned segment goes while reads of it are under way
+  kForgetTombstones,  // the trims of a cleaned segment are not kept
+  kForgetTrimInReplay,  // replay after a restart passes trims over
+  kSkipLogFlush,  // FLUSH answers without an fdatasync
+  kFuaWithoutFlush,  // a FUA write answers without an fdatasync
+  kSkipNameSync,  // a new segment's name is not made durable
   kCheckpointBeforeFlush,  // the index knows of what is not durable yet
-  kRemoveBeforeCheckpoint, // a cleaned segment goes before the index has the new places
-  kSkipTailRepair,         // recovery leaves copies different behind the durable point
-  kKeepFailedReplica,      // a write that failed on one replica is acknowledged, the replica stays
-  kResyncSkipsHalf,        // resync leaves every other segment out
-  kTrimBelowChain,         // deleting a snapshot frees what its neighbour shows
-  kPartialWithoutRead,     // a partial write takes zeros for the rest of its block
+  kPartialWithoutRead,  // a partial write takes zeros for the rest of its block
+  kSharePartialRanges,  // partial writes of one block do not exclude each other
+  kHydrateOverNewer,  // hydration does not look whether a block was written meanwhile
+  kReadBorrowedAsZero,  // a borrowed block reads as zeros
+  kFreezeWithoutFlush,  // a snapshot is not durable when it is there
+  kCaptureMissesTrims,  // a capture takes trimmed blocks for unchanged ones
+  kPurgeWhatIsSeen,  // deleting a snapshot frees what its neighbour shows
   kCount,
 };
 

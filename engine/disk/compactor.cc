@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/base/log.h"
+#include "engine/base/variant.h"
 
 namespace clouddisk {
 namespace {
@@ -79,11 +80,15 @@ Task<Result<void>> Compactor::round() {
   }
   if (cleaned.empty()) co_return Result<void>{};
   if (auto moved = co_await move_tombstones(std::move(tombstones)); !moved) co_return moved;
-  if (auto durable = co_await disk_.checkpoint(); !durable) co_return durable;
-  co_await disk_.gate_.drain();
+  if (!broken(Variant::kRemoveBeforeCheckpoint)) {
+    if (auto durable = co_await disk_.checkpoint(); !durable) co_return durable;
+  }
+  if (!broken(Variant::kSkipReadGate)) co_await disk_.gate_.drain();
   for (const SegmentSeq segment : cleaned) {
     if (disk_.segment_holds_ > 0) break;  // Cleaned again later: cheap, nothing in it is live.
-    CHECK(disk_.map_->live_blocks(segment) == 0);
+    const bool is_free = disk_.map_->live_blocks(segment) == 0;
+    CHECK(is_free || broken(Variant::kRemoveBeforeCheckpoint) ||
+          broken(Variant::kFreeSegmentOfView));
     disk_.store_->keep_spares(spares_to_keep(use()));
     if (auto removed = co_await disk_.store_->remove(segment); !removed) co_return removed;
     disk_.segments_.erase(segment);
@@ -109,7 +114,7 @@ Task<Result<std::vector<bool>>> Compactor::find_live(const LogEntry& entry, Segm
   mark();
   const std::vector<Epoch> views = disk_.map_->views();
   for (const Epoch view : views) {
-    if (view < entry.epoch) continue;
+    if (view < entry.epoch || broken(Variant::kFreeSegmentOfView)) continue;
     auto looked = co_await disk_.map_->lookup_view(view, entry.lba, found);
     if (!looked) co_return looked.error();
     mark();
@@ -230,7 +235,7 @@ Task<Result<WriteSeq>> Compactor::oldest_write_kept() {
 // Newest first, each keeps what no newer one covers: many trims of one place become one. A newer
 // one covers only what no view sees without it.
 Task<Result<void>> Compactor::move_tombstones(std::vector<Tombstone> tombstones) {
-  if (tombstones.empty()) co_return Result<void>{};
+  if (tombstones.empty() || broken(Variant::kForgetTombstones)) co_return Result<void>{};
   auto oldest = co_await oldest_write_kept();
   if (!oldest) co_return oldest.error();
   std::sort(tombstones.begin(), tombstones.end(),

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/base/log.h"
+#include "engine/base/variant.h"
 #include "engine/disk/compactor.h"
 #include "engine/map/index_builder.h"
 
@@ -264,9 +265,17 @@ void Disk::apply(const Batch& batch) {
         map_->put_range(entry.lba, entry.count, BlockLocation::zero());
         break;
       case EntryKind::kTrim:
+        if (broken(Variant::kForgetTrimInReplay) && !log_) break;
         map_->put_range(entry.lba, entry.count, BlockLocation::trimmed());
         break;
       case EntryKind::kRelocatedWrite:
+        if (broken(Variant::kRelocateOverNewer)) {
+          const auto checksums = batch.checksums_of(entry);
+          for (std::uint32_t i = 0; i < entry.count; ++i) {
+            const BlockEntry moved{BlockLocation::stored(batch.segment, entry.block + i), checksums[i]};
+            map_->put(Lba(entry.lba.value + i), std::span(&moved, 1));
+          }
+        }
         for (std::uint32_t i = 0; i < entry.count; ++i) {
           map_->relocate(Lba(entry.lba.value + i),
                          BlockLocation::stored(entry.from.segment(), entry.from.block() + i),
@@ -295,7 +304,9 @@ Task<Result<void>> Disk::checkpoint() {
   auto guard = co_await checkpointing_.lock();
   // Position, sequence and map belong together: no suspension between them and the map's cut.
   const std::uint64_t bytes = log_->acked_bytes();
-  auto result = co_await map_->checkpoint(log_->acked(), log_->acked_next_write(), log_->flush());
+  auto durable = broken(Variant::kCheckpointBeforeFlush) ? nothing_to_do() : log_->flush();
+  auto result =
+      co_await map_->checkpoint(log_->acked(), log_->acked_next_write(), std::move(durable));
   if (result) {
     checkpoint_at_bytes_ = bytes;
     note_segments();

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/disk/compactor.h"
+#include "engine/base/variant.h"
 #include "engine/disk/disk.h"
 
 namespace clouddisk {
@@ -99,7 +100,9 @@ Task<void> Disk::borrow_run(std::shared_ptr<RunRead> shared, Lba lba, std::size_
   if (here < count) {
     std::memset(part.data() + here * kBlockSize, 0, (count - here) * kBlockSize);
   }
-  if (here > 0) {
+  if (broken(Variant::kReadBorrowedAsZero)) {
+    std::memset(part.data(), 0, part.size());
+  } else if (here > 0) {
     auto read = co_await base->read(ring(), lba, part.first(here * kBlockSize));
     if (!read) shared->error = read.error();
   }
@@ -210,7 +213,7 @@ Task<Result<void>> Disk::write(std::uint64_t offset, Buffer data, bool fua) {
   } else {
     result = co_await write_partial(offset, std::move(data));
   }
-  if (result && fua) result = co_await log_->flush();
+  if (result && fua && !broken(Variant::kFuaWithoutFlush)) result = co_await log_->flush();
   co_return result;
 }
 
@@ -239,6 +242,10 @@ Task<Result<void>> Disk::write_partial(std::uint64_t offset, Buffer data) {
       BlockEntry entry;
       if (auto found = co_await lookup(std::nullopt, lba, std::span(&entry, 1)); !found) {
         co_return found;
+      }
+      if (broken(Variant::kPartialWithoutRead)) {
+        std::memset(into.data(), 0, into.size());
+        co_return Result<void>{};
       }
       auto read = co_await read_blocks(lba, std::span(&entry, 1), into);
       if (!read) co_return read.error();

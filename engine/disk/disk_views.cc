@@ -6,6 +6,8 @@
 
 #include "engine/disk/disk.h"
 
+#include "engine/base/variant.h"
+
 namespace clouddisk {
 namespace {
 
@@ -31,6 +33,7 @@ Epoch Disk::begin_freeze() {
 Task<Result<void>> Disk::finish_freeze(Epoch view) {
   co_await log_->settle_epoch();
   while (map_->epoch() <= view) map_->freeze();
+  if (broken(Variant::kFreezeWithoutFlush)) co_return Result<void>{};
   auto durable = co_await log_->flush();
   if (!durable) {
     map_->drop_view(view);
@@ -173,7 +176,8 @@ Task<Result<std::uint64_t>> Disk::bring(std::uint64_t offset, std::uint64_t leng
       auto found = co_await lookup(std::nullopt, Lba(at), std::span(entries).first(count));
       if (!found) co_return found.error();
       const auto wanted = [&](std::uint64_t i) {
-        return entries[i].location.kind() == BlockKind::kUnmapped &&
+        return (entries[i].location.kind() == BlockKind::kUnmapped ||
+                broken(Variant::kHydrateOverNewer)) &&
                (*present)[index_in_page(Lba(at + i))];
       };
       for (std::uint64_t i = 0; i < count;) {

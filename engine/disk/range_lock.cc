@@ -1,5 +1,7 @@
 #include "engine/disk/range_lock.h"
 
+#include "engine/base/variant.h"
+
 namespace clouddisk {
 
 RangeLock::Hold::Hold(RangeLock& lock, Lba first, std::uint64_t count, bool exclusive)
@@ -23,6 +25,7 @@ Task<void> RangeLock::Hold::acquire() {
 
 bool RangeLock::conflicts(const Hold& hold) const {
   if (exclusive_count_ == 0) return false;  // Almost always.
+  if (broken(Variant::kSharePartialRanges)) return false;
   for (const Hold* other = hold.previous_; other != nullptr; other = other->previous_) {
     const bool overlap = other->first_ < hold.last_ && hold.first_ < other->last_;
     if (overlap && (other->exclusive_ || hold.exclusive_)) return true;

@@ -8,6 +8,7 @@
 
 #include "engine/base/log.h"
 #include "engine/log/removed_disks.h"
+#include "engine/base/variant.h"
 
 namespace clouddisk {
 namespace {
@@ -149,6 +150,7 @@ Task<LocalSegmentStore::OutcomeRef> LocalSegmentStore::on_copies(ReplicaMask cop
   }
   const TimePoint deadline = ring_.now() + options_.stall_max;
   while (outcome->under_way > 0) {
+    if (broken(Variant::kAcknowledgeEarly) && outcome->succeeded != 0 && data) break;
     const bool woken = co_await outcome->finished.wait_until(deadline);
     if (!woken && outcome->under_way > 0) break;
   }
@@ -171,6 +173,7 @@ Task<void> LocalSegmentStore::run_step(std::shared_ptr<LocalSegmentStore> self, 
     outcome->errors[copy] = result.error();
   }
   if (--outcome->under_way == 0) outcome->finished.wake_all();
+  if (broken(Variant::kAcknowledgeEarly)) outcome->finished.wake_all();
   if (--self->under_way_[copy] == 0) self->idle_.wake_all();
 }
 
@@ -236,6 +239,9 @@ bool LocalSegmentStore::full_copies_may_drop(const Outcome& outcome, ReplicaMask
 }
 
 Task<Result<void>> LocalSegmentStore::conclude(OutcomeRef outcome) {
+  if (broken(Variant::kAcknowledgeEarly) && outcome->under_way > 0 && outcome->succeeded != 0) {
+    co_return Result<void>{};
+  }
   const ReplicaMask failed = outcome->tried & ~outcome->succeeded;
   if (failed == 0 && replicas_.can_write()) co_return Result<void>{};
   ReplicaMask full = 0;
@@ -372,6 +378,7 @@ Task<Result<void>> LocalSegmentStore::create_on(unsigned copy, SegmentSeq segmen
   if (wrote != static_cast<int>(data->size())) {
     co_return fail_errno(wrote < 0 ? wrote : EIO, "write header of {}", name);
   }
+  if (broken(Variant::kSkipNameSync)) co_return Result<void>{};
   if (auto synced = co_await ring_.sync_directory(folder(copy)); !synced) co_return synced.error();
   co_return Result<void>{};
 }
@@ -434,6 +441,7 @@ Task<Result<void>> LocalSegmentStore::flush() {
     co_return fail(Errc::kReplicasLost, "{} of {} replicas in sync, {} needed to flush",
                    std::popcount(readable()), kReplicaCount, kWriteQuorum);
   }
+  if (broken(Variant::kSkipLogFlush)) co_return Result<void>{};
   std::vector<std::pair<SegmentSeq, std::uint64_t>> dirty;
   for (const auto& [segment, state] : open_) {
     if (state.flushed < state.changes) dirty.emplace_back(segment, state.changes);

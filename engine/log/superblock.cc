@@ -4,6 +4,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/checksum.h"
+#include "engine/base/variant.h"
 #include "engine/log/replica_set.h"
 
 namespace clouddisk {
@@ -183,7 +184,8 @@ Result<SetDecision> decide_set(const std::array<FoundReplica, kReplicaCount>& fo
     // A member one generation behind missed the last superblock write in a crash. Further behind it
     // is an old copy, whatever the others think of it.
     if (listed(listed_members, i) && found[i].superblock &&
-        found[i].superblock->generation.value + 1 >= newest.value) {
+        (found[i].superblock->generation.value + 1 >= newest.value ||
+         broken(Variant::kTrustStale))) {
       decision.in_sync |= 1U << i;
     }
   }

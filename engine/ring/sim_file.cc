@@ -86,12 +86,36 @@ void SimFile::write_piece(std::uint64_t offset, std::span<const std::byte> data,
     const std::size_t within = offset % kChunk;
     const std::size_t length = std::min<std::size_t>(kChunk - within, data.size());
     Chunk& chunk = chunks_[index];
-    for (std::size_t s = within / kSector; s <= (within + length - 1) / kSector; ++s) {
-      make_dirty(index, chunk, s, random);
-    }
+    make_range_dirty(index, chunk, within / kSector, (within + length - 1) / kSector, random);
     std::memcpy(chunk.data.get() + within, data.data(), length);
     offset += length;
     data = data.subspan(length);
+  }
+}
+
+void SimFile::make_range_dirty(std::uint64_t index, Chunk& chunk, std::size_t first,
+                               std::size_t last, Random& random) {
+  bool clean = true;
+  if (chunk.shadow != nullptr) {
+    for (std::size_t s = first; s <= last && clean; ++s) {
+      clean = !chunk.shadow->dirty[s] && !chunk.shadow->stale[s];
+    }
+  }
+  if (!clean) {
+    for (std::size_t s = first; s <= last; ++s) make_dirty(index, chunk, s, random);
+    return;
+  }
+  // Most writes are to sectors that nothing unsynced is in.
+  if (chunk.shadow == nullptr) {
+    chunk.shadow = std::make_unique<Shadow>();
+    dirty_chunks_.insert(index);
+  }
+  Shadow& shadow = *chunk.shadow;
+  std::memcpy(shadow.medium.get() + first * kSector, chunk.data.get() + first * kSector,
+              (last + 1 - first) * kSector);
+  for (std::size_t s = first; s <= last; ++s) {
+    shadow.dirty[s] = true;
+    shadow.stamps[s] = stamp_;
   }
 }
 

@@ -76,6 +76,8 @@ class SimFile {
   };
 
   void write_piece(std::uint64_t offset, std::span<const std::byte> data, Random& random);
+  void make_range_dirty(std::uint64_t index, Chunk& chunk, std::size_t first, std::size_t last,
+                        Random& random);
   void make_dirty(std::uint64_t index, Chunk& chunk, std::size_t sector, Random& random);
   void drop_shadow_if_clean(std::uint64_t index, Chunk& chunk);
   void truncate_to(std::uint64_t size);

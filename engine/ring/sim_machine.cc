@@ -66,6 +66,7 @@ void SimMachine::clear_faults() {
 }
 
 SimFaults SimMachine::faults(std::string_view path) const {
+  if (faults_.empty()) return {};
   const std::pair<const std::string, SimFaults>* best = nullptr;
   for (const auto& entry : faults_) {
     if (!lies_below(path, entry.first)) continue;

@@ -83,6 +83,8 @@ class SimRing final : public Ring {
     SimLatency datasync{std::chrono::microseconds(100), std::chrono::milliseconds(4)};
     SimLatency names{std::chrono::microseconds(20), std::chrono::milliseconds(1)};
     SimLatency blocking{std::chrono::microseconds(5), std::chrono::microseconds(200)};
+    // One write in so many is checked for a payload that changes while it is being written.
+    std::uint64_t payload_check_one_in = 1;
   };
 
   // One ring at a time on a machine, which outlives it.
@@ -148,7 +150,7 @@ class SimRing final : public Ring {
     std::uint64_t length = 0;
     std::span<std::byte> into;
     std::vector<iovec> from;
-    std::vector<std::byte> payload;  // of a write, as it was at the start
+    std::vector<std::byte> payload;  // of a write that is checked: as it was at the start
     SimFile::Sync sync;
     std::function<void()> function;
     SimMachine::NodeRef node;  // of a late write: nobody waits for it, and the file may be closed
@@ -171,6 +173,7 @@ class SimRing final : public Ring {
   std::int32_t perform_write(Operation& operation, const SimFaults& faults);
   void write_late(Operation& operation);
   void misdirect(const Operation& operation);
+  void write_whole(SimFile& file, const Operation& operation);
   std::int32_t perform_datasync(const Operation& operation, const SimFaults& faults);
   void abandon(Operation& operation);
   void deliver(Completion& completion, std::int32_t result, std::uint64_t what);

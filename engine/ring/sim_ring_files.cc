@@ -16,7 +16,10 @@ bool aligned(const void* memory) {
 }
 
 std::vector<std::byte> gather(std::span<const iovec> from) {
+  std::size_t size = 0;
+  for (const iovec& piece : from) size += piece.iov_len;
   std::vector<std::byte> payload;
+  payload.reserve(size);
   for (const iovec& piece : from) {
     const auto* data = static_cast<const std::byte*>(piece.iov_base);
     payload.insert(payload.end(), data, data + piece.iov_len);
@@ -67,8 +70,8 @@ void SimRing::start_write(int file, std::uint64_t offset, std::span<const iovec>
   }
   if (open->direct && !usable) return answer(completion, -EINVAL);
   operation.from.assign(from.begin(), from.end());
-  operation.payload = gather(from);
-  operation.length = operation.payload.size();
+  for (const iovec& piece : from) operation.length += piece.iov_len;
+  if (random_.one_in(options_.payload_check_one_in)) operation.payload = gather(from);
   ++open->operations;
   add(std::move(operation), options_.write);
 }
@@ -134,6 +137,7 @@ std::int32_t SimRing::perform_write(Operation& operation, const SimFaults& fault
   // The caller promised that its memory would stay as it is.
   const std::byte* expected = operation.payload.data();
   for (const iovec& piece : operation.from) {
+    if (operation.payload.empty()) break;
     const bool payload_unchanged =
         piece.iov_len == 0 || std::memcmp(expected, piece.iov_base, piece.iov_len) == 0;
     CHECK(payload_unchanged);
@@ -147,7 +151,7 @@ std::int32_t SimRing::perform_write(Operation& operation, const SimFaults& fault
   if (random_.one_in(faults.no_space)) return -ENOSPC;
   if (!machine_.reserve(node, operation.offset, operation.length)) return -ENOSPC;
   if (random_.one_in(faults.write_error)) {
-    node.file.write_some(operation.offset, operation.payload, random_);
+    node.file.write_some(operation.offset, gather(operation.from), random_);
     return -EIO;
   }
   if (random_.one_in(faults.lost_write)) {
@@ -156,7 +160,7 @@ std::int32_t SimRing::perform_write(Operation& operation, const SimFaults& fault
   }
   if (random_.one_in(faults.torn_write)) {
     node.file.grow(operation.offset + operation.length);
-    node.file.write_some(operation.offset, operation.payload, random_);
+    node.file.write_some(operation.offset, gather(operation.from), random_);
     return count;
   }
   if (random_.one_in(faults.misdirected_write)) {
@@ -169,8 +173,16 @@ std::int32_t SimRing::perform_write(Operation& operation, const SimFaults& fault
     write_late(operation);
     return count;
   }
-  node.file.write(operation.offset, operation.payload, random_);
+  write_whole(node.file, operation);
   return count;
+}
+
+void SimRing::write_whole(SimFile& file, const Operation& operation) {
+  std::uint64_t at = operation.offset;
+  for (const iovec& piece : operation.from) {
+    file.write(at, {static_cast<const std::byte*>(piece.iov_base), piece.iov_len}, random_);
+    at += piece.iov_len;
+  }
 }
 
 void SimRing::write_late(Operation& operation) {
@@ -178,7 +190,7 @@ void SimRing::write_late(Operation& operation) {
   late.kind = Operation::Kind::kLateWrite;
   late.node = machine_.open_file(operation.file)->node;
   late.offset = operation.offset;
-  late.payload = std::move(operation.payload);
+  late.payload = gather(operation.from);
   const TimePoint when = now() + Duration(static_cast<std::int64_t>(random_.below(1'000'000'000)));
   operations_.emplace(When{when, next_order_++}, std::move(late));
 }
@@ -198,7 +210,7 @@ void SimRing::misdirect(const Operation& operation) {
   const std::uint64_t offset = random_.below(places) * kBlockSize;
   if (&target == own.get() && offset == operation.offset) return;
   if (!machine_.reserve(target, offset, operation.length)) return;
-  target.file.write(offset, operation.payload, random_);
+  target.file.write(offset, gather(operation.from), random_);
 }
 
 std::int32_t SimRing::perform_datasync(const Operation& operation, const SimFaults& faults) {
@@ -244,9 +256,9 @@ void SimRing::abandon(Operation& operation) {
   if (allocate) node.file.grow(operation.offset + operation.length);
   if (!write) return;
   if (happens) {
-    node.file.write(operation.offset, operation.payload, random_);
+    write_whole(node.file, operation);
   } else {
-    node.file.write_some(operation.offset, operation.payload, random_);
+    node.file.write_some(operation.offset, gather(operation.from), random_);
   }
 }
 

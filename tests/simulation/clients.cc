@@ -47,7 +47,7 @@ std::pair<std::uint64_t, std::uint64_t> World::range(Phase& phase, VolumeState& 
     count = 8 * random_.between(17, 256);
   } else if (partial) {
     count = random_.between(1, random_.one_in(5) ? 300 : 20);
-  } else if (random_.one_in(4)) {
+  } else if (random_.one_in(6)) {
     count = 8 * random_.between(1, 16);
   }
   count = std::min(count, sectors);

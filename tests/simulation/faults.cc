@@ -19,8 +19,14 @@ bool World::all_in_sync() const {
   return life_->replicas->in_sync_mask() == (1U << kReplicaCount) - 1;
 }
 
+bool World::is_of_index(const Error& error) const {
+  return options_.faults.has(Fault::kIndex) && error.code == Errc::kIo &&
+         error.message.find("/root/index") != std::string::npos;
+}
+
 // Errors that a client may see.
 bool World::excused(const Error& error) const {
+  if (is_of_index(error)) return true;
   const bool full = full_active_ || ring_->now() < full_until_;
   switch (error.code) {
     case Errc::kNoSpace:
@@ -36,6 +42,7 @@ bool World::excused(const Error& error) const {
 }
 
 void World::apply_faults() {
+  if (options_.faults.empty()) return;
   SimFaults silent = silent_faults_;
   machine_.set_faults(kReplica[silent_], silent);
   if (told_ != silent_) machine_.set_faults(kReplica[told_], told_active_ ? told_faults_ : SimFaults{});
@@ -47,7 +54,7 @@ void World::clear_told_faults() {
   if (full_active_) full_until_ = machine_.now() + std::chrono::seconds(5);
   full_active_ = false;
   for (const char* replica : kReplica) machine_.set_capacity(replica, 4_GiB);
-  machine_.set_faults("/root/index", {});
+  if (options_.faults.has(Fault::kIndex)) machine_.set_faults("/root/index", {});
   apply_faults();
 }
 
@@ -91,7 +98,7 @@ void World::choose_faults() {
   const bool index_trouble = on.has(Fault::kIndex) && random_.one_in(8);
   SimFaults index;
   if (index_trouble) index.write_error = 3;
-  machine_.set_faults("/root/index", index);
+  if (on.has(Fault::kIndex)) machine_.set_faults("/root/index", index);
 
   static constexpr Fault kTold[] = {Fault::kReadError, Fault::kWriteError, Fault::kSyncError,
                                     Fault::kSlow,      Fault::kHung,       Fault::kGone,

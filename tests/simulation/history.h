@@ -12,6 +12,7 @@ struct Report {
   std::uint64_t lives = 0;
   std::uint64_t requests = 0;
   std::uint64_t digest = 0;
+  double cpu_seconds = 0;
 };
 
 // `quiet`: says nothing of a failure. Otherwise it prints what is wrong, the last actions and the

@@ -22,8 +22,9 @@ double seconds_since(Clock::time_point begin) {
 }
 
 void print_summary(const Report& total, std::uint64_t histories, double seconds) {
-  fmt::print("{} histories, {} operations in {:.1f} s: {:.0f} a second\n", histories,
-             total.requests, seconds, static_cast<double>(total.requests) / seconds);
+  const auto requests = static_cast<double>(total.requests);
+  fmt::print("{} histories, {} operations in {:.1f} s: {:.0f} a second, {:.0f} a second of processor\n",
+             histories, total.requests, seconds, requests / seconds, requests / total.cpu_seconds);
 }
 
 int run_one(const Options& options, bool minimise) {
@@ -50,6 +51,7 @@ int run_many(Options options, std::uint64_t seconds, bool minimise) {
     const Report report = run_history(options);
     ++histories;
     total.requests += report.requests;
+    total.cpu_seconds += report.cpu_seconds;
     fmt::print("seed {}: {} steps, {} lives, {} operations, digest {:016x}\n", options.seed,
                report.step, report.lives, report.requests, report.digest);
     std::fflush(stdout);

@@ -88,7 +88,7 @@ std::string to_text(Actions actions);
 
 struct Options {
   std::uint64_t seed = 1;
-  std::uint64_t steps = 20'000;
+  std::uint64_t steps = 100'000;
   Faults faults = Faults::all();
   Actions actions = Actions::all();
   unsigned disks = 3;

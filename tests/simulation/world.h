@@ -184,6 +184,7 @@ class World {
   void clear_all_faults();
   void apply_faults();
   bool excused(const Error& error) const;
+  bool is_of_index(const Error& error) const;  // one that the fault of that name makes
   bool all_in_sync() const;
 
   const Options options_;
