@@ -447,8 +447,13 @@ Task<Result<void>> LocalSegmentStore::flush() {
     if (state.flushed < state.changes) dirty.emplace_back(segment, state.changes);
   }
   for (const auto& [segment, changes] : dirty) {
-    auto outcome = co_await on_copies(writable() & opened(segment).copies,
+    // One that is removed meanwhile (made ahead, and not wanted) need not be durable. That its file
+    // is not found is no failure of a copy.
+    const auto state = open_.find(segment);
+    if (state == open_.end()) continue;
+    auto outcome = co_await on_copies(writable() & state->second.copies,
                                       &LocalSegmentStore::flush_on, segment, 0, {});
+    if (open_.count(segment) == 0) continue;
     auto concluded = co_await conclude(outcome);
     if (!concluded) co_return concluded.error();
     if (const auto it = open_.find(segment); it != open_.end()) {

@@ -31,6 +31,8 @@ class Recovery {
   Task<Result<void>> check_nothing_durable_follows();
   Task<Result<void>> verify_tail();
   Task<Result<bool>> equalise(const Batch& batch);
+  Task<bool> equalise_header(unsigned copy, SegmentSeq segment);
+  Task<void> equalise_headers();
 
   SegmentStore& store_;
   BufferPool& pool_;
@@ -167,6 +169,29 @@ Task<Result<void>> Recovery::check_nothing_durable_follows() {
   co_return Result<void>{};
 }
 
+// False: that copy is out now.
+Task<bool> Recovery::equalise_header(unsigned copy, SegmentSeq segment) {
+  Buffer block = co_await pool_.allocate(kBlockSize);
+  // The file itself may be missing, or still have the header of its former life.
+  auto header_read = co_await store_.read(copy, segment, 0, block);
+  if (header_read && decode_header(block.span(), disk_, segment)) co_return true;
+  Buffer header = co_await pool_.allocate(kBlockSize);
+  encode_header(headers_.at(segment), header.span());
+  auto restored = co_await store_.restore(copy, segment, header);
+  co_return restored.has_value();
+}
+
+// A power loss may take the header and leave the batches behind it, or there may be none yet: then
+// no batch tells that a copy lacks it. The copy that has it may be the next to go.
+Task<void> Recovery::equalise_headers() {
+  for (const SegmentSeq segment : reached_) {
+    if (segment < durable_.segment || segment > tail_.segment) continue;
+    for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+      if (readable(copy)) static_cast<void>(co_await equalise_header(copy, segment));
+    }
+  }
+}
+
 // Makes every in-sync copy hold the batch; false when no copy does.
 Task<Result<bool>> Recovery::equalise(const Batch& batch) {
   std::optional<unsigned> good;
@@ -186,15 +211,7 @@ Task<Result<bool>> Recovery::equalise(const Batch& batch) {
   if (!bytes) co_return bytes.error();
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if ((bad >> copy & 1U) == 0 || !readable(copy)) continue;
-    Buffer block = co_await pool_.allocate(kBlockSize);
-    // The file itself may be missing, or still have the header of its former life.
-    auto header_read = co_await store_.read(copy, batch.segment, 0, block);
-    if (!header_read || !decode_header(block.span(), disk_, batch.segment)) {
-      Buffer header = co_await pool_.allocate(kBlockSize);
-      encode_header(headers_.at(batch.segment), header.span());
-      auto restored = co_await store_.restore(copy, batch.segment, header);
-      if (!restored) continue;  // That copy is out now.
-    }
+    if (!co_await equalise_header(copy, batch.segment)) continue;
     static_cast<void>(co_await store_.repair(copy, batch.segment, batch.block, *bytes));
     ++result_.repaired_batches;
   }
@@ -250,6 +267,7 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
   if (durable_.before(*from)) durable_ = *from;
   if (auto checked = co_await check_nothing_durable_follows(); !checked) co_return checked.error();
   if (auto verified = co_await verify_tail(); !verified) co_return verified.error();
+  co_await equalise_headers();
 
   // What survived the process need not survive the machine yet; nothing is built on it before it
   // does.

@@ -179,7 +179,7 @@ void World::faults_between() {
       former_.reset();
     }
   }
-  if (!former_ && random_.one_in(4)) {
+  if (!former_ && random_.one_in(4) && machine_.exists(kReplica[0])) {
     former_of_ = static_cast<unsigned>(random_.below(kReplicaCount));
     if (former_of_ == silent_) former_of_ = (silent_ + 1) % kReplicaCount;
     former_ = machine_.image_of(kReplica[former_of_]);

@@ -76,6 +76,8 @@ int main(int argc, char** argv) {
   bool minimise = false;
   bool list_variants = false;
   bool verbose = false;
+  bool must_fail = false;
+  bool twice = false;
   auto* seed = app.add_option("--seed", options.seed, "Decides everything; random and printed without");
   app.add_option("--steps", options.steps, "Requests of clients in one history")->capture_default_str();
   app.add_option("--faults", faults, "none, all, or names with commas")->capture_default_str();
@@ -85,6 +87,8 @@ int main(int argc, char** argv) {
   app.add_option("--variant", variant, "A way in which the engine is broken on purpose");
   app.add_option("--seconds", seconds, "Histories with new seeds, which are printed, for so long");
   app.add_flag("--minimise", minimise, "Look for a smaller history that fails as well");
+  app.add_flag("--must-fail", must_fail, "Succeed if the history fails: for the broken variants");
+  app.add_flag("--twice", twice, "Run it twice; fail if the two differ in anything");
   app.add_flag("--list-variants", list_variants, "Print the broken variants");
   app.add_flag("--trace", options.trace, "Print every action on standard error");
   app.add_flag("--log", verbose, "Print what the engine logs");
@@ -111,5 +115,16 @@ int main(int argc, char** argv) {
   options.variant = *parsed_variant;
   if (seconds > 0) return run_many(options, seconds, minimise);
   if (seed->count() == 0) options.seed = std::random_device()();
+  if (must_fail) {
+    const Report report = run_history(options, true);
+    fmt::print("{}: {}\n", report.failed ? "caught" : "NOT CAUGHT", command_of(options));
+    return report.failed ? 0 : 1;
+  }
+  if (twice) {
+    const Report first = run_history(options);
+    const Report second = run_history(options);
+    fmt::print("digests {:016x} and {:016x}\n", first.digest, second.digest);
+    return first.failed || second.failed || first.digest != second.digest ? 1 : 0;
+  }
   return run_one(options, minimise);
 }
