@@ -1,8 +1,8 @@
 // chain_purge.cc: which versions of pages go with a snapshot.
 #include <algorithm>
 
-#include "snapshot/frame_book.h"
 #include "engine/base/variant.h"
+#include "snapshot/frame_book.h"
 #include "snapshot/index_records.h"
 
 namespace clouddisk::snapshot {

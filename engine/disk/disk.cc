@@ -272,7 +272,8 @@ void Disk::apply(const Batch& batch) {
         if (broken(Variant::kRelocateOverNewer)) {
           const auto checksums = batch.checksums_of(entry);
           for (std::uint32_t i = 0; i < entry.count; ++i) {
-            const BlockEntry moved{BlockLocation::stored(batch.segment, entry.block + i), checksums[i]};
+            const BlockEntry moved{BlockLocation::stored(batch.segment, entry.block + i),
+                                   checksums[i]};
             map_->put(Lba(entry.lba.value + i), std::span(&moved, 1));
           }
         }

@@ -3,8 +3,8 @@
 #include <array>
 #include <cstring>
 
-#include "engine/disk/compactor.h"
 #include "engine/base/variant.h"
+#include "engine/disk/compactor.h"
 #include "engine/disk/disk.h"
 
 namespace clouddisk {

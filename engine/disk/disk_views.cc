@@ -4,9 +4,8 @@
 #include <cstring>
 #include <vector>
 
-#include "engine/disk/disk.h"
-
 #include "engine/base/variant.h"
+#include "engine/disk/disk.h"
 
 namespace clouddisk {
 namespace {

@@ -268,7 +268,8 @@ Result<void> SimKv::commit(SimKvMap next) {
       (!lazy_ && machine_.random_.one_in(faults.datasync_error))) {
     return fail(Errc::kIo, "{}: commit: input/output error", directory_);
   }
-  if (machine_.random_.one_in(faults.no_space)) return fail(Errc::kNoSpace, "{}: commit", directory_);
+  if (machine_.random_.one_in(faults.no_space))
+    return fail(Errc::kNoSpace, "{}: commit", directory_);
   if (!machine_.resize_kv(*node_, SimKvStore::file_bytes(next))) {
     return fail(Errc::kNoSpace, "{}: commit", directory_);
   }

@@ -90,8 +90,8 @@ class SimMachine {
   std::optional<std::string> rot(const std::string& path);
   std::vector<std::string> folders_in(const std::string& path) const;  // names, sorted
   std::uint64_t used_bytes(const std::string& prefix);                 // of a device
-  // A folder with all that is in it, as it is now; and back in its place, durably, whatever is there
-  // by then. No ring may be alive.
+  // A folder with all that is in it, as it is now; and back in its place, durably, whatever is
+  // there by then. No ring may be alive.
   struct Image;
   std::shared_ptr<const Image> image_of(const std::string& path) const;
   void put_back(const std::string& path, const Image& image);

@@ -71,7 +71,8 @@ std::pair<std::uint64_t, std::uint64_t> World::range(Phase& phase, VolumeState& 
   if (!partial) {
     first = align_down(first, 8);
     // The last block may be a part of one.
-    if (count % 8 != 0 && first + count != sectors) count = std::max<std::uint64_t>(8, align_down(count, 8));
+    if (count % 8 != 0 && first + count != sectors)
+      count = std::max<std::uint64_t>(8, align_down(count, 8));
     if (first + count > sectors) count = sectors - first;
   }
   return {first, count};
@@ -99,7 +100,8 @@ Task<void> World::read(VolumeState& volume, std::uint64_t first, std::uint64_t c
   note(Action::kRead, volume.id, first, count);
   const std::shared_ptr<Disk> disk = disk_of(volume);
   const std::uint64_t begin = tick();
-  auto data = co_await disk->read(first * kSectorSize, static_cast<std::uint32_t>(count * kSectorSize));
+  auto data =
+      co_await disk->read(first * kSectorSize, static_cast<std::uint32_t>(count * kSectorSize));
   const std::uint64_t end = tick();
   if (!data) {
     fail_history(fmt::format("disk {}: read of [{}, {}): {}", volume.id, first, first + count,

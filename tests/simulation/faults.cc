@@ -1,7 +1,8 @@
-// faults.cc: what goes wrong, and the rules that keep it within what the engine promises to mask, so
-// that every difference is a bug:
+// faults.cc: what goes wrong, and the rules that keep it within what the engine promises to mask,
+// so that every difference is a bug:
 //
-//   silent  (torn, lost, misdirected and delayed writes, flipped bits, rot) on one replica, the same
+//   silent  (torn, lost, misdirected and delayed writes, flipped bits, rot) on one replica, the
+//   same
 //           for the whole history
 //   told    (errors, fdatasync, slow, hung, gone, a former state) on one of the other two, which
 //           changes only while all three are in sync
@@ -45,7 +46,8 @@ void World::apply_faults() {
   if (options_.faults.empty()) return;
   SimFaults silent = silent_faults_;
   machine_.set_faults(kReplica[silent_], silent);
-  if (told_ != silent_) machine_.set_faults(kReplica[told_], told_active_ ? told_faults_ : SimFaults{});
+  if (told_ != silent_)
+    machine_.set_faults(kReplica[told_], told_active_ ? told_faults_ : SimFaults{});
 }
 
 void World::clear_told_faults() {
@@ -128,7 +130,8 @@ void World::choose_faults() {
       told_faults_.slow = std::chrono::milliseconds(random_.between(1, 400));
       break;
     case Fault::kHung:
-      told_faults_.hung_until = machine_.now() + std::chrono::milliseconds(random_.between(100, 6000));
+      told_faults_.hung_until =
+          machine_.now() + std::chrono::milliseconds(random_.between(100, 6000));
       break;
     case Fault::kGone:
       told_faults_.gone = true;

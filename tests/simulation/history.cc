@@ -47,7 +47,8 @@ void be_child(const Options& options, bool quiet, Report& shared) {
   if (quiet) {
     static_cast<void>(std::freopen("/dev/null", "w", stderr));
   }
-  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM}) std::signal(signal, on_death);
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM})
+    std::signal(signal, on_death);
   alarm(kSecondsMax);
   auto* world = new World(options);  // Buried with the process.
   running = world;
@@ -81,7 +82,8 @@ void be_child(const Options& options, bool quiet, Report& shared) {
 }  // namespace
 
 Report run_history(const Options& options, bool quiet) {
-  void* memory = mmap(nullptr, sizeof(Report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* memory =
+      mmap(nullptr, sizeof(Report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   CHECK(memory != MAP_FAILED);
   auto* shared = new (memory) Report;
   std::fflush(stdout);

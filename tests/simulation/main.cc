@@ -23,15 +23,16 @@ double seconds_since(Clock::time_point begin) {
 
 void print_summary(const Report& total, std::uint64_t histories, double seconds) {
   const auto requests = static_cast<double>(total.requests);
-  fmt::print("{} histories, {} operations in {:.1f} s: {:.0f} a second, {:.0f} a second of processor\n",
-             histories, total.requests, seconds, requests / seconds, requests / total.cpu_seconds);
+  fmt::print(
+      "{} histories, {} operations in {:.1f} s: {:.0f} a second, {:.0f} a second of processor\n",
+      histories, total.requests, seconds, requests / seconds, requests / total.cpu_seconds);
 }
 
 int run_one(const Options& options, bool minimise) {
   const auto begin = Clock::now();
   const Report report = run_history(options);
-  fmt::print("seed {}: {} steps, {} lives, {} operations, digest {:016x}\n", options.seed, report.step,
-             report.lives, report.requests, report.digest);
+  fmt::print("seed {}: {} steps, {} lives, {} operations, digest {:016x}\n", options.seed,
+             report.step, report.lives, report.requests, report.digest);
   print_summary(report, 1, seconds_since(begin));
   if (!report.failed) return 0;
   if (minimise) {
@@ -78,12 +79,18 @@ int main(int argc, char** argv) {
   bool verbose = false;
   bool must_fail = false;
   bool twice = false;
-  auto* seed = app.add_option("--seed", options.seed, "Decides everything; random and printed without");
-  app.add_option("--steps", options.steps, "Requests of clients in one history")->capture_default_str();
+  auto* seed =
+      app.add_option("--seed", options.seed, "Decides everything; random and printed without");
+  app.add_option("--steps", options.steps, "Requests of clients in one history")
+      ->capture_default_str();
   app.add_option("--faults", faults, "none, all, or names with commas")->capture_default_str();
   app.add_option("--actions", actions, "none, all, or names with commas")->capture_default_str();
-  app.add_option("--disks", options.disks, "Disks at once, at most")->check(CLI::Range(1U, 16U))->capture_default_str();
-  app.add_option("--depth", options.depth, "Requests at once, at most")->check(CLI::Range(1U, 256U))->capture_default_str();
+  app.add_option("--disks", options.disks, "Disks at once, at most")
+      ->check(CLI::Range(1U, 16U))
+      ->capture_default_str();
+  app.add_option("--depth", options.depth, "Requests at once, at most")
+      ->check(CLI::Range(1U, 256U))
+      ->capture_default_str();
   app.add_option("--variant", variant, "A way in which the engine is broken on purpose");
   app.add_option("--seconds", seconds, "Histories with new seeds, which are printed, for so long");
   app.add_flag("--minimise", minimise, "Look for a smaller history that fails as well");

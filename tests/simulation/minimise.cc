@@ -1,5 +1,5 @@
-// minimise.cc: from a history that fails to a small one that does. Leaving something out changes all
-// that follows, so each attempt tries the seed and a few more.
+// minimise.cc: from a history that fails to a small one that does. Leaving something out changes
+// all that follows, so each attempt tries the seed and a few more.
 #include "tests/simulation/history.h"
 
 namespace clouddisk::simulation {

@@ -65,8 +65,7 @@ void DiskModel::resize(std::uint64_t sectors) {
 
 const Request* DiskModel::request_of(Stamp stamp) const {
   if (stamp >> kNumberShift != number_) return nullptr;
-  const std::uint64_t index =
-      (stamp & ((std::uint64_t{1} << kNumberShift) - 1)) - first_request_;
+  const std::uint64_t index = (stamp & ((std::uint64_t{1} << kNumberShift) - 1)) - first_request_;
   return index < requests_.size() ? &requests_[index] : nullptr;
 }
 
@@ -229,12 +228,16 @@ std::optional<std::string> DiskModel::check_cut(const Content& content, std::uin
     const Request* request = content[s] != 0 ? request_of(content[s]) : nullptr;
     if (request != nullptr) {
       if (request->end >= floor[s]) continue;
-      return describe(s, content[s], fmt::format("cut at {} to {}, holds {}, must be from {} on:", asked, may, must, floor[s]).c_str());
+      return describe(
+          s, content[s],
+          fmt::format("cut at {} to {}, holds {}, must be from {} on:", asked, may, must, floor[s])
+              .c_str());
     }
-    if (content[s] != 0) return describe(s, content[s],
-                      fmt::format("cut at {} to {}, holds {}, must be from {} on:", asked, may, must,
-                                  floor[s])
-                          .c_str());
+    if (content[s] != 0)
+      return describe(
+          s, content[s],
+          fmt::format("cut at {} to {}, holds {}, must be from {} on:", asked, may, must, floor[s])
+              .c_str());
     if (zero_possible.empty()) {
       zero_possible.resize(content.size());
       for (const Request& trim : requests_) {
@@ -246,7 +249,10 @@ std::optional<std::string> DiskModel::check_cut(const Content& content, std::uin
       }
     }
     if (!zero_possible[s]) {
-      return describe(s, 0, fmt::format("cut at {} to {}, holds {}, must be from {} on:", asked, may, must, floor[s]).c_str());
+      return describe(
+          s, 0,
+          fmt::format("cut at {} to {}, holds {}, must be from {} on:", asked, may, must, floor[s])
+              .c_str());
     }
   }
   return std::nullopt;

@@ -5,7 +5,8 @@
 // began; those that overlap may have taken effect in either order.
 //   a read           shows of each sector a request that no other one, ended before the read began,
 //                    came after
-//   a cut            (a crash, a snapshot) holds every request that ended before a given moment; with
+//   a cut            (a crash, a snapshot) holds every request that ended before a given moment;
+//   with
 //                    one of which anything is visible, all that came before it; and a request of up
 //                    to 64 KiB whole or not at all (I2, I3, I7)
 // So what a crash leaves is known exactly only once it has been read: then it is all there is.

@@ -108,7 +108,8 @@ Task<void> World::create_volume() {
     if (!excused(made.error())) fail_history("create: " + made.error().message);
     co_return;
   }
-  remark(fmt::format("new disk {} of {} sectors, storage {}", id, size / kSectorSize, record.storage));
+  remark(
+      fmt::format("new disk {} of {} sectors, storage {}", id, size / kSectorSize, record.storage));
   state->modelled = record.storage;
   VolumeState& volume = *state;
   volumes_[id] = std::move(state);
@@ -201,7 +202,8 @@ Task<void> World::remove_volume(VolumeState& volume) {
   }
   volumes_.erase(id);
   for (const std::string& name : storages) {
-    auto gone = co_await snapshot::Volume::remove_storage(*life_->environment, volume_options_, name);
+    auto gone =
+        co_await snapshot::Volume::remove_storage(*life_->environment, volume_options_, name);
     if (!gone && !excused(gone.error())) fail_history("remove: " + gone.error().message);
   }
   auto index = co_await ring_->remove_tree("/root/index/" + chain + "-chain");
@@ -213,7 +215,8 @@ Task<void> World::remove_volume(VolumeState& volume) {
 std::optional<std::uint64_t> World::any_snapshot(const VolumeState& volume, bool known_content) {
   std::vector<std::uint64_t> all;
   for (const auto& [seq, past] : volume.pasts) {
-    const bool there = volume.record.snapshots.contains(seq) && !volume.record.leaving.contains(seq);
+    const bool there =
+        volume.record.snapshots.contains(seq) && !volume.record.leaving.contains(seq);
     if (there && (past.content || !known_content)) all.push_back(seq);
   }
   if (all.empty()) return std::nullopt;
@@ -276,7 +279,8 @@ Task<void> World::look_at_snapshot(VolumeState& volume) {
   const Content& content = *volume.pasts.at(*seq).content;
   const std::uint64_t blocks = blocks_for(content.size() * kSectorSize);
   const std::uint64_t first = random_.below(blocks);
-  const std::uint64_t count = std::min(random_.between(1, kLookAtOnce / kBlockSize), blocks - first);
+  const std::uint64_t count =
+      std::min(random_.between(1, kLookAtOnce / kBlockSize), blocks - first);
   std::vector<std::byte> data(count * kBlockSize);
   auto read = co_await (*source)->read(*ring_, Lba(first), data);
   if (!read) {
@@ -286,9 +290,9 @@ Task<void> World::look_at_snapshot(VolumeState& volume) {
   for (std::uint64_t s = 0; s < count * 8 && first * 8 + s < content.size(); ++s) {
     const std::uint64_t sector = first * 8 + s;
     if (holds(data.data() + s * kSectorSize, sector, content[sector])) continue;
-    fail_history(fmt::format("disk {}, snapshot {}: sector {} is {:#x} and should be {:#x}", volume.id,
-                             *seq, sector, read_stamp(data.data() + s * kSectorSize, sector),
-                             content[sector]));
+    fail_history(fmt::format("disk {}, snapshot {}: sector {} is {:#x} and should be {:#x}",
+                             volume.id, *seq, sector,
+                             read_stamp(data.data() + s * kSectorSize, sector), content[sector]));
     co_return;
   }
 }
@@ -323,10 +327,10 @@ Task<void> World::release_unneeded(VolumeState& volume) {
   VolumeRecord record = volume.record;
   std::vector<std::string> gone;
   for (const auto& [name, base] : volume.record.storages) {
-    const bool needed = std::any_of(
-        record.snapshots.begin(), record.snapshots.end(), [&name = name](const auto& entry) {
-          return !entry.second.captured && entry.second.storage == name;
-        });
+    const bool needed = std::any_of(record.snapshots.begin(), record.snapshots.end(),
+                                    [&name = name](const auto& entry) {
+                                      return !entry.second.captured && entry.second.storage == name;
+                                    });
     if (needed || name == record.storage) continue;
     record.storages.erase(name);
     gone.push_back(name);
@@ -433,10 +437,12 @@ Task<void> World::hydrate(VolumeState& volume) {
   if (base.volume == 0) co_return;
   const std::shared_ptr<Disk> disk = disk_of(volume);
   const bool whole = random_.one_in(2);
-  const std::uint64_t first = whole ? 0 : random_.below(volume.record.size / kBlockSize) * kBlockSize;
-  const std::uint64_t length =
-      whole ? volume.record.size
-            : std::min<std::uint64_t>(volume.record.size - first, random_.between(1, 256) * kBlockSize);
+  const std::uint64_t first =
+      whole ? 0 : random_.below(volume.record.size / kBlockSize) * kBlockSize;
+  const std::uint64_t length = whole
+                                   ? volume.record.size
+                                   : std::min<std::uint64_t>(volume.record.size - first,
+                                                             random_.between(1, 256) * kBlockSize);
   note(Action::kHydrate, volume.id, first / kSectorSize, length / kSectorSize);
   auto brought = co_await disk->hydrate(first, length);
   if (!brought) {
@@ -544,12 +550,12 @@ Task<Result<void>> World::resync_disk(unsigned replica, std::string storage) {
     disk->release_segments();
     co_return result;
   }
-  const auto store = std::make_shared<LocalSegmentStore>(
-      *ring_, *life_->replicas, life_->files, storage, volume_options_.disk.store);
+  const auto store = std::make_shared<LocalSegmentStore>(*ring_, *life_->replicas, life_->files,
+                                                         storage, volume_options_.disk.store);
   auto segments = co_await store->list();
   if (!segments) co_return segments.error();
-  result = co_await resync_copy(*store, life_->work_buffers, disk_tag(storage), replica, std::nullopt,
-                                {}, [](std::uint64_t) {});
+  result = co_await resync_copy(*store, life_->work_buffers, disk_tag(storage), replica,
+                                std::nullopt, {}, [](std::uint64_t) {});
   store->close();
   co_return result;
 }

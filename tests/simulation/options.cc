@@ -7,10 +7,11 @@ namespace clouddisk::simulation {
 namespace {
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(Fault::kCount)> kFaults = {
-    "death",      "power",       "torn", "lost", "misdirected", "delayed", "flip", "rot",  "read-error",
-    "write-error", "sync-error", "full", "slow", "hung",        "gone",    "stale", "index"};
+    "death", "power", "torn",       "lost",        "misdirected", "delayed",
+    "flip",  "rot",   "read-error", "write-error", "sync-error",  "full",
+    "slow",  "hung",  "gone",       "stale",       "index"};
 constexpr std::array<std::string_view, static_cast<std::size_t>(Action::kCount)> kActions = {
-    "read",    "write", "partial",  "huge",    "trim",  "flush",   "snapshot", "capture", "drop",
+    "read",     "write", "partial", "huge",   "trim",   "flush",  "snapshot", "capture",   "drop",
     "rollback", "clone", "hydrate", "resize", "delete", "repack", "resync",   "checkpoint"};
 
 struct VariantText {
@@ -58,7 +59,8 @@ Result<SetOf<E>> parse(std::string_view text, const std::array<std::string_view,
     while (at < N && names[at] != one) ++at;
     if (at == N) {
       std::string known;
-      for (const std::string_view name : names) known += (known.empty() ? "" : ",") + std::string(name);
+      for (const std::string_view name : names)
+        known += (known.empty() ? "" : ",") + std::string(name);
       return fail(Errc::kInvalid, "{} '{}' is unknown; there are: none, all, {}", what, one, known);
     }
     set.add(static_cast<E>(at));
@@ -117,7 +119,8 @@ std::string command_of(const Options& options) {
   if (!(options.actions == usual.actions)) command += " --actions " + to_text(options.actions);
   if (options.disks != usual.disks) command += fmt::format(" --disks {}", options.disks);
   if (options.depth != usual.depth) command += fmt::format(" --depth {}", options.depth);
-  if (options.variant != Variant::kNone) command += fmt::format(" --variant {}", name(options.variant));
+  if (options.variant != Variant::kNone)
+    command += fmt::format(" --variant {}", name(options.variant));
   return command;
 }
 

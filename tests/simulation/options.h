@@ -11,25 +11,26 @@
 
 namespace clouddisk::simulation {
 
-// What goes wrong, and within which rules (world_faults.cc): so that the engine has to mask all of it.
+// What goes wrong, and within which rules (world_faults.cc): so that the engine has to mask all of
+// it.
 enum class Fault : std::uint8_t {
-  kDeath,       // of the process, at any await
-  kPower,       // any part of what was not synced is lost, by sectors of 512 bytes
-  kTorn,        // a write claims success and is there in part      } of one and
-  kLost,        // ... and is not there                             } the same
-  kMisdirected, // ... and is somewhere else on the device          } replica, for
-  kDelayed,     // ... and comes later, perhaps over newer data     } all of the
-  kFlip,        // a bit of what was read is wrong                  } history
-  kRot,         // a bit of a file on the medium turns              }
-  kReadError,   // } told errors, of another replica, one at a time;
-  kWriteError,  // } which one changes when all are in sync
-  kSyncError,   // } fdatasync: what it covered is durable or lost
-  kFull,        // no space, on one replica or on all of them, for a while
-  kSlow,        // } of the replica with told errors too
-  kHung,        // } longer than the bound of I1
-  kGone,        // } and back
-  kStale,       // } its folder is replaced by a former state, while the process is down
-  kIndex,       // index files lost or damaged while the process is down; checkpoints fail
+  kDeath,        // of the process, at any await
+  kPower,        // any part of what was not synced is lost, by sectors of 512 bytes
+  kTorn,         // a write claims success and is there in part      } of one and
+  kLost,         // ... and is not there                             } the same
+  kMisdirected,  // ... and is somewhere else on the device          } replica, for
+  kDelayed,      // ... and comes later, perhaps over newer data     } all of the
+  kFlip,         // a bit of what was read is wrong                  } history
+  kRot,          // a bit of a file on the medium turns              }
+  kReadError,    // } told errors, of another replica, one at a time;
+  kWriteError,   // } which one changes when all are in sync
+  kSyncError,    // } fdatasync: what it covered is durable or lost
+  kFull,         // no space, on one replica or on all of them, for a while
+  kSlow,         // } of the replica with told errors too
+  kHung,         // } longer than the bound of I1
+  kGone,         // } and back
+  kStale,        // } its folder is replaced by a former state, while the process is down
+  kIndex,        // index files lost or damaged while the process is down; checkpoints fail
   kCount,
 };
 // What clients and the operator do. All but kRead can be left out to make a failure smaller.

@@ -21,9 +21,10 @@ std::string key_of(std::uint64_t volume) {
 std::string VolumeRecord::encode() const {
   std::ostringstream out;
   out << size << ' ' << storage << ' ' << current << ' ' << last_seq << ' ' << reference.seq << ' '
-      << (reference.storage.empty() ? "-" : reference.storage) << ' ' << reference.epoch.value << ' '
-      << storages.size();
-  for (const auto& [name, base] : storages) out << ' ' << name << ' ' << base.volume << ' ' << base.seq;
+      << (reference.storage.empty() ? "-" : reference.storage) << ' ' << reference.epoch.value
+      << ' ' << storages.size();
+  for (const auto& [name, base] : storages)
+    out << ' ' << name << ' ' << base.volume << ' ' << base.seq;
   out << ' ' << snapshots.size();
   for (const auto& [seq, state] : snapshots) {
     out << ' ' << seq << ' ' << state.size_bytes << ' ' << state.storage << ' ' << state.epoch.value
@@ -38,8 +39,8 @@ VolumeRecord VolumeRecord::decode(const std::string& text) {
   std::istringstream in(text);
   VolumeRecord record;
   std::size_t count = 0;
-  in >> record.size >> record.storage >> record.current >> record.last_seq >> record.reference.seq >>
-      record.reference.storage >> record.reference.epoch.value >> count;
+  in >> record.size >> record.storage >> record.current >> record.last_seq >>
+      record.reference.seq >> record.reference.storage >> record.reference.epoch.value >> count;
   if (record.reference.storage == "-") record.reference.storage.clear();
   while (count-- > 0) {
     std::string name;
@@ -74,7 +75,9 @@ Life::Life(Ring& ring)
       log_buffers(ring, 8_MiB) {}
 
 World::World(const Options& options)
-    : options_(options), random_(options.seed * 0x9e3779b97f4a7c15ULL + 1), machine_(random_.next()) {
+    : options_(options),
+      random_(options.seed * 0x9e3779b97f4a7c15ULL + 1),
+      machine_(random_.next()) {
   for (const char* replica : kReplica) machine_.add_device(replica, 4_GiB);
   machine_.add_device("/root/index", 4_GiB);
   volume_options_.index_root = "/root/index";
@@ -242,8 +245,8 @@ Outcome World::run() {
       choose_faults();
       const auto clients = static_cast<unsigned>(1 + random_.below(options_.depth));
       const std::uint64_t requests = 50 + random_.below(1000);
-      alive = run_task(phase(clients, requests)) && run_task(end_phase()) &&
-              run_task(between_phases());
+      alive =
+          run_task(phase(clients, requests)) && run_task(end_phase()) && run_task(between_phases());
     }
     if (failure_) break;
     if (alive && (std::exchange(lost_disk_, false) || random_.one_in(3))) {
@@ -469,7 +472,8 @@ Task<std::optional<Content>> World::read_snapshot(VolumeState& volume, std::uint
   for (std::uint64_t at = 0; at < sectors * kSectorSize; at += kReadAtOnce) {
     const std::uint64_t length =
         std::min(kReadAtOnce, align_up(sectors * kSectorSize - at, kBlockSize));
-    auto read = co_await (*source)->read(*ring_, Lba(at / kBlockSize), std::span(data).first(length));
+    auto read =
+        co_await (*source)->read(*ring_, Lba(at / kBlockSize), std::span(data).first(length));
     if (!read) {
       fail_history(fmt::format("disk {}, snapshot {}: read at {}: {}", volume.id, seq, at,
                                read.error().message));
@@ -500,8 +504,8 @@ Task<void> World::compare_everything() {
       } else if (*past.content != *content) {
         std::uint64_t s = 0;
         while ((*past.content)[s] == (*content)[s]) ++s;
-        fail_history(fmt::format("disk {}, snapshot {}: sector {} was {:#x} and is {:#x}", id, seq, s,
-                                 (*past.content)[s], (*content)[s]));
+        fail_history(fmt::format("disk {}, snapshot {}: sector {} was {:#x} and is {:#x}", id, seq,
+                                 s, (*past.content)[s], (*content)[s]));
         co_return;
       }
     }
@@ -522,8 +526,8 @@ Task<void> World::compare_everything() {
     content->resize(volume.model.sectors(), 0);  // A resize that did not come through.
     const std::uint64_t must = power_lost_ ? volume.model.durable() : kNever;
     if (auto wrong = volume.model.check_cut(*content, must, kNever)) {
-      fail_history(fmt::format("disk {} after {}: {}", id, power_lost_ ? "power loss" : "restart",
-                               *wrong));
+      fail_history(
+          fmt::format("disk {} after {}: {}", id, power_lost_ ? "power loss" : "restart", *wrong));
       co_return;
     }
     content->resize(sectors);
@@ -543,8 +547,8 @@ Task<void> World::end_phase() {
       const std::uint64_t end = std::min(align_up(first + count, 8), volume.model.sectors());
       for (std::uint64_t at = begin; at < end; at += kReadAtOnce / kSectorSize) {
         const std::uint64_t sectors = std::min<std::uint64_t>(kReadAtOnce / kSectorSize, end - at);
-        auto data =
-            co_await disk->read(at * kSectorSize, static_cast<std::uint32_t>(sectors * kSectorSize));
+        auto data = co_await disk->read(at * kSectorSize,
+                                        static_cast<std::uint32_t>(sectors * kSectorSize));
         const std::uint64_t now = tick();
         if (!data) {
           fail_history(fmt::format("disk {}: read at {}: {}", id, at, data.error().message));

@@ -1,9 +1,10 @@
 // world.h: one history: a simulated machine, the disks and snapshots on it, what they should hold,
-// and everybody who uses them. One thread, virtual time, one seed; nothing here asks for the time or
-// for randomness elsewhere, so that the same options give the same history.
+// and everybody who uses them. One thread, virtual time, one seed; nothing here asks for the time
+// or for randomness elsewhere, so that the same options give the same history.
 //
 //   life    from the start of the process to its end: clean, killed at any await, or with the power
-//   phase   of a life: clients with requests at once, and the operator beside them; at its end nothing
+//   phase   of a life: clients with requests at once, and the operator beside them; at its end
+//   nothing
 //           is under way, and what overlapped is read to see how it came out
 //   start   everything is recovered and every byte of every disk and snapshot compared
 //
@@ -195,7 +196,7 @@ class World {
   snapshot::Volume::Options volume_options_;
   std::unique_ptr<AsyncMutex> managing_;  // who opens, closes or removes storages
   std::map<std::uint64_t, std::unique_ptr<VolumeState>> volumes_;
-  std::map<std::string, std::string> confirmed_;  // what the catalog has to hold
+  std::map<std::string, std::string> confirmed_;               // what the catalog has to hold
   std::map<std::string, std::optional<std::string>> pending_;  // what it may hold instead
   std::uint64_t next_volume_ = 1;
   std::uint64_t next_storage_ = 1;
@@ -216,8 +217,8 @@ class World {
   std::optional<std::string> failure_;
   std::deque<Done> last_;
 
-  unsigned silent_;           // the replica whose faults nobody tells
-  unsigned told_ = 0;         // the one with told ones, if any are under way
+  unsigned silent_;    // the replica whose faults nobody tells
+  unsigned told_ = 0;  // the one with told ones, if any are under way
   bool told_active_ = false;
   bool full_active_ = false;
   TimePoint full_until_{};  // errors of before may still be told

@@ -112,6 +112,19 @@ TEST_F(DiskLogRecovery, ACopyWithoutTheSegmentGetsIt) {
             std::vector<std::byte>(kBlockSize, std::byte{3}));
 }
 
+// The power can take the header and leave what follows it.
+TEST_F(DiskLogRecovery, ACopyThatLacksTheHeaderAloneGetsIt) {
+  three_writes();
+  damage(1, 0);
+  damage(2, 0);
+  LogLife life(machine_);
+  ASSERT_OK(life.recover());
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2, 3}));
+  for (unsigned copy = 1; copy < kReplicaCount; ++copy) {
+    EXPECT_TRUE(same_blocks(*life.ring, segment_path(0, 1), segment_path(copy, 1), 0, 1));
+  }
+}
+
 TEST_F(DiskLogRecovery, AHoleBeforeTheDurableMarkIsRefusedAndNothingIsCut) {
   {
     LogLife life(machine_);
