@@ -70,6 +70,20 @@ class NamesHost final : public DiskHost {
   }
   std::vector<ReplicaStatus> replicas() override { return {}; }
   Task<Result<void>> start_resync(unsigned) override { co_return Result<void>{}; }
+  Task<Result<FaultStatus>> set_fault(FaultSpec spec) override {
+    if (served_.count(spec.disk_id) == 0) co_return fail(Errc::kNotFound, "not open");
+    FaultStatus status;
+    status.id = "f-" + std::to_string(++last_fault_);
+    status.spec = std::move(spec);
+    faults_.push_back(status);
+    co_return status;
+  }
+  std::vector<FaultStatus> faults() const override { return faults_; }
+  Task<void> clear_fault(std::string id) override {
+    std::erase_if(faults_, [&id](const FaultStatus& fault) { return fault.id == id; });
+    co_return;
+  }
+  ReplicaFaults replica_faults(unsigned) const override { return {}; }
   std::vector<NbdAddress> nbd_addresses() const override {
     return {{Address::unix_socket("/nbd.sock")}};
   }
@@ -77,6 +91,8 @@ class NamesHost final : public DiskHost {
  private:
   std::set<std::string> storages_;
   std::set<std::string> served_;
+  std::vector<FaultStatus> faults_;
+  std::uint64_t last_fault_ = 0;
   std::uint64_t epoch_ = 0;
 };
 

@@ -81,7 +81,7 @@ FUZZ_TARGET(map_index) {
   for (std::uint64_t page = 0; page < 4; ++page) {
     static_cast<void>(store.load_page(page, Epoch(3)));
     static_cast<void>(store.next_page(page));
-    static_cast<void>(store.load_pair(page, Epoch(1), Epoch(2)));
+    static_cast<void>(store.load_pairs(std::array{page}, Epoch(1), Epoch(2)));
   }
   static_cast<void>(store.changed_pages(Epoch(1), Epoch(9)));
   if (!checkpoint || !live) return;
@@ -136,7 +136,7 @@ FUZZ_TARGET(chain_index) {
   static_cast<void>(index.usage());
   static_cast<void>(index.sound());
   for (std::uint64_t i = 0; i < 4; ++i) {
-    static_cast<void>(index.page(i, 3));
+    static_cast<void>(index.pages(std::array{i}, 3));
     static_cast<void>(index.cursor(i));
     static_cast<void>(index.versions(i));
   }
