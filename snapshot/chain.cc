@@ -86,7 +86,12 @@ Task<Result<void>> Chain::open_index() {
     if (*incomplete) return fail(Errc::kCorrupt, "an incomplete index");
     return index_->verify();
   });
-  if (opened) co_return opened;
+  if (opened) {
+    auto behind = co_await is_behind_pack();
+    if (!behind) co_return behind.error();
+    if (!*behind) co_return opened;
+    opened = fail(Errc::kCorrupt, "an older index than the pack");
+  }
   if (opened.error().code != Errc::kNotFound && opened.error().code != Errc::kCorrupt) {
     co_return opened;
   }

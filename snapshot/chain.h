@@ -134,7 +134,17 @@ class Chain {
   Chain(DiskEnvironment& environment, Identity identity, Options options);
   std::string chain_index_directory() const { return identity_.index_directory + "-chain"; }
   Task<Result<void>> open_index();
-  Task<Result<void>> rebuild();  // chain_rebuild.cc
+  // chain_rebuild.cc
+  Task<Result<void>> rebuild();
+  // Whether the pack has pages of snapshots that the index has not: it is an older one, put back by
+  // hand or by a loss of power, or a crash came between the pack's flush and the index's commit.
+  Task<Result<bool>> is_behind_pack();
+  struct FoundFrame {
+    FrameHeader header;
+    std::vector<std::byte> pages;  // raw, of a frame of pages
+  };
+  Task<Result<PackAddress>> scan_pack(std::uint64_t from, std::set<std::uint64_t>& unreadable,
+                                      std::function<void(const FoundFrame&)> visit);
   Task<Result<Buffer>> read_whatever_is_there(std::uint64_t offset, std::uint32_t length,
                                               std::set<std::uint64_t>& unreadable);
   // For a change: one at a time, and an index that was found damaged is made anew first.

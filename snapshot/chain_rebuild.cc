@@ -20,11 +20,6 @@ namespace {
 
 constexpr std::size_t kPagesPerRebuildStep = 1024;  // a transaction of some MiB
 
-struct FoundFrame {
-  FrameHeader header;
-  std::vector<std::byte> pages;  // raw, of a frame of pages
-};
-
 }  // namespace
 
 // Blocks that no replica has are zeros: what stands around them is found all the same.
@@ -54,24 +49,11 @@ Task<Result<Buffer>> Chain::read_whatever_is_there(std::uint64_t offset, std::ui
   co_return bytes;
 }
 
-Task<Result<void>> Chain::rebuild() {
-  if (!fresh_) {
-    log(LogLevel::kWarning, "chain", "chain={} rebuilding the index from the pack", id());
-  }
-  struct Known {
-    std::uint64_t size = kFrameAlignment;  // of what is not there any more
-    FrameKind kind = FrameKind::kBlocks;
-    std::uint32_t holds = 1;
-  };
-  std::map<PackAddress, Known> frames;
-  struct Version {
-    ChainPage content;
-    PackAddress record = 0;
-  };
-  std::map<std::uint64_t, std::map<std::uint64_t, Version>> versions;  // by page, then sequence
-  std::set<std::uint64_t> unreadable;                                  // blocks
-  PackAddress head = 0;
-  for (std::uint64_t at = 0; at < pack_->size_bytes();) {
+// Every frame from `from` on; returns where the last data ends.
+Task<Result<PackAddress>> Chain::scan_pack(std::uint64_t from, std::set<std::uint64_t>& unreadable,
+                                           std::function<void(const FoundFrame&)> visit) {
+  PackAddress head = from;
+  for (std::uint64_t at = from; at < pack_->size_bytes();) {
     auto extents = co_await pack_->extents(at, pack_->size_bytes() - at, 1);
     if (!extents) co_return extents.error();
     const std::uint64_t end = at + extents->front().length;
@@ -116,24 +98,58 @@ Task<Result<void>> Chain::rebuild() {
         }
         return found;
       });
-      for (const FoundFrame& frame : found) {
-        Known& known = frames[frame.header.address];
-        known = {frame.header.size(), frame.header.kind,
-                 frame.header.raw_bytes / static_cast<std::uint32_t>(kBlockSize)};
-        if (frame.header.kind == FrameKind::kPages) known.holds = 0;
-        std::span<const std::byte> rest(frame.pages);
-        while (rest.size() > 8) {
-          ++known.holds;
-          const std::uint64_t page = load_le<std::uint64_t>(rest.data());
-          rest = rest.subspan(8);
-          auto content = decode_runs(rest);
-          if (!content) break;
-          versions[page][frame.header.seq] = {*content, frame.header.address};
-        }
-      }
+      for (const FoundFrame& frame : found) visit(frame);
       at = std::min(end, base + std::max<std::uint64_t>(used, kFrameAlignment));
     }
   }
+  co_return head;
+}
+
+Task<Result<bool>> Chain::is_behind_pack() {
+  bool more = false;
+  std::set<std::uint64_t> unreadable;
+  const std::function<void(const FoundFrame&)> look = [&](const FoundFrame& frame) {
+    more = more || (!frame.pages.empty() && identity_.live.count(frame.header.seq) != 0);
+  };
+  auto head = co_await scan_pack(head_, unreadable, look);
+  if (!head) co_return head.error();
+  co_return more;
+}
+
+Task<Result<void>> Chain::rebuild() {
+  if (!fresh_) {
+    log(LogLevel::kWarning, "chain", "chain={} rebuilding the index from the pack", id());
+  }
+  struct Known {
+    std::uint64_t size = kFrameAlignment;  // of what is not there any more
+    FrameKind kind = FrameKind::kBlocks;
+    std::uint32_t holds = 1;
+  };
+  std::map<PackAddress, Known> frames;
+  struct Version {
+    ChainPage content;
+    PackAddress record = 0;
+  };
+  std::map<std::uint64_t, std::map<std::uint64_t, Version>> versions;  // by page, then sequence
+  std::set<std::uint64_t> unreadable;                                  // blocks
+  const std::function<void(const FoundFrame&)> note_frame = [&](const FoundFrame& frame) {
+    Known& known = frames[frame.header.address];
+    known = {frame.header.size(), frame.header.kind,
+             frame.header.raw_bytes / static_cast<std::uint32_t>(kBlockSize)};
+    if (frame.header.kind == FrameKind::kPages) known.holds = 0;
+    std::span<const std::byte> rest(frame.pages);
+    while (rest.size() > 8) {
+      ++known.holds;
+      const std::uint64_t page = load_le<std::uint64_t>(rest.data());
+      rest = rest.subspan(8);
+      auto content = decode_runs(rest);
+      if (!content) break;
+      versions[page][frame.header.seq] = {*content, frame.header.address};
+    }
+  };
+  auto scanned = co_await scan_pack(0, unreadable, note_frame);
+  if (!scanned) co_return scanned.error();
+  PackAddress head = *scanned;
   // The inside of a frame of blocks hides nothing. Readable bytes are those that were written, so a
   // record in them that can't be unpacked was cleared in part.
   const auto hidden = std::count_if(unreadable.begin(), unreadable.end(), [&frames](auto block) {
@@ -272,6 +288,9 @@ Task<Result<void>> Chain::rebuild() {
   finished.incomplete = hidden > 0 || !can_trim;
   auto added = co_await ring().blocking([&fresh, &finished] { return fresh->add(finished); });
   if (!added) co_return added.error();
+  // Or a loss of power might bring an older index of the same name back.
+  const std::string parent = directory.substr(0, directory.rfind('/'));
+  if (auto synced = co_await ring().sync_directory(parent); !synced) co_return synced;
   head_ = new_head;
   std::swap(index_, fresh);
   // The old one's last holder, unless a worker still reads it.

@@ -82,6 +82,7 @@ TEST_F(ControlTest, DescribeDisksHasEveryMemberThatAClientReads) {
       {"ExpiredTime", Json::value_t::string},
       {"IOPS", Json::value_t::number_unsigned},
       {"IOPSRead", Json::value_t::number_unsigned},
+      {"Faults", Json::value_t::number_unsigned},
       {"IOPSWrite", Json::value_t::number_unsigned},
       {"ImageId", Json::value_t::string},
       {"InstanceId", Json::value_t::string},
