@@ -52,6 +52,14 @@ void FileCache::forget_owner(std::uint32_t owner) {
   }
 }
 
+void FileCache::forget_copy(std::uint32_t copy) {
+  std::erase_if(entries_, [this, copy](const auto& entry) {
+    if (entry.first.copy != copy) return false;
+    used_.erase(entry.second.use);
+    return true;
+  });
+}
+
 void FileCache::trim() {
   for (auto it = used_.end(); entries_.size() > files_max_ && it != used_.begin();) {
     --it;

@@ -35,6 +35,7 @@ class FileCache {
   // The key names another file from now on, or none.
   void forget(const FileKey& key);
   void forget_owner(std::uint32_t owner);
+  void forget_copy(std::uint32_t copy);  // its folder is another one from now on
   std::size_t size() const { return entries_.size(); }
 
  private:

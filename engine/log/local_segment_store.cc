@@ -7,8 +7,8 @@
 #include <cstring>
 
 #include "engine/base/log.h"
-#include "engine/log/removed_disks.h"
 #include "engine/base/variant.h"
+#include "engine/log/removed_disks.h"
 
 namespace clouddisk {
 namespace {
@@ -319,6 +319,7 @@ Task<Result<void>> LocalSegmentStore::create(SegmentSeq segment, Buffer header) 
   data->keep_alive.push_back(std::move(header));
   std::uint32_t spare = 0;
   if (!spares_.empty()) spare = spares_.begin()->first;
+  const auto joined = joins();
   auto outcome =
       co_await on_copies(writable(), &LocalSegmentStore::create_on, segment, spare, data);
   if (spare != 0) spares_.erase(spare);
@@ -335,6 +336,7 @@ Task<Result<void>> LocalSegmentStore::create(SegmentSeq segment, Buffer header) 
   }
   OpenSegment& begun = open_[segment];
   begun.copies = outcome->succeeded;
+  begun.joins = joined;
   begun.allocated_blocks = options_.allocate_step_blocks;
   ++begun.changes;
   co_return Result<void>{};
@@ -342,8 +344,26 @@ Task<Result<void>> LocalSegmentStore::create(SegmentSeq segment, Buffer header) 
 
 LocalSegmentStore::OpenSegment& LocalSegmentStore::opened(SegmentSeq segment) {
   auto [it, added] = open_.try_emplace(segment);
-  if (added) it->second.copies = replicas_.in_sync_mask();
+  if (added) {
+    it->second.joins = joins();  // First: who comes back in between is left out.
+    it->second.copies = replicas_.in_sync_mask();
+  }
   return it->second;
+}
+
+std::array<std::uint32_t, kReplicaCount> LocalSegmentStore::joins() const {
+  std::array<std::uint32_t, kReplicaCount> all{};
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) all[copy] = replicas_.joins(copy);
+  return all;
+}
+
+ReplicaMask LocalSegmentStore::copies_of(SegmentSeq segment) {
+  const OpenSegment& state = opened(segment);
+  ReplicaMask copies = writable() & state.copies;
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (state.joins[copy] != replicas_.joins(copy)) copies &= ~(1U << copy);
+  }
+  return copies;
 }
 
 Task<Result<void>> LocalSegmentStore::create_on(unsigned copy, SegmentSeq segment,
@@ -393,8 +413,8 @@ Task<Result<void>> LocalSegmentStore::ensure_space(SegmentSeq segment, std::uint
   const auto end =
       std::min(kSegmentBlocks,
                static_cast<std::uint32_t>(align_up(end_block, options_.allocate_step_blocks)));
-  auto outcome = co_await on_copies(writable() & opened(segment).copies,
-                                    &LocalSegmentStore::allocate_on, segment, end, {});
+  auto outcome =
+      co_await on_copies(copies_of(segment), &LocalSegmentStore::allocate_on, segment, end, {});
   auto concluded = co_await conclude(outcome);
   if (!concluded) co_return concluded.error();
   auto& allocated = opened(segment).allocated_blocks;
@@ -417,8 +437,8 @@ Task<Result<void>> LocalSegmentStore::append(SegmentSeq segment, std::uint32_t b
     co_return fail(Errc::kReplicasLost, "{} of {} replicas in sync, {} needed to write",
                    std::popcount(readable()), kReplicaCount, kWriteQuorum);
   }
-  auto outcome = co_await on_copies(writable() & opened(segment).copies,
-                                    &LocalSegmentStore::append_on, segment, block, std::move(data));
+  auto outcome = co_await on_copies(copies_of(segment), &LocalSegmentStore::append_on, segment,
+                                    block, std::move(data));
   ++opened(segment).changes;
   co_return co_await conclude(outcome);
 }
@@ -449,10 +469,9 @@ Task<Result<void>> LocalSegmentStore::flush() {
   for (const auto& [segment, changes] : dirty) {
     // One that is removed meanwhile (made ahead, and not wanted) need not be durable. That its file
     // is not found is no failure of a copy.
-    const auto state = open_.find(segment);
-    if (state == open_.end()) continue;
-    auto outcome = co_await on_copies(writable() & state->second.copies,
-                                      &LocalSegmentStore::flush_on, segment, 0, {});
+    if (open_.count(segment) == 0) continue;
+    auto outcome =
+        co_await on_copies(copies_of(segment), &LocalSegmentStore::flush_on, segment, 0, {});
     if (open_.count(segment) == 0) continue;
     auto concluded = co_await conclude(outcome);
     if (!concluded) co_return concluded.error();
@@ -640,6 +659,10 @@ Task<Result<void>> LocalSegmentStore::restore(unsigned copy, SegmentSeq segment,
   if (--under_way_[copy] == 0) idle_.wake_all();
   if (!result) static_cast<void>(co_await replicas_.drop(ring_, copy, result.error().message));
   co_return result;
+}
+
+Task<void> LocalSegmentStore::give_up(unsigned copy, std::string reason) {
+  static_cast<void>(co_await replicas_.drop(ring_, copy, std::move(reason)));
 }
 
 Task<void> LocalSegmentStore::settle(unsigned copy) {

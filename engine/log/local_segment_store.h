@@ -75,6 +75,10 @@ class LocalSegmentStore final : public SegmentStore,
   // Files of one copy, for resync.
   Task<Result<std::vector<SegmentSeq>>> list_copy(unsigned copy);
   Task<Result<bool>> has(unsigned copy, SegmentSeq segment);
+  // Takes a copy out of the set.
+  Task<void> give_up(unsigned copy, std::string reason);
+  // The next use of the file finds it by its name again.
+  void reopen(unsigned copy, SegmentSeq segment) { files_.forget({owner_, copy, segment.value}); }
   // Writes to one copy, not durably: see flush_copy().
   Task<Result<void>> put(unsigned copy, SegmentSeq segment, std::uint32_t block, Buffer data);
   Task<Result<void>> discard(unsigned copy, SegmentSeq segment);  // a file the others don't have
@@ -100,6 +104,7 @@ class LocalSegmentStore final : public SegmentStore,
     // Copies that had the segment when it was begun. One that joins later gets it from resync,
     // never from an append that would find no file.
     ReplicaMask copies = 0;
+    std::array<std::uint32_t, kReplicaCount> joins{};  // of each, by then: see copies_of()
     std::uint32_t allocated_blocks = 0;
     std::uint64_t changes = 0;  // writes since it was opened
     std::uint64_t flushed = 0;  // of them, covered by a flush
@@ -111,6 +116,10 @@ class LocalSegmentStore final : public SegmentStore,
   ReplicaMask writable() const { return replicas_.in_sync_mask() | replicas_.receiving_mask(); }
   bool has_faults() const { return faults_ != nullptr && faults_->armed(); }
   OpenSegment& opened(SegmentSeq segment);
+  std::array<std::uint32_t, kReplicaCount> joins() const;
+  // Those that take writes and have had the segment without a break since it was begun. One that
+  // fell out and came back, maybe in another folder, gets it from resync.
+  ReplicaMask copies_of(SegmentSeq segment);
   Task<Result<FileCache::FileRef>> file(unsigned copy, SegmentSeq segment);
 
   // Runs `step` on `copies` at once and waits for at most stall_max.

@@ -75,6 +75,16 @@ Task<Result<FoundReplica>> look(Ring& ring, std::string folder, BufferPool& pool
     co_return found;
   }
   found.reachable = true;
+  // One that was replaced by another folder is no replica any more, whatever it holds.
+  if (auto replaced = co_await ring.stat(folder + "/replaced"); replaced) {
+    found.reachable = false;
+    found.problem = fmt::format(
+        "{} was replaced by another folder, which {}/replaced names: give that one in its place, "
+        "or "
+        "empty this one to use it again",
+        folder, folder);
+    co_return found;
+  }
   auto superblock = co_await read_superblock(ring, folder, pool);
   if (superblock) {
     found.superblock = *superblock;
@@ -153,7 +163,7 @@ Task<void> store_superblock(Ring& ring, std::string folder, Superblock superbloc
 
 ReplicaSet::ReplicaSet(Ring& home, Options options)
     : home_(home), changing_(home), shared_(std::make_unique<SharedStatus>()) {
-  for (unsigned i = 0; i < kReplicaCount; ++i) members_[i].folder = std::move(options.folders[i]);
+  for (unsigned i = 0; i < kReplicaCount; ++i) set_folder(i, std::move(options.folders[i]));
 }
 
 Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options options) {
@@ -162,7 +172,7 @@ Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options o
   BufferPool pool(home, BufferPool::kLargest);
   std::array<FoundReplica, kReplicaCount> found;
   for (unsigned i = 0; i < kReplicaCount; ++i) {
-    auto one = co_await look(home, set->members_[i].folder, pool);
+    auto one = co_await look(home, set->folder(i), pool);
     if (!one) co_return fail(one.error(), "replica {}", i + 1);
     found[i] = *one;
   }
@@ -219,7 +229,7 @@ Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options o
             found[i].superblock ? "stale: the others went on without it" : found[i].problem;
       }
       log(LogLevel::kWarning, "replicas", "replica {} ({}) is not in sync: {}", i + 1,
-          member.folder, member.reason);
+          set->folder(i), member.reason);
     }
   }
   set->publish();
@@ -246,7 +256,7 @@ void ReplicaSet::publish() {
     const Member& member = members_[i];
     if (member.state == ReplicaState::kInSync) in_sync |= 1U << i;
     if (member.state == ReplicaState::kResyncing) receiving |= 1U << i;
-    statuses.push_back({i, member.folder, member.state, member.generation, member.reason,
+    statuses.push_back({i, folder(i), member.state, member.generation, member.reason,
                         member.done_bytes, member.total_bytes});
   }
   in_sync_.store(in_sync, std::memory_order_release);
@@ -267,11 +277,11 @@ Task<Result<void>> ReplicaSet::write_superblock(unsigned index, Generation gener
   const bool is_out = started && member.state == ReplicaState::kFailed;
   const TimePoint deadline = home_.now() + (is_out ? kTellMax : kSuperblockStallMax);
   auto attempt = std::make_shared<Attempt>(home_);
-  spawn(store_superblock(home_, member.folder, superblock, member.inode == 0, attempt));
+  spawn(store_superblock(home_, folder(index), superblock, member.inode == 0, attempt));
   while (!attempt->done) {
     const bool woken = co_await attempt->ended.wait_until(deadline);
     if (!woken && !attempt->done) {
-      co_return fail(Errc::kTimedOut, "write {}: stalled", superblock_path(member.folder));
+      co_return fail(Errc::kTimedOut, "write {}: stalled", superblock_path(folder(index)));
     }
   }
   if (attempt->inode != 0) member.inode = attempt->inode;
@@ -291,7 +301,7 @@ Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason) 
   auto guard = co_await changing_.lock();
   Member& dropped = members_[index];
   if (dropped.state == ReplicaState::kFailed) co_return Result<void>{};
-  log(LogLevel::kError, "replicas", "replica {} ({}) dropped: {}", index + 1, dropped.folder,
+  log(LogLevel::kError, "replicas", "replica {} ({}) dropped: {}", index + 1, folder(index),
       reason);
   const bool was_member = dropped.state == ReplicaState::kInSync;
   dropped.state = ReplicaState::kFailed;
@@ -344,6 +354,7 @@ Result<void> ReplicaSet::begin_receiving(unsigned index) {
   if (member.state == ReplicaState::kResyncing) {
     return fail(Errc::kBusy, "replica {} is resyncing already", index + 1);
   }
+  joins_[index].fetch_add(1, std::memory_order_acq_rel);  // before anything is sent to it
   member.state = ReplicaState::kResyncing;
   member.reason = "being brought up to date";
   member.done_bytes = member.total_bytes = 0;
@@ -396,17 +407,43 @@ Task<Result<void>> ReplicaSet::admit(unsigned index) {
   rebuild_ &= ~(1U << index);
   publish();
   log(LogLevel::kInfo, "replicas", "replica {} ({}) is in sync, generation {}", index + 1,
-      joiner.folder, generation_.value);
+      folder(index), generation_.value);
   guard.unlock();
   if (failed) co_return co_await drop_on_home(*failed, members_[*failed].reason);
   co_return Result<void>{};
+}
+
+void ReplicaSet::set_folder(unsigned index, std::string folder) {
+  CHECK(members_[index].state == ReplicaState::kFailed);
+  known_folders_.push_back(std::make_unique<const std::string>(std::move(folder)));
+  folders_[index].store(known_folders_.back().get(), std::memory_order_release);
+}
+
+Task<Result<bool>> ReplicaSet::check_superblock(unsigned index) {
+  auto guard = co_await changing_.lock();
+  const Member& member = members_[index];
+  // With too few left nothing was written of it, on purpose (I6).
+  if (member.state != ReplicaState::kInSync || !can_write()) co_return false;
+  BufferPool pool(home_, BufferPool::kLargest);
+  auto found = co_await read_superblock(home_, folder(index), pool);
+  if (found && found->set_uuid == set_uuid_ && found->index == index &&
+      found->generation == member.generation && found->in_sync == in_sync_mask()) {
+    co_return false;
+  }
+  log(LogLevel::kWarning, "replicas", "replica {} ({}): superblock damaged, written anew: {}",
+      index + 1, folder(index), found ? "it says something else" : found.error().message);
+  auto written = co_await write_superblock(index, generation_, in_sync_mask());
+  if (written) co_return true;
+  guard.unlock();
+  static_cast<void>(co_await drop_on_home(index, written.error().message));
+  co_return written.error();
 }
 
 Task<void> ReplicaSet::check_folders() {
   for (unsigned i = 0; i < kReplicaCount; ++i) {
     if (members_[i].state == ReplicaState::kFailed || members_[i].inode == 0) continue;
     const std::uint64_t known = members_[i].inode;
-    auto info = co_await home_.stat(superblock_path(members_[i].folder));
+    auto info = co_await home_.stat(superblock_path(folder(i)));
     if (members_[i].state == ReplicaState::kFailed || members_[i].inode != known) continue;
     if (info && info->inode == known) continue;
     const std::string reason = info ? "its folder was replaced while in use"

@@ -89,11 +89,19 @@ class ReplicaSet {
 
   ~ReplicaSet();
 
-  const std::string& folder(unsigned index) const { return members_[index].folder; }
+  // Any thread. What it gives stays, also when the folder is replaced.
+  const std::string& folder(unsigned index) const {
+    return *folders_[index].load(std::memory_order_acquire);
+  }
   SetUuid set_uuid() const { return set_uuid_; }
   ReplicaMask in_sync_mask() const { return in_sync_.load(std::memory_order_acquire); }
   // Replicas that get every new write but are not believed yet.
   ReplicaMask receiving_mask() const { return receiving_.load(std::memory_order_acquire); }
+  // How often the replica began to receive: what was open on it before is not there any more, or of
+  // another folder. Any thread.
+  std::uint32_t joins(unsigned index) const {
+    return joins_[index].load(std::memory_order_acquire);
+  }
   bool can_write() const;  // I6
   bool single_allowed() const { return single_allowed_; }
   std::vector<ReplicaStatus> status() const;  // any thread
@@ -115,13 +123,18 @@ class ReplicaSet {
   // process may have left some. Any thread.
   void note_removed() { removed_.store(true, std::memory_order_release); }
   bool take_removed() { return removed_.exchange(false, std::memory_order_acq_rel); }
+  // Another folder in the place of one that is out of the set: everything that refers to the old
+  // one was let go. It is brought up to date like any other: begin_receiving().
+  void set_folder(unsigned index, std::string folder);
+  // Scrub: the superblock of a member in sync says what is true; written anew where it does not.
+  // Gives whether that was needed. An error: it could not be written, and the member is out.
+  Task<Result<bool>> check_superblock(unsigned index);
 
   // Fails members whose folder has vanished or been replaced under us. Call every second or so.
   Task<void> check_folders();
 
  private:
   struct Member {
-    std::string folder;
     ReplicaState state = ReplicaState::kFailed;
     Generation generation;
     std::string reason;
@@ -139,10 +152,13 @@ class ReplicaSet {
   Ring& home_;
   AsyncMutex changing_;
   std::array<Member, kReplicaCount> members_;
+  std::array<std::atomic<const std::string*>, kReplicaCount> folders_{};
+  std::vector<std::unique_ptr<const std::string>> known_folders_;  // every one that ever was
   SetUuid set_uuid_{};
   Generation generation_;
   bool single_allowed_ = false;
   ReplicaMask rebuild_ = 0;
+  std::array<std::atomic<std::uint32_t>, kReplicaCount> joins_{};
   std::atomic<ReplicaMask> in_sync_{0};
   std::atomic<ReplicaMask> receiving_{0};
   std::atomic<bool> removed_{true};

@@ -116,6 +116,11 @@ Task<Result<Footer>> read_contents(SegmentStore& store, BufferPool& pool, DiskTa
     auto footer = co_await read_footer(store, pool, disk, segment, copy);
     if (footer || footer.error().code == Errc::kUnsupported) co_return footer;
   }
+  co_return co_await walk_contents(store, pool, disk, segment, cut);
+}
+
+Task<Result<Footer>> walk_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                   SegmentSeq segment, std::optional<BatchSeq> cut) {
   SegmentReader reader(store, pool, disk, segment);
   auto header = co_await reader.header();
   if (!header) co_return header.error();

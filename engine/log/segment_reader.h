@@ -51,5 +51,8 @@ class SegmentReader {
 // sealed (a crash came between), batch by batch up to where the next segment begins (`cut`).
 Task<Result<Footer>> read_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
                                    SegmentSeq segment, std::optional<BatchSeq> cut);
+// The same batch by batch, whatever stands in the place of a footer.
+Task<Result<Footer>> walk_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                   SegmentSeq segment, std::optional<BatchSeq> cut);
 
 }  // namespace clouddisk

@@ -83,6 +83,7 @@ class Semaphore {
     signal_.wake_all();
   }
   std::uint64_t available() const { return available_; }
+  bool awaited() const { return serving_ != next_ticket_; }
 
  private:
   Signal signal_;
@@ -114,6 +115,7 @@ class AsyncMutex {
     co_return Guard(this);
   }
   bool locked() const { return semaphore_.available() == 0; }
+  bool awaited() const { return semaphore_.awaited(); }  // somebody waits for it
 
  private:
   Semaphore semaphore_;
