@@ -128,6 +128,16 @@ Task<Result<void>> Chain::trim_behind_head() {
   co_return Result<void>{};
 }
 
+Task<Result<void>> Chain::check_index() {
+  const auto index = index_;
+  auto sound = co_await ring().blocking([&index] { return index->verify(); });
+  if (sound || sound.error().code != Errc::kCorrupt) co_return sound;
+  if (index == index_) static_cast<void>(note(sound.error()));
+  auto guard = co_await lock();
+  if (!guard) co_return fail(Errc::kIo, "{}", guard.error().message);
+  co_return sound;
+}
+
 Task<Result<void>> Chain::close() {
   Result<void> closed;
   closing_ = true;

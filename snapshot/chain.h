@@ -121,6 +121,8 @@ class Chain {
     std::uint64_t index_bytes = 0;
   };
   Task<Result<Usage>> usage();
+  // Scrub: reads the whole index. kCorrupt: it was damaged, and is made anew from the pack by now.
+  Task<Result<void>> check_index();
   // No call may be under way.
   Task<Result<void>> close();
 

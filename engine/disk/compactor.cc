@@ -85,13 +85,18 @@ Task<Result<void>> Compactor::round() {
   }
   if (!broken(Variant::kSkipReadGate)) co_await disk_.gate_.drain();
   for (const SegmentSeq segment : cleaned) {
-    if (disk_.segment_holds_ > 0) break;  // Cleaned again later: cheap, nothing in it is live.
+    // Cleaned again later: cheap, nothing in it is live.
+    if (disk_.segment_holds_ > 0) break;
+    if (disk_.pinned_ == segment) continue;
     const bool is_free = disk_.map_->live_blocks(segment) == 0;
     CHECK(is_free || broken(Variant::kRemoveBeforeCheckpoint) ||
           broken(Variant::kFreeSegmentOfView));
     disk_.store_->keep_spares(spares_to_keep(use()));
-    if (auto removed = co_await disk_.store_->remove(segment); !removed) co_return removed;
-    disk_.segments_.erase(segment);
+    disk_.segments_.erase(segment);  // First: from here on nobody begins to scrub it.
+    if (auto removed = co_await disk_.store_->remove(segment); !removed) {
+      disk_.segments_.insert(segment);
+      co_return removed;
+    }
     oldest_.erase(segment);
   }
   disk_.store_->keep_spares(spares_to_keep(use()));

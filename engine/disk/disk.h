@@ -25,6 +25,7 @@
 #include "engine/disk/disk_environment.h"
 #include "engine/disk/range_lock.h"
 #include "engine/disk/read_gate.h"
+#include "engine/disk/scrub.h"
 #include "engine/log/disk_log.h"
 #include "engine/log/local_segment_store.h"
 #include "engine/map/block_map.h"
@@ -147,6 +148,14 @@ class Disk final : public BlockDevice {
   // No segment is removed while a hold exists: resync copies them.
   void hold_segments() { ++segment_holds_; }
   void release_segments() { --segment_holds_; }
+  // Scrub: the first segment after `after` that there is; 0: none. disk_scrub.cc
+  SegmentSeq next_segment(SegmentSeq after);
+  SegmentSeq acked_segment() const { return log_->acked().segment; }
+  // Checks and mends one segment, up to what is acknowledged; the cleaner leaves it alone meanwhile.
+  // Of what is lost only that counts which is still read by somebody. kNotFound: it is gone.
+  Task<Result<SegmentFindings>> scrub_segment(SegmentSeq segment, WorkPace& pace);
+  // Reads the whole index. kCorrupt: it is damaged, and the next open makes it anew from the log.
+  Task<Result<std::uint64_t>> check_index();
   LocalSegmentStore& store() { return *store_; }
   SegmentSeq active_segment() const { return log_->active_segment(); }
 
@@ -165,6 +174,8 @@ class Disk final : public BlockDevice {
   Task<Result<void>> rebuild_index_from(const RecoveredLog& recovered);
   void apply(const Batch& batch);
   void note_segments();
+  Task<Result<std::vector<SegmentFindings::LostRun>>> still_read(
+      SegmentSeq segment, std::vector<SegmentFindings::LostRun> lost);
   std::uint64_t block_count() const { return blocks_for(size_bytes_); }
 
   Task<Result<void>> admit_write();
@@ -217,6 +228,7 @@ class Disk final : public BlockDevice {
   TimePoint retry_after_{};
   std::uint64_t client_requests_ = 0;
   unsigned segment_holds_ = 0;
+  std::optional<SegmentSeq> pinned_;  // being scrubbed
   bool maintaining_ = false;
   bool closed_ = false;
 };

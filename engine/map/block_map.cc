@@ -15,6 +15,25 @@ Result<std::shared_ptr<PageStore>> open_store(Ring& ring, const std::string& dir
   return std::make_shared<PageStore>(std::move(*kv));
 }
 
+std::string condemned_path(const std::string& directory) {
+  return directory + "/damaged";
+}
+
+constexpr std::size_t kCheckedAtOnce = 1024;  // entries; some 4 MiB: no reader holds LMDB up
+
+Task<Result<std::uint64_t>> check_store(Ring& ring, std::shared_ptr<PageStore> store) {
+  std::uint64_t bytes = 0;
+  std::vector<std::byte> from;
+  while (true) {
+    auto checked =
+        co_await ring.blocking([&store, &from] { return store->check(from, kCheckedAtOnce); });
+    if (!checked) co_return checked.error();
+    bytes += checked->bytes;
+    if (!checked->next) co_return bytes;
+    from = std::move(*checked->next);
+  }
+}
+
 std::shared_ptr<const Relocations> combine(
     const std::vector<std::shared_ptr<const Relocations>>& parts) {
   if (parts.size() == 1) return parts.front();
@@ -53,6 +72,9 @@ BlockMap::~BlockMap() {
 
 Task<Result<std::unique_ptr<BlockMap>>> BlockMap::open(Ring& ring, PageCache& cache,
                                                        std::string directory, Options options) {
+  if (auto condemned = co_await ring.stat(condemned_path(directory)); condemned) {
+    co_return fail(Errc::kCorrupt, "index {}: found damaged", directory);
+  }
   struct Opened {
     std::shared_ptr<PageStore> store;
     Checkpoint checkpoint;
@@ -387,6 +409,37 @@ void BlockMap::update_cache(const MergeInput& input) {
   for (const auto& [number, list] : *input.relocations) renew(number);
   // Frozen views are read rarely; their pages may have moved, been replaced or have gone.
   if (!views_.empty()) cache_.erase_map(id_);
+}
+
+// --- Scrub ---
+
+Task<Result<std::uint64_t>> BlockMap::check() {
+  co_return co_await check_store(ring_, store_);
+}
+
+Task<Result<void>> condemn_index(Ring& ring, std::string directory) {
+  OpenOptions options;
+  options.create = true;
+  options.direct = false;
+  auto made = co_await ring.open(condemned_path(directory), options);
+  if (!made) co_return made.error();
+  co_return co_await ring.sync_directory(directory);
+}
+
+Task<Result<std::uint64_t>> check_closed_index(Ring& ring, std::string directory) {
+  auto opened = co_await ring.blocking([&ring, &directory]() -> Result<std::shared_ptr<PageStore>> {
+    auto store = open_store(ring, directory, false);
+    if (!store) return store.error();
+    // Without a checkpoint it was never finished, which the next open sees as well.
+    auto checkpoint = (*store)->load_checkpoint();
+    if (!checkpoint) return checkpoint.error();
+    return *store;
+  });
+  if (!opened) co_return opened.error();
+  std::shared_ptr<PageStore> store = std::move(opened).value();
+  auto checked = co_await check_store(ring, store);
+  co_await ring.blocking([&store] { store.reset(); });
+  co_return checked;
 }
 
 }  // namespace clouddisk

@@ -123,6 +123,9 @@ class BlockMap {
   const LiveCounts& live_counts() const { return *live_; }
   std::uint64_t live_blocks(SegmentSeq segment) const;
   std::uint64_t index_bytes() const { return store_->size_bytes(); }
+  // Scrub: reads every entry of the index and checks it, a step at a time on a worker. Gives the
+  // bytes read; kCorrupt: it is damaged.
+  Task<Result<std::uint64_t>> check();
   std::size_t memory_bytes() const;  // of the MemTables
   std::uint64_t checkpoints() const { return checkpoint_count_; }
 
@@ -155,5 +158,10 @@ class BlockMap {
   bool merging_ = false;
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::shared_ptr<Loading>> loading_;
 };
+
+// An index that was found damaged: open() answers kCorrupt from now on, so that it is made anew.
+Task<Result<void>> condemn_index(Ring& ring, std::string directory);
+// The index of a disk that is not open: kNotFound when there is none, kCorrupt when it is damaged.
+Task<Result<std::uint64_t>> check_closed_index(Ring& ring, std::string directory);
 
 }  // namespace clouddisk

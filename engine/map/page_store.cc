@@ -500,6 +500,40 @@ Result<std::vector<PageStore::PagePair>> PageStore::load_pairs(std::span<const s
   return pairs;
 }
 
+Result<PageStore::Checked> PageStore::check(std::vector<std::byte> from,
+                                            std::size_t entries_max) {
+  auto txn = kv_->read();
+  if (!txn) return txn.error();
+  const std::array<std::byte, 1> last{std::byte{0xff}};
+  if (from.empty()) from.push_back(std::byte{0});
+  Checked checked;
+  std::size_t entries = 0;
+  Result<void> problem;
+  auto scanned = (*txn)->scan(from, last, [&](KvBytes key, KvBytes value) {
+    if (entries == entries_max) {
+      checked.next.emplace(key.begin(), key.end());
+      return false;
+    }
+    ++entries;
+    checked.bytes += key.size() + value.size();
+    if (is_pair(key, kPage)) {
+      if (auto page = decode_page(value, key); !page) {
+        problem = fail(page.error(), "index: page {}", first_of(key));
+      }
+    } else if (is_pair(key, kSegment)) {
+      if (auto live = unseal(value, key, "live count"); !live) problem = live.error();
+    } else if (key.size() == 1 && key[0] == kCheckpointKey) {
+      if (auto checkpoint = decode_checkpoint(value); !checkpoint) problem = checkpoint.error();
+    } else if (!is_pair(key, kStacked)) {
+      problem = fail(Errc::kCorrupt, "index: a strange key of {} bytes", key.size());
+    }
+    return problem.has_value();
+  });
+  if (!scanned) return scanned.error();
+  if (!problem) return problem.error();
+  return checked;
+}
+
 Result<MergeOutput> PageStore::merge(const MergeInput& input) {
   auto txn = kv_->write();
   if (!txn) return txn.error();

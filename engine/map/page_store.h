@@ -100,6 +100,14 @@ class PageStore {
   Result<void> add_built(const std::vector<BuiltPage>& pages);
   Result<void> finish_build(const Checkpoint& checkpoint, const LiveCounts& live);
 
+  // Checks up to `entries_max` entries from `from` on (empty: the first) against their checksums.
+  // Gives the bytes that were read, and where to go on; nothing there: it was the end.
+  struct Checked {
+    std::uint64_t bytes = 0;
+    std::optional<std::vector<std::byte>> next;
+  };
+  Result<Checked> check(std::vector<std::byte> from, std::size_t entries_max);
+
   std::uint64_t size_bytes() const { return kv_->size_bytes(); }
 
  private:

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/engine/disk/test_pace.h"
 #include "tests/engine/log/log_fixture.h"
 
 namespace clouddisk {
@@ -25,9 +26,14 @@ class ResyncTest : public testing::Test {
     ASSERT_OK(life_.ring->block_on(life_.log().roll()));
     ASSERT_OK(life_.flush());
   }
-  Task<Result<void>> resync(ResyncOptions options = {}) {
-    return resync_copy(life_.store(), life_.pool(), kLogDisk, kJoiner, life_.log().active_segment(),
-                       options, [this](std::uint64_t bytes) { progress_ += bytes; });
+  // As after a restart, which remembers nothing.
+  Task<Result<void>> resync() {
+    done_.clear();
+    auto outcome = co_await resync_copy(life_.store(), life_.pool(), kLogDisk, kJoiner,
+                                        life_.log().active_segment(), pace_, done_);
+    if (!outcome) co_return outcome.error();
+    outcome_ = *outcome;
+    co_return Result<void>{};
   }
   // Everything that a segment is made of is the same on the joiner as on `copy`.
   void expect_equal(Ring& ring, unsigned copy, std::uint64_t segment) {
@@ -40,14 +46,18 @@ class ResyncTest : public testing::Test {
 
   SimMachine machine_{31};
   LogLife life_{machine_};
-  std::uint64_t progress_ = 0;
+  TestPace pace_{*life_.ring};
+  ResyncOutcome outcome_;
+  std::set<SegmentSeq> done_;
 };
 
 TEST_F(ResyncTest, TheCopyIsEqualAndDurableAfterwards) {
   ASSERT_FALSE(same_blocks(*life_.ring, segment_path(kJoiner, 2), segment_path(0, 2), 0, 9));
   ASSERT_OK(life_.ring->block_on(resync()));
   ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
-  EXPECT_GT(progress_, 2 * 6 * 40 * kBlockSize);
+  EXPECT_GT(pace_.bytes(), 2 * 6 * 40 * kBlockSize);
+  EXPECT_EQ(outcome_.segments_kept, 1U) << "it had the first one";
+  EXPECT_GT(outcome_.copied_bytes, 6 * 40 * kBlockSize);
   life_.kill();
   machine_.power_loss();
   SimRing ring(machine_);
@@ -61,6 +71,54 @@ TEST_F(ResyncTest, WhatTheCopyHasAlreadyIsNotWrittenAgain) {
   machine_.set_faults(replica_folder(kJoiner), faults);
   EXPECT_OK(life_.ring->block_on(resync()));
   machine_.clear_faults();
+  EXPECT_EQ(outcome_.segments_kept, 3U);
+  EXPECT_EQ(outcome_.copied_bytes, 0U);
+}
+
+// A replica that was away for a moment costs the others next to nothing.
+TEST_F(ResyncTest, WhatTheCopyHasAlreadyIsNotReadFromTheOthers) {
+  ASSERT_OK(life_.ring->block_on(resync()));
+  const std::uint64_t before = pace_.bytes();
+  ASSERT_OK(life_.ring->block_on(resync()));
+  const std::uint64_t segment_bytes = (6 * 41 + 1) * kBlockSize;
+  EXPECT_LT(pace_.bytes() - before, 2 * segment_bytes + 16 * kBlockSize)
+      << "each block is read once, on the copy itself";
+}
+
+TEST_F(ResyncTest, StoppedItSaysSoAndGoesOnLater) {
+  pace_.stop_after(200 * kBlockSize);
+  auto cut_off = life_.ring->block_on(resync());
+  ASSERT_FALSE(cut_off);
+  EXPECT_EQ(cut_off.error().code, Errc::kShutdown);
+  pace_.stop_after(std::nullopt);
+  ASSERT_OK(life_.ring->block_on(resync()));
+  for (const std::uint64_t segment : {1, 2}) expect_equal(*life_.ring, 0, segment);
+}
+
+// A replica that comes back in an empty folder has nothing of the segment that was open on it.
+TEST_F(ResyncTest, WritesToASegmentFromBeforeDoNotPutACopyInANewFolderOut) {
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  ASSERT_OK(life_.write(1, 1));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().drop(*life_.ring, kJoiner, "replaced")));
+  life_.files().forget_copy(kJoiner);
+  life_.replicas().set_folder(kJoiner, "/root/fresh");
+  ASSERT_OK(life_.ring->block_on(life_.ring->make_directories("/root/fresh")));
+  ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
+  ASSERT_OK(life_.write(2, 2));
+  ASSERT_OK(life_.flush());
+  EXPECT_NE(life_.replicas().receiving_mask(), 0U) << "it is still there";
+  ASSERT_OK(life_.ring->block_on(life_.log().roll()));
+  ASSERT_OK(life_.ring->block_on(resync()));
+  EXPECT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+}
+
+TEST_F(ResyncTest, WhatIsDoneIsNotLookedAtAgain) {
+  ASSERT_OK(life_.ring->block_on(resync()));
+  const std::uint64_t before = pace_.bytes();
+  ASSERT_OK(life_.ring->block_on(resync_copy(life_.store(), life_.pool(), kLogDisk, kJoiner,
+                                             life_.log().active_segment(), pace_, done_)));
+  EXPECT_EQ(pace_.bytes(), before);
 }
 
 TEST_F(ResyncTest, InterruptedItGoesOnWithWhatIsStillMissing) {
@@ -92,7 +150,8 @@ Task<void> note(Task<Result<void>> task, Result<void>& result, bool& done) {
 TEST_F(ResyncTest, WritesGoOnMeanwhileAndTheCopyHasThem) {
   Result<void> result;
   bool done = false;
-  spawn(note(resync({.bytes_per_second = 1_MiB}), result, done));
+  pace_.set_rate(1_MiB);
+  spawn(note(resync(), result, done));
   unsigned writes = 0;
   while (!done) {
     ASSERT_OK(life_.write(writes, 7, 2));

@@ -1,0 +1,121 @@
+#include "engine/disk/scrub.h"
+
+#include <algorithm>
+#include <set>
+
+#include "engine/log/segment_reader.h"
+
+namespace clouddisk {
+namespace {
+
+// Neighbours in one entry make one run.
+void sort_out(const std::set<std::uint32_t>& lost, const Footer& contents,
+              SegmentFindings& findings) {
+  std::set<std::uint32_t> rest = lost;
+  for (const LogEntry& entry : contents.entries) {
+    if (!has_payload(entry.kind)) continue;
+    const auto last = static_cast<std::uint32_t>(entry.block + entry.count);
+    auto at = lost.lower_bound(entry.block);
+    while (at != lost.end() && *at < last) {
+      SegmentFindings::LostRun run;
+      run.segment_block = *at;
+      run.lba = Lba(entry.lba.value + (*at - entry.block));
+      run.write = entry.write;
+      for (; at != lost.end() && *at < last && *at == run.segment_block + run.blocks; ++at) {
+        rest.erase(*at);
+        ++run.blocks;
+      }
+      findings.lost.push_back(run);
+    }
+  }
+  findings.lost_other = rest.size();
+}
+
+// The first batch of the segment that is not known to be durable.
+Task<std::optional<BatchSeq>> durable_end(LocalSegmentStore& store, BufferPool& pool, DiskTag disk,
+                                          SegmentSeq segment) {
+  SegmentReader reader(store, pool, disk, segment);
+  auto header = co_await reader.header();
+  if (!header) co_return std::nullopt;
+  LogPosition position = header->start;
+  BatchSeq durable = position.next_batch;
+  while (true) {
+    std::optional<Batch> next;
+    for (unsigned copy = 0; copy < kReplicaCount && !next; ++copy) {
+      if ((store.readable() >> copy & 1U) == 0) continue;
+      auto batch = co_await reader.batch(copy, position.block);
+      if (batch && batch->batch == position.next_batch && batch->parent == position.chain) {
+        next = std::move(*batch);
+      }
+    }
+    if (!next) co_return durable;
+    durable = std::max(durable, next->durable.next_batch);
+    position = next->end();
+  }
+}
+
+Task<bool> is_sealed(LocalSegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment) {
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if ((store.readable() >> copy & 1U) == 0) continue;
+    Buffer block = co_await pool.allocate(kBlockSize);
+    auto read = co_await store.read(copy, segment, kTrailerBlock, block);
+    if (read && decode_trailer(block.span(), disk, segment)) co_return true;
+  }
+  co_return false;
+}
+
+}  // namespace
+
+bool SegmentFindings::clean() const {
+  return lost.empty() && lost_other == 0 &&
+         std::all_of(copies.begin(), copies.end(),
+                     [](const Copy& copy) { return copy.bad_blocks == 0; });
+}
+
+Task<Result<SegmentFindings>> scrub_segment(LocalSegmentStore& store, BufferPool& pool,
+                                            DiskTag disk, SegmentSeq segment,
+                                            std::optional<BatchSeq> cut, bool complete,
+                                            WorkPace& pace) {
+  SegmentCheck check(store, pool, disk, segment);
+  if (auto learned = co_await check.learn(cut, complete); !learned) co_return learned.error();
+  SegmentFindings findings;
+  std::set<std::uint32_t> lost;
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if ((store.readable() >> copy & 1U) == 0) continue;
+    auto intact = co_await check.intact(copy, pace);
+    if (!intact && intact.error().code == Errc::kShutdown) co_return intact.error();
+    if (intact && *intact) {
+      findings.checked |= 1U << copy;
+      continue;
+    }
+    if ((store.readable() >> copy & 1U) == 0) continue;  // Resync brings it back whole.
+    auto mended = co_await check.mend(copy, SegmentCheck::Target::kMember, pace);
+    if (!mended) {
+      if (mended.error().code == Errc::kShutdown) co_return mended.error();
+      continue;  // It could not be written or read, and is out by now.
+    }
+    findings.checked |= 1U << copy;
+    findings.copies[copy] = {mended->bad_blocks, mended->mended_blocks};
+    lost.insert(mended->lost.begin(), mended->lost.end());
+  }
+  sort_out(lost, check.contents(), findings);
+  co_return findings;
+}
+
+Task<Result<SegmentFindings>> scrub_closed_segment(LocalSegmentStore& store, BufferPool& pool,
+                                                   DiskTag disk, SegmentSeq segment,
+                                                   SegmentSeq next, WorkPace& pace) {
+  std::optional<BatchSeq> cut;
+  bool complete = true;
+  if (next.value != 0) {
+    SegmentReader reader(store, pool, disk, next);
+    auto header = co_await reader.header();
+    if (header) cut = header->start.next_batch;
+  } else if (!co_await is_sealed(store, pool, disk, segment)) {
+    complete = false;
+    cut = co_await durable_end(store, pool, disk, segment);
+  }
+  co_return co_await scrub_segment(store, pool, disk, segment, cut, complete, pace);
+}
+
+}  // namespace clouddisk
