@@ -200,6 +200,12 @@ struct Control::Impl {
   Task<Outcome> clear_disk_faults(ControlRequest& request);
   std::uint64_t faults_of(std::string_view disk_id) const;
 
+  // --- scrub_actions.cc: ours ---
+  Task<Outcome> describe_scrub(ControlRequest& request);
+  Task<Outcome> start_scrub(ControlRequest& request);
+  Task<Outcome> stop_scrub(ControlRequest& request);
+  Task<Outcome> replace_replica(ControlRequest& request);
+
   // --- local_actions.cc: ours, not the cloud's ---
   Task<Outcome> describe_replicas(ControlRequest& request);
   Task<Outcome> resync_replica(ControlRequest& request);

@@ -14,6 +14,7 @@
 
 #include "engine/base/result.h"
 #include "engine/base/units.h"
+#include "engine/control/scrub_status.h"
 #include "engine/fault/fault.h"
 #include "engine/log/replica_set.h"
 #include "engine/qos/limits.h"
@@ -160,6 +161,17 @@ class DiskHost {
   virtual std::vector<ReplicaStatus> replicas() = 0;
   // Starts bringing a replica back and returns; progress is in replicas(). kInvalid: no such index.
   virtual Task<Result<void>> start_resync(unsigned replica) = 0;
+  // Puts `folder` in the place of a replica's, for good, and brings it up to date in the
+  // background. kInvalid, kExists, kNoSpace: the folder is not fit for it; kBusy: the replica is
+  // resyncing; kReplicasLost: too few others are in sync.
+  virtual Task<Result<void>> replace_replica(unsigned replica, std::string folder) = 0;
+
+  virtual ScrubStatus scrub_status() const = 0;
+  // Begins a pass, or goes on with one that was stopped; under way it only takes the rate. Nothing:
+  // the daemon's.
+  virtual Task<Result<void>> start_scrub(std::optional<std::uint64_t> bytes_per_second) = 0;
+  // Stops the pass where it is. Fine if there is none.
+  virtual Task<Result<void>> stop_scrub() = 0;
 
   // --- Faults that a user orders (engine/fault). They end with the disk's service. ---
   // Of a complete spec. kNotFound: the disk is not served. kLimit: it has kFaultsOfDiskMax already.

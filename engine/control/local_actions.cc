@@ -4,6 +4,7 @@
 #include "engine/catalog/snapshot_rules.h"
 #include "engine/control/control_impl.h"
 #include "engine/control/disk_spec.h"
+#include "engine/control/scrub_view.h"
 
 namespace clouddisk {
 namespace {
@@ -49,6 +50,7 @@ Json category_view(const CategoryRow& row, std::uint64_t asked_gib) {
 
 Task<Outcome> Control::Impl::describe_replicas(ControlRequest&) {
   Json list = Json::array();
+  const ScrubStatus scrub = host.scrub_status();
   for (const ReplicaStatus& replica : host.replicas()) {
     const ReplicaFaults faults = host.replica_faults(replica.index);
     list.push_back({{"Replica", replica.index + 1},
@@ -59,7 +61,8 @@ Task<Outcome> Control::Impl::describe_replicas(ControlRequest&) {
                     {"ResyncDoneBytes", replica.resync_done_bytes},
                     {"ResyncTotalBytes", replica.resync_total_bytes},
                     {"Faults", faults.set},
-                    {"FaultHits", faults.hits}});
+                    {"FaultHits", faults.hits},
+                    {"Scrub", scrub_of_replica(scrub, replica.index)}});
   }
   Json answer = {{"Replicas", {{"Replica", std::move(list)}}},
                  {"CatalogCommit", catalog->commit_number()}};

@@ -69,6 +69,7 @@ void add_category_commands(CLI::App& root, Session& session);
 void add_replica_commands(CLI::App& root, Session& session);
 void add_fault_commands(CLI::App& root, Session& session);
 void add_fsck_command(CLI::App& root, Session& session);
+void add_scrub_commands(CLI::App& root, Session& session);
 void add_api_command(CLI::App& root, Session& session);
 void add_completion_command(CLI::App& root, Session& session);
 

@@ -75,6 +75,7 @@ Task<Result<void>> Daemon::start() {
   if (auto http = start_http(); !http) co_return http;
   nbd_->start();
   host_->resync_what_is_missing();
+  co_await host_->begin_scrubbing();
   ticking_.add(2);
   spawn(tick());
   spawn(purge());
@@ -83,7 +84,10 @@ Task<Result<void>> Daemon::start() {
 
 Task<Result<void>> Daemon::start_engine() {
   ReplicaSet::Options set;
-  set.folders = options_.replicas;
+  const std::string record = options_.root + "/replicas";
+  auto replacements = co_await ring_.blocking([&record] { return load_replacements(record); });
+  if (!replacements) co_return replacements.error();
+  set.folders = with_replacements(options_.replicas, *replacements);
   set.trusted_single = options_.trust_replica;
   auto replicas = co_await ReplicaSet::open(ring_, std::move(set));
   if (!replicas) co_return replicas.error();
@@ -120,6 +124,11 @@ Task<Result<void>> Daemon::start_engine() {
   host_options.index_root = options_.root + "/index";
   host_options.limits = options_.limits;
   host_options.hydrate_bytes_per_second = options_.hydrate_bytes_per_second;
+  host_options.root = options_.root;
+  host_options.configured = options_.replicas;
+  host_options.resync_bytes_per_second = options_.resync_bytes_per_second;
+  host_options.scrub_bytes_per_second = options_.scrub_bytes_per_second;
+  host_options.scrub_every = options_.scrub_every;
   host_ = std::make_unique<EngineHost>(ring_, *replicas_, *nbd_, reactors, std::move(host_options));
   Control::Options control_options;
   control_options.region = options_.region;
@@ -197,6 +206,7 @@ Task<std::string> Daemon::metrics() {
   snapshot.nbd_connections = nbd_->counters().connections.load();
   snapshot.nbd_connections_total = nbd_->counters().connections_total.load();
   snapshot.replicas = replicas_->status();
+  snapshot.scrub = host_->scrub_status();
   const std::vector<std::string> ids = host_->served_disks();
   for (const std::string& id : ids) {
     auto stats = co_await host_->stats(id);

@@ -202,12 +202,11 @@ Task<Result<void>> EngineHost::apply_settings(DiskSettings settings) {
   co_return result;
 }
 
+// Without the disk's lock, which a resync of it may hold for long.
 Task<Result<DiskStats>> EngineHost::stats(std::string id) {
-  if (served_.count(id) == 0) co_return fail(Errc::kNotFound, "disk {} is not open", id);
-  auto guard = co_await lock_of(id).lock();
   const auto it = served_.find(id);
   if (it == served_.end()) co_return fail(Errc::kNotFound, "disk {} is not open", id);
-  const Served served = it->second;  // Keeps both alive over the trip.
+  Served served = it->second;  // Keeps both alive over the trip.
   DiskStats stats;
   stats.connections = server_.sessions_of(id);
   co_await past_of(id).reactor->ring().enter();
@@ -229,6 +228,8 @@ Task<Result<DiskStats>> EngineHost::stats(std::string id) {
   stats.checksum_errors = usage.reads.checksum_errors;
   stats.repaired_blocks = usage.reads.repaired_blocks;
   stats.compacted_bytes = usage.compacted_bytes;
+  served.device.reset();  // Maybe the last: they die where they lived.
+  served.disk.reset();
   co_await control_.enter();
   co_return stats;
 }
@@ -249,6 +250,8 @@ std::vector<std::string> EngineHost::served_disks() const {
 
 Task<Result<void>> EngineHost::stop() {
   stopping_ = true;
+  resync_work_.stop = true;
+  scrub_work_.stop = true;
   stopped_.wake_all();
   for (auto& [id, past] : pasts_) {
     if (!past.volume) continue;

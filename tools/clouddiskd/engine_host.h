@@ -1,6 +1,6 @@
 // engine_host.h: DiskHost over engine and snapshots: puts each disk with its past on a reactor,
 // serves disks over NBD within their limits and snapshots read-only, captures and hydrates in the
-// background, and brings replicas back.
+// background, brings replicas back and scrubs them.
 //
 // Thread: the control ring makes every call; the host moves to a disk's reactor and back itself.
 #pragma once
@@ -22,8 +22,11 @@
 #include "nbd/server.h"
 #include "snapshot/diff.h"
 #include "snapshot/volume.h"
+#include "tools/clouddiskd/background_pace.h"
 #include "tools/clouddiskd/far_source.h"
 #include "tools/clouddiskd/reactor.h"
+#include "tools/clouddiskd/replica_record.h"
+#include "tools/clouddiskd/scrub_state.h"
 
 namespace clouddisk {
 
@@ -35,6 +38,11 @@ class EngineHost final : public DiskHost {
     Disk::Options disk;
     snapshot::PaceLimits capture_pace{};               // of each disk, beside its clients
     std::uint64_t hydrate_bytes_per_second = 200_MiB;  // of each disk; 0: as fast as it goes
+    std::string root;           // of scrub's state and the record of replaced folders
+    ReplicaFolders configured;  // as the command line says
+    std::uint64_t resync_bytes_per_second = 0;       // at most; 0: no limit
+    std::uint64_t scrub_bytes_per_second = 100_MiB;  // the same
+    Duration scrub_every{};  // from one pass's begin to the next's; 0: only when asked to
   };
   // Borrows everything; the reactors outlive the host.
   EngineHost(Ring& control, ReplicaSet& replicas, nbd::Server& server,
@@ -47,6 +55,8 @@ class EngineHost final : public DiskHost {
   }
   // Starts bringing back what the start left out.
   void resync_what_is_missing();
+  // Goes on with the pass that the last daemon began; from then on by itself.
+  Task<void> begin_scrubbing();
   // Ends resyncs, captures and hydrations, stops every disk. Nothing else may be called afterwards.
   Task<Result<void>> stop();
 
@@ -64,6 +74,10 @@ class EngineHost final : public DiskHost {
   std::vector<FaultStatus> faults() const override;
   Task<void> clear_fault(std::string fault_id) override;
   ReplicaFaults replica_faults(unsigned replica) const override;
+  Task<Result<void>> replace_replica(unsigned replica, std::string folder) override;
+  ScrubStatus scrub_status() const override;
+  Task<Result<void>> start_scrub(std::optional<std::uint64_t> bytes_per_second) override;
+  Task<Result<void>> stop_scrub() override;
   std::vector<NbdAddress> nbd_addresses() const override;
 
   void know_past(std::string disk_id, ReferenceSettings reference,
@@ -169,6 +183,25 @@ class EngineHost final : public DiskHost {
   Task<Result<void>> resync_everything(unsigned replica);
   Task<Result<std::vector<std::string>>> stored_disks();
   Task<Result<void>> resync_disk(unsigned replica, std::string storage);
+  Task<Result<void>> resync_step(unsigned replica, std::string storage, std::set<SegmentSeq>& done);
+  Task<Result<std::uint64_t>> bytes_of_replica(ReplicaMask believed);
+  // Sets the rates of resync and scrub while one of them is under way.
+  void pace_background();
+  Task<void> watch_clients();
+  Task<bool> clients_are_held_up();
+
+  // engine_host_scrub.cc
+  Task<void> scrub_when_due();
+  Task<void> scrub_pass();
+  Task<Result<void>> scrub_storage(std::string storage);
+  Task<Result<SegmentSeq>> scrub_step(std::string storage, SegmentSeq after);
+  Task<Result<void>> scrub_index(std::string storage);
+  Task<void> scrub_superblocks();
+  void take_findings(const std::string& storage, SegmentSeq segment,
+                     const SegmentFindings& findings, std::uint64_t bytes);
+  Task<void> save_scrub();
+  std::int64_t wall_ns() const { return control_.wall_now().time_since_epoch().count(); }
+  std::string scrub_path() const { return options_.root + "/scrub"; }
 
   Ring& control_;
   ReplicaSet& replicas_;
@@ -190,6 +223,19 @@ class EngineHost final : public DiskHost {
   AsyncMutex opening_;  // no storage is opened while a replica is admitted
   std::uint64_t resync_done_ = 0;
   std::uint64_t resync_total_ = 0;
+  WorkControl resync_work_;
+  WorkControl scrub_work_;
+  std::string resync_lock_, scrub_lock_;  // of the disk whose lock the work holds; empty: none
+  bool resync_under_way_ = false;
+  bool watching_ = false;
+  std::map<std::string, ClientLoad> loads_;  // by disk, at the last look
+  ScrubState scrub_;
+  std::uint64_t scrub_most_ = 0;  // bytes a second
+  bool scrub_wanted_ = false;     // asked for
+  bool scrub_running_ = false;
+  std::uint64_t scrub_done_segments_ = 0;
+  std::uint64_t scrub_total_segments_ = 0;
+  TimePoint scrub_saved_{};
   WaitGroup background_;
   Signal stopped_;  // wakes what sleeps when the host stops, a disk does, or a pace changes
   bool stopping_ = false;

@@ -104,6 +104,34 @@ void add_replicas(Exposition& out, const std::vector<ReplicaStatus>& replicas) {
        [](const ReplicaStatus& replica) { return number(replica.resync_total_bytes); });
 }
 
+void add_scrub(Exposition& out, const ScrubStatus& scrub) {
+  const auto each = [&](std::string_view metric, std::string_view help,
+                        const std::function<std::uint64_t(const ScrubCounts&)>& value) {
+    out.begin(metric, MetricType::Counter, help);
+    for (unsigned i = 0; i < kReplicaCount; ++i) {
+      out.sample({{"replica", std::to_string(i + 1)}}, number(value(scrub.total[i])));
+    }
+  };
+  each("clouddisk_scrub_checked_bytes_total", "Read by scrub.",
+       [](const ScrubCounts& counts) { return counts.checked_bytes; });
+  each("clouddisk_scrub_bad_blocks_total", "Copies of blocks that scrub found damaged.",
+       [](const ScrubCounts& counts) { return counts.bad_blocks; });
+  each("clouddisk_scrub_mended_blocks_total", "Of them, replaced by good ones.",
+       [](const ScrubCounts& counts) { return counts.mended_blocks; });
+  out.single("clouddisk_scrub_lost_blocks_total", MetricType::Counter,
+             "Blocks without a good copy on any replica, each time they are found.",
+             number(scrub.total_lost_blocks));
+  out.single("clouddisk_scrub_running", MetricType::Gauge, "1 while a pass is under way.",
+             scrub.state == ScrubStatus::State::kRunning ? 1 : 0);
+  out.single("clouddisk_scrub_done_bytes", MetricType::Gauge,
+             "Of one replica, checked by the pass under way.", number(scrub.done_bytes));
+  out.single("clouddisk_scrub_total_bytes", MetricType::Gauge, "Of one replica, to be checked.",
+             number(scrub.total_bytes));
+  out.single("clouddisk_scrub_last_complete_timestamp_seconds", MetricType::Gauge,
+             "When the last complete pass ended, since 1970; 0: there was none.",
+             scrub.last ? static_cast<double>(scrub.last->ended_ns) / 1e9 : 0);
+}
+
 void add_disks(Exposition& out, const std::vector<MetricsSnapshot::Disk>& disks) {
   struct Kind {
     std::string_view op;
@@ -199,6 +227,7 @@ std::string to_prometheus(const MetricsSnapshot& snapshot) {
   Exposition out;
   add_process(out, snapshot);
   add_replicas(out, snapshot.replicas);
+  add_scrub(out, snapshot.scrub);
   add_disks(out, snapshot.disks);
   add_hydrations(out, snapshot.disks);
   add_faults(out, snapshot.faults);

@@ -24,6 +24,7 @@ struct MetricsSnapshot {
   std::uint64_t nbd_connections = 0;
   std::uint64_t nbd_connections_total = 0;
   std::vector<ReplicaStatus> replicas;
+  ScrubStatus scrub;
   struct Disk {
     std::string id;
     DiskStats stats;

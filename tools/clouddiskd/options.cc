@@ -31,6 +31,9 @@ struct Raw {
   std::string store_latency = "0";
   std::string store_bandwidth = "0";
   std::string hydrate_rate = "200M";
+  std::string resync_rate = "0";
+  std::string scrub_rate = "100M";
+  std::string scrub_every = "7d";
 };
 
 void add_options(CLI::App& app, Raw& raw) {
@@ -113,6 +116,22 @@ void add_options(CLI::App& app, Raw& raw) {
   app.add_option("--hydrate-rate", raw.hydrate_rate,
                  "Bytes a second at which a disk loads what it borrows; 0: no limit")
       ->type_name("SIZE")
+      ->capture_default_str();
+  app.add_option(
+         "--resync-rate", raw.resync_rate,
+         "Bytes a second that bringing a replica back reads of it, at most; 0: no limit. It "
+         "yields to clients either way")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  app.add_option("--scrub-rate", raw.scrub_rate,
+                 "Bytes a second that scrub reads of all replicas together, at most; 0: no limit. "
+                 "It yields to clients either way")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  app.add_option("--scrub-every", raw.scrub_every,
+                 "How often every copy of everything is read and checked, as in 12h or 7d; 0: only "
+                 "when asked to")
+      ->type_name("TIME")
       ->capture_default_str();
 }
 
@@ -224,6 +243,23 @@ Result<DaemonOptions> check(const Raw& raw) {
     return fail(Errc::kInvalid, "--hydrate-rate is 0, for no limit, or at least 1M");
   }
   options.hydrate_bytes_per_second = *rate;
+  const auto rate_of = [](const char* option, const std::string& text) -> Result<std::uint64_t> {
+    auto parsed = parse_size(text);
+    if (!parsed) return fail(parsed.error(), "{}", option);
+    if (*parsed != 0 && *parsed < 1_MiB) {
+      return fail(Errc::kInvalid, "{} is 0, for no limit, or at least 1M", option);
+    }
+    return *parsed;
+  };
+  auto resync_rate = rate_of("--resync-rate", raw.resync_rate);
+  if (!resync_rate) return resync_rate.error();
+  options.resync_bytes_per_second = *resync_rate;
+  auto scrub_rate = rate_of("--scrub-rate", raw.scrub_rate);
+  if (!scrub_rate) return scrub_rate.error();
+  options.scrub_bytes_per_second = *scrub_rate;
+  auto every = parse_duration(raw.scrub_every);
+  if (!every) return fail(every.error(), "--scrub-every");
+  options.scrub_every = *every;
   return options;
 }
 

@@ -37,6 +37,9 @@ struct DaemonOptions {
   bool limits = true;                          // false: disks are as fast as the host
   StoreSettings store;                         // of what disks borrow from snapshots
   std::uint64_t hydrate_bytes_per_second = 0;  // of each disk; 0: no limit
+  std::uint64_t resync_bytes_per_second = 0;   // 0: no limit
+  std::uint64_t scrub_bytes_per_second = 0;    // 0: no limit
+  Duration scrub_every{};                      // 0: never by itself
 };
 
 // The options, or the exit status when there is nothing to run (help was asked, usage was wrong;

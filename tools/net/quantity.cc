@@ -41,11 +41,14 @@ Result<Duration> parse_duration(std::string_view text) {
     if (unit == "us") return Duration(std::chrono::microseconds(count));
     if (unit == "ms") return Duration(std::chrono::milliseconds(count));
     if (unit == "s") return Duration(std::chrono::seconds(count));
-    if (unit == "m" && value <= kMost / 60) return Duration(std::chrono::minutes(count));
-    if (unit == "h" && value <= kMost / 3600) return Duration(std::chrono::hours(count));
+    // More would not fit into nanoseconds.
+    constexpr std::int64_t kDaysMost = 36'500;
+    if (unit == "m" && count <= kDaysMost * 1440) return Duration(std::chrono::minutes(count));
+    if (unit == "h" && count <= kDaysMost * 24) return Duration(std::chrono::hours(count));
+    if (unit == "d" && count <= kDaysMost) return Duration(std::chrono::hours(24 * count));
     if (unit.empty() && value == 0) return Duration(0);
   }
-  return fail(Errc::kInvalid, "'{}' is not a duration; write it as 20ms, 500us, 1s, 5m or 2h",
+  return fail(Errc::kInvalid, "'{}' is not a duration; write it as 20ms, 500us, 1s, 5m, 2h or 7d",
               text);
 }
 

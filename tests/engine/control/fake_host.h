@@ -136,6 +136,24 @@ class FakeHost final : public DiskHost {
     }
     return all;
   }
+  Task<Result<void>> replace_replica(unsigned replica, std::string folder) override {
+    if (auto r = begin("replace"); !r) co_return r;
+    replaced[replica] = std::move(folder);
+    co_return end();
+  }
+  ScrubStatus scrub_status() const override { return scrub; }
+  Task<Result<void>> start_scrub(std::optional<std::uint64_t> bytes_per_second) override {
+    if (auto r = begin("scrub"); !r) co_return r;
+    scrub.state = ScrubStatus::State::kRunning;
+    scrub.bytes_per_second = bytes_per_second.value_or(1);
+    co_return end();
+  }
+  Task<Result<void>> stop_scrub() override {
+    scrub.state = ScrubStatus::State::kStopped;
+    co_return Result<void>{};
+  }
+  std::map<unsigned, std::string> replaced;
+  ScrubStatus scrub;
   Task<Result<void>> start_resync(unsigned replica) override {
     if (auto r = begin("resync"); !r) co_return r;
     resynced_.insert(replica);
