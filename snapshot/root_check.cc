@@ -683,10 +683,10 @@ Task<Result<void>> RootChecker::resync_others() {
     for (const std::string& name : present_) {
       const auto store = std::make_shared<LocalSegmentStore>(ring_, *replicas_, machine_->files,
                                                              name, LocalSegmentStore::Options{});
-      ResyncOptions options;
-      options.bytes_per_second = std::uint64_t{1} << 40;
+      FullSpeed pace;
+      std::set<SegmentSeq> done;
       auto brought = co_await resync_copy(*store, machine_->work, disk_tag(name), i, std::nullopt,
-                                          options, [](std::uint64_t) {});
+                                          pace, done);
       store->close();
       if (!brought) co_return fail(brought.error(), "{} to replica {}", name, i + 1);
     }

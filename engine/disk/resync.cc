@@ -67,7 +67,7 @@ Task<Result<ResyncOutcome>> CopyResync::run(std::optional<SegmentSeq> before) {
 
 // What the copy has intact already is only read there, never from the others.
 Task<Result<void>> CopyResync::bring(SegmentSeq segment, std::optional<BatchSeq> cut) {
-  SegmentCheck check(store_, pool_, disk_, segment);
+  CopyCheck check(store_, pool_, disk_, segment);
   if (auto learned = co_await check.learn(cut, true); !learned) {
     co_return fail(learned.error(), "resync segment {}", segment.value);
   }
@@ -81,7 +81,7 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, std::optional<BatchSeq>
       co_return Result<void>{};
     }
   }
-  auto mended = co_await check.mend(copy_, SegmentCheck::Target::kJoiner, pace_);
+  auto mended = co_await check.mend(copy_, CopyCheck::Target::kJoiner, pace_);
   if (!mended) co_return mended.error();
   outcome_.copied_bytes += mended->bad_blocks * kBlockSize;
   if (!mended->lost.empty()) {

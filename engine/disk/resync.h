@@ -3,7 +3,7 @@
 // The disk has begun a new segment on every copy that takes writes, this one included, so only
 // complete segments are left to look at: one that the copy holds already, intact, is read there and
 // kept; what differs or is missing is written; what the others don't have is removed. So a resync
-// that was cut off goes on with what is still missing. Nothing is believed (segment_check.h).
+// that was cut off goes on with what is still missing. Nothing is believed (copy_check.h).
 //
 // Thread: the disk's ring. Segments must not be removed meanwhile (Disk::hold_segments).
 #pragma once
@@ -11,7 +11,7 @@
 #include <optional>
 #include <set>
 
-#include "engine/disk/segment_check.h"
+#include "engine/disk/copy_check.h"
 
 namespace clouddisk {
 

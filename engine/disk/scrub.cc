@@ -76,7 +76,7 @@ Task<Result<SegmentFindings>> scrub_segment(LocalSegmentStore& store, BufferPool
                                             DiskTag disk, SegmentSeq segment,
                                             std::optional<BatchSeq> cut, bool complete,
                                             WorkPace& pace) {
-  SegmentCheck check(store, pool, disk, segment);
+  CopyCheck check(store, pool, disk, segment);
   if (auto learned = co_await check.learn(cut, complete); !learned) co_return learned.error();
   SegmentFindings findings;
   std::set<std::uint32_t> lost;
@@ -89,7 +89,7 @@ Task<Result<SegmentFindings>> scrub_segment(LocalSegmentStore& store, BufferPool
       continue;
     }
     if ((store.readable() >> copy & 1U) == 0) continue;  // Resync brings it back whole.
-    auto mended = co_await check.mend(copy, SegmentCheck::Target::kMember, pace);
+    auto mended = co_await check.mend(copy, CopyCheck::Target::kMember, pace);
     if (!mended) {
       if (mended.error().code == Errc::kShutdown) co_return mended.error();
       continue;  // It could not be written or read, and is out by now.

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/disk/segment_check.h"
+#include "engine/disk/copy_check.h"
 
 namespace clouddisk {
 
@@ -33,7 +33,7 @@ struct SegmentFindings {
   bool clean() const;
 };
 
-// `cut` and `complete`: see SegmentCheck::learn(). kCorrupt: no copy tells what the segment holds.
+// `cut` and `complete`: see CopyCheck::learn(). kCorrupt: no copy tells what the segment holds.
 Task<Result<SegmentFindings>> scrub_segment(LocalSegmentStore& store, BufferPool& pool,
                                             DiskTag disk, SegmentSeq segment,
                                             std::optional<BatchSeq> cut, bool complete,

@@ -537,6 +537,8 @@ Task<Result<void>> World::resync_disk(unsigned replica, std::string storage) {
   }
   if (own) disk = own.get();
   if (chain) disk = &chain->pack();
+  FullSpeed pace;
+  std::set<SegmentSeq> done;
   Result<void> result;
   if (disk != nullptr) {
     disk->hold_segments();
@@ -544,8 +546,9 @@ Task<Result<void>> World::resync_disk(unsigned replica, std::string storage) {
     if (result) result = co_await disk->roll();
     if (result) {
       const SegmentSeq active = disk->active_segment();
-      result = co_await resync_copy(disk->store(), life_->work_buffers, disk_tag(storage), replica,
-                                    active, {}, [](std::uint64_t) {});
+      auto brought = co_await resync_copy(disk->store(), life_->work_buffers, disk_tag(storage),
+                                          replica, active, pace, done);
+      if (!brought) result = brought.error();
     }
     disk->release_segments();
     co_return result;
@@ -554,8 +557,9 @@ Task<Result<void>> World::resync_disk(unsigned replica, std::string storage) {
                                                          storage, volume_options_.disk.store);
   auto segments = co_await store->list();
   if (!segments) co_return segments.error();
-  result = co_await resync_copy(*store, life_->work_buffers, disk_tag(storage), replica,
-                                std::nullopt, {}, [](std::uint64_t) {});
+  auto brought = co_await resync_copy(*store, life_->work_buffers, disk_tag(storage), replica,
+                                      std::nullopt, pace, done);
+  if (!brought) result = brought.error();
   store->close();
   co_return result;
 }

@@ -9,6 +9,7 @@
 #include "snapshot/root_check.h"
 #include "tools/clouddisk/progress.h"
 #include "tools/clouddisk/session.h"
+#include "tools/net/replica_record.h"
 #include "tools/net/root_lock.h"
 
 namespace clouddisk::cli {
@@ -186,6 +187,11 @@ int run_fsck(const Session& session, const FsckOptions& chosen) {
     options.folders[i] = chosen.replicas.empty() ? fmt::format("{}/replica-{}", root, i + 1)
                                                  : fs::absolute(chosen.replicas[i]).string();
   }
+  auto replaced = load_replacements(root + "/replicas");
+  if (!replaced && chosen.replicas.empty()) {
+    return fail_with(kOperational, "CheckFailed", replaced.error().message);
+  }
+  if (replaced) options.folders = with_replacements(options.folders, *replaced);
   options.index_root = root + "/index";
   options.disk = chosen.disk;
   Examination examined;

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "engine/disk/segment_check.h"
+#include "engine/disk/copy_check.h"
 #include "engine/qos/limited_device.h"
 #include "snapshot/pace.h"
 

@@ -25,7 +25,7 @@
 #include "tools/clouddiskd/background_pace.h"
 #include "tools/clouddiskd/far_source.h"
 #include "tools/clouddiskd/reactor.h"
-#include "tools/clouddiskd/replica_record.h"
+#include "tools/net/replica_record.h"
 #include "tools/clouddiskd/scrub_state.h"
 
 namespace clouddisk {

@@ -4,7 +4,7 @@
 #include <functional>
 #include <optional>
 
-#include "engine/disk/segment_check.h"
+#include "engine/disk/copy_check.h"
 
 namespace clouddisk {
 

@@ -1,4 +1,4 @@
-#include "tools/clouddiskd/replica_record.h"
+#include "tools/net/replica_record.h"
 
 #include <fcntl.h>
 #include <sys/statvfs.h>

@@ -1,4 +1,4 @@
-#include "engine/disk/segment_check.h"
+#include "engine/disk/copy_check.h"
 
 #include <algorithm>
 #include <array>
@@ -24,7 +24,7 @@ Error stopped_early() {
 
 // --- What it has to be ---
 
-Task<std::optional<Trailer>> SegmentCheck::find_trailer() {
+Task<std::optional<Trailer>> CopyCheck::find_trailer() {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (!in_sync(copy)) continue;
     Buffer block = co_await pool_.allocate(kBlockSize);
@@ -36,7 +36,7 @@ Task<std::optional<Trailer>> SegmentCheck::find_trailer() {
   co_return std::nullopt;
 }
 
-Task<Result<void>> SegmentCheck::learn(std::optional<BatchSeq> cut, bool complete) {
+Task<Result<void>> CopyCheck::learn(std::optional<BatchSeq> cut, bool complete) {
   complete_ = complete;
   if (complete) trailer_ = co_await find_trailer();
   // One that was sealed, cut in recovery and written on since has a trailer of its former life.
@@ -82,7 +82,7 @@ Task<Result<void>> SegmentCheck::learn(std::optional<BatchSeq> cut, bool complet
   co_return Result<void>{};
 }
 
-void SegmentCheck::expect(std::uint32_t first, std::span<const std::byte> blocks) {
+void CopyCheck::expect(std::uint32_t first, std::span<const std::byte> blocks) {
   for (std::uint32_t i = 0; i < blocks.size() / kBlockSize; ++i) {
     checksums_[first + i] = checksum64(blocks.subspan(i * kBlockSize, kBlockSize));
     checked_[first + i] = true;
@@ -92,7 +92,7 @@ void SegmentCheck::expect(std::uint32_t first, std::span<const std::byte> blocks
 // --- One copy alone ---
 
 // Blocks of the copy, at most a window of them. What the last window has already is not read again.
-Task<Result<std::span<const std::byte>>> SegmentCheck::view(Window& window, unsigned copy,
+Task<Result<std::span<const std::byte>>> CopyCheck::view(Window& window, unsigned copy,
                                                             std::uint32_t block,
                                                             std::uint32_t count, WorkPace& pace) {
   using View = Result<std::span<const std::byte>>;
@@ -122,7 +122,7 @@ Task<Result<std::span<const std::byte>>> SegmentCheck::view(Window& window, unsi
       window.data.span().subspan((block - window.first) * kBlockSize, count * kBlockSize));
 }
 
-Task<Result<bool>> SegmentCheck::equals(unsigned copy, std::uint32_t block,
+Task<Result<bool>> CopyCheck::equals(unsigned copy, std::uint32_t block,
                                         std::span<const std::byte> expected, WorkPace& pace) {
   for (std::size_t at = 0; at < expected.size(); at += BufferPool::kLargest) {
     const auto part = expected.subspan(at, std::min(expected.size() - at, BufferPool::kLargest));
@@ -135,7 +135,7 @@ Task<Result<bool>> SegmentCheck::equals(unsigned copy, std::uint32_t block,
   co_return true;
 }
 
-Task<Result<bool>> SegmentCheck::intact(unsigned copy, WorkPace& pace) {
+Task<Result<bool>> CopyCheck::intact(unsigned copy, WorkPace& pace) {
   if (complete_) {
     // By its name, not through a file that is open already: that may have been removed or replaced.
     store_.reopen(copy, segment_);
@@ -183,7 +183,7 @@ Task<Result<bool>> SegmentCheck::intact(unsigned copy, WorkPace& pace) {
 
 // Which descriptor has to be where: from whichever copy has the next one. Behind one that no copy
 // has, the others tell for themselves: whatever is there and not known otherwise.
-Task<void> SegmentCheck::learn_descriptors() {
+Task<void> CopyCheck::learn_descriptors() {
   descriptors_learned_ = true;
   SegmentReader reader(store_, pool_, disk_, segment_);
   std::optional<LogPosition> position;
@@ -212,7 +212,7 @@ Task<void> SegmentCheck::learn_descriptors() {
 }
 
 // What of a stretch of the copy can be read: a bad sector takes only its own block with it.
-Task<Result<SegmentCheck::Piece>> SegmentCheck::read_piece(unsigned copy, std::uint32_t first,
+Task<Result<CopyCheck::Piece>> CopyCheck::read_piece(unsigned copy, std::uint32_t first,
                                                            std::uint32_t count) {
   Piece piece;
   piece.data = co_await pool_.allocate(count * kBlockSize);
@@ -235,7 +235,7 @@ Task<Result<SegmentCheck::Piece>> SegmentCheck::read_piece(unsigned copy, std::u
 }
 
 // Which blocks of a piece are what they have to be.
-std::vector<bool> SegmentCheck::judge(std::uint32_t first, const Piece& piece) const {
+std::vector<bool> CopyCheck::judge(std::uint32_t first, const Piece& piece) const {
   const auto count = static_cast<std::uint32_t>(piece.readable.size());
   const auto bytes = piece.data.span();
   std::vector<bool> good(count, false);
@@ -262,7 +262,7 @@ std::vector<bool> SegmentCheck::judge(std::uint32_t first, const Piece& piece) c
 }
 
 // From the copies in sync but one, the blocks that are intact; `readable` says which.
-Task<SegmentCheck::Piece> SegmentCheck::good_piece(unsigned except, std::uint32_t first,
+Task<CopyCheck::Piece> CopyCheck::good_piece(unsigned except, std::uint32_t first,
                                                    std::uint32_t count) {
   Piece good;
   good.data = co_await pool_.allocate(count * kBlockSize);
@@ -305,7 +305,7 @@ Task<SegmentCheck::Piece> SegmentCheck::good_piece(unsigned except, std::uint32_
 }
 
 // False: it has no file and none can be made, since nobody has a header to begin it with.
-Task<Result<bool>> SegmentCheck::make_present(unsigned copy, Target target) {
+Task<Result<bool>> CopyCheck::make_present(unsigned copy, Target target) {
   auto there = co_await store_.has(copy, segment_);
   if (!there) co_return there.error();
   if (*there) {
@@ -322,7 +322,7 @@ Task<Result<bool>> SegmentCheck::make_present(unsigned copy, Target target) {
   co_return true;
 }
 
-Task<Result<CopyFindings>> SegmentCheck::mend(unsigned copy, Target target, WorkPace& pace) {
+Task<Result<CopyFindings>> CopyCheck::mend(unsigned copy, Target target, WorkPace& pace) {
   CopyFindings findings;
   if (!descriptors_learned_) co_await learn_descriptors();
   if (complete_) store_.reopen(copy, segment_);
@@ -363,7 +363,7 @@ Task<Result<CopyFindings>> SegmentCheck::mend(unsigned copy, Target target, Work
   co_return findings;
 }
 
-Task<Result<void>> SegmentCheck::mend_piece(unsigned copy, Target target, std::uint32_t first,
+Task<Result<void>> CopyCheck::mend_piece(unsigned copy, Target target, std::uint32_t first,
                                             std::uint32_t count, CopyFindings& findings) {
   auto mine = co_await read_piece(copy, first, count);
   if (!mine) co_return mine.error();
@@ -402,7 +402,7 @@ Task<Result<void>> SegmentCheck::mend_piece(unsigned copy, Target target, std::u
   co_return Result<void>{};
 }
 
-Task<Result<void>> SegmentCheck::write_run(unsigned copy, Target target, std::uint32_t first,
+Task<Result<void>> CopyCheck::write_run(unsigned copy, Target target, std::uint32_t first,
                                            Buffer run) {
   if (target == Target::kJoiner) co_return co_await store_.put(copy, segment_, first, run);
   if (!in_sync(copy)) {

@@ -1,4 +1,4 @@
-// segment_check.h: whether one copy of a segment is, byte by byte, what it has to be, and what to
+// copy_check.h: whether one copy of a segment is, byte by byte, what it has to be, and what to
 // put where it is not. What resync and scrub are made of.
 //
 // Everything in a segment is bound to what follows it: a descriptor covers the checksums of its
@@ -29,6 +29,11 @@ class WorkPace {
   virtual bool stopped() const { return false; }  // give up with kShutdown
 };
 
+class FullSpeed final : public WorkPace {
+ public:
+  Task<void> spent(std::uint64_t) override { co_return; }
+};
+
 // What the check of one copy came to, in blocks of 4 KiB.
 struct CopyFindings {
   std::uint64_t bad_blocks = 0;     // unreadable, missing or not what they have to be
@@ -36,9 +41,9 @@ struct CopyFindings {
   std::vector<std::uint32_t> lost;  // the rest: no other copy has them intact either; ascending
 };
 
-class SegmentCheck {
+class CopyCheck {
  public:
-  SegmentCheck(LocalSegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment)
+  CopyCheck(LocalSegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment)
       : store_(store), pool_(pool), disk_(disk), segment_(segment) {}
 
   // Learns from the copies in sync what the segment has to hold. `cut`: its batches end before this
