@@ -157,7 +157,9 @@ TEST(ParseDuration, TakesTheUsualUnits) {
   EXPECT_EQ(*parse_duration("1s"), Duration(1s));
   EXPECT_EQ(*parse_duration("5m"), Duration(5min));
   EXPECT_EQ(*parse_duration("2h"), Duration(2h));
-  for (const char* text : {"", "ms", "20", "20 ms", "-1s", "1.5s", "1d", "99999999999s", "99999999h"}) {
+  EXPECT_EQ(*parse_duration("7d"), Duration(168h));
+  for (const char* text :
+       {"", "ms", "20", "20 ms", "-1s", "1.5s", "1w", "99999d", "99999999999s", "99999999h"}) {
     EXPECT_FALSE(parse_duration(text)) << text;
   }
 }
