@@ -102,6 +102,7 @@ TEST_F(ControlTest, DescribeDisksHasEveryMemberThatAClientReads) {
       {"Size", Json::value_t::number_unsigned},
       {"SourceDiskId", Json::value_t::string},
       {"SourceSnapshotId", Json::value_t::string},
+      {"Faults", Json::value_t::number_unsigned},
       {"Hydration", Json::value_t::object},
       {"Store", Json::value_t::object},
       {"Status", Json::value_t::string},
