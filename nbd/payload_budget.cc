@@ -27,12 +27,14 @@ PayloadBudget::~PayloadBudget() {
   CHECK(free_ == size_);
 }
 
+// As much has to stay free as is taken: so what many clients hold who take no answers leaves room
+// for the small requests of others, however many they are. A large one may need all that there is.
+bool PayloadBudget::has_room_for(std::uint64_t bytes) const {
+  return bytes <= free_ && (bytes > size_ / kSmallPart || bytes <= free_ - bytes);
+}
+
 bool PayloadBudget::fits(const Share& share, std::uint64_t bytes) const {
-  if (bytes > free_) return false;
-  // As much has to stay free as is taken: so what many clients hold who take no answers leaves room
-  // for the small requests of others, however many they are. A large one may need all that there
-  // is.
-  if (bytes <= size_ / kSmallPart && bytes > free_ - bytes) return false;
+  if (!has_room_for(bytes)) return false;
   if (share.held_ == 0) return true;
   const std::uint64_t others = active_ - (share.active() ? 1 : 0);
   return share.held_ + bytes <= std::min(size_ / (others + 2), free_);
@@ -53,7 +55,7 @@ void PayloadBudget::grant_waiting() {
     while (share->first_ != nullptr) {
       Waiter& waiter = *share->first_;
       if (!fits(*share, waiter.bytes)) {
-        if (waiter.bytes > free_) {
+        if (!has_room_for(waiter.bytes)) {
           shares_ = share;
           return;
         }

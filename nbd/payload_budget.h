@@ -32,6 +32,7 @@ class PayloadBudget {
 
  private:
   struct Waiter;
+  bool has_room_for(std::uint64_t bytes) const;
   bool fits(const Share& share, std::uint64_t bytes) const;
   void take(Share& share, std::uint64_t bytes);
   void grant_waiting();

@@ -121,6 +121,7 @@ class Pipeline {
   ReadAhead ahead_;
   Pace pace_;
   CaptureCursor cursor_;                             // of what is stored
+  std::uint64_t booked_ = 0;                         // bytes read of which the pace knows
   std::size_t at_ = 0;                               // in pages_: gathered next
   std::size_t group_bytes_ = 2 * kSparseGroupBytes;  // of the last one
   WaitGroup storing_;
@@ -139,7 +140,6 @@ Task<Result<Pipeline::Step>> Pipeline::gather() {
   Step step;
   while (at_ < pages_.size() && !step.full()) {
     if (cancelled_()) co_return fail(Errc::kShutdown, "the capture goes on at the next start");
-    const std::uint64_t read_before = work_.bytes_read();
     const auto group = co_await ahead_.next(groups_ahead());
     if (!*group->changes) co_return group->changes->error();
     at_ = group->end;
@@ -152,7 +152,8 @@ Task<Result<Pipeline::Step>> Pipeline::gather() {
     step.bytes += group_bytes_;
     progress_({at_, pages_.size()});
     const TimePoint may_go_on =
-        pace_.book(work_.bytes_read() - read_before, disk_.client_requests(), disk_.ring().now());
+        pace_.book(work_.bytes_read() - booked_, disk_.client_requests(), disk_.ring().now());
+    booked_ = work_.bytes_read();
     if (may_go_on > disk_.ring().now()) co_await disk_.ring().sleep_until(may_go_on);
   }
   co_return step;

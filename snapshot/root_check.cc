@@ -85,7 +85,7 @@ class RootChecker {
   Task<void> drop_tree(std::string path);
   Task<Result<void>> add_up();
   Task<Result<void>> check_storage(const std::string& name);
-  Task<std::optional<BatchSeq>> check_map_index(const std::string& name);
+  Task<std::optional<LogPosition>> check_map_index(const std::string& name);
   Task<void> check_contents();
   Task<Result<std::shared_ptr<BlockSource>>> base_of(const std::string& snapshot_id);
   Task<Result<std::shared_ptr<Disk>>> open_storage(const std::string& name);
@@ -109,7 +109,10 @@ class RootChecker {
   std::map<std::string, LogCheck> logs_;
   std::map<std::string, std::unique_ptr<Volume>> volumes_;
   std::vector<std::pair<std::string, std::string>> opened_;  // disk, storage
-  std::set<std::string> broken_;                             // storages that can't be opened
+  std::set<std::string> broken_;                             // storages whose log can't be read
+  std::set<std::string> strange_;                            // storages whose index is wrong
+  std::set<std::string> untold_;  // storages of whose content the log tells not all
+  bool whole_ = true;             // no storage lacks the segment where its index stands
   std::uint64_t total_bytes_ = 0;
 };
 
@@ -226,10 +229,8 @@ void RootChecker::check_snapshot(const SnapshotRecord& snapshot) {
   if (chain == nullptr) {
     find(Kind::kLost, snapshot.id, std::nullopt, "is of chain {}, which is not in the catalog",
          snapshot.chain_id);
-    return;
-  }
-  if (chain->disk_id != snapshot.disk_id || snapshot.seq == 0 || snapshot.seq >= chain->next_seq ||
-      snapshot.parent >= snapshot.seq) {
+  } else if (chain->disk_id != snapshot.disk_id || snapshot.seq == 0 ||
+             snapshot.seq >= chain->next_seq || snapshot.parent >= snapshot.seq) {
     find(Kind::kLost, snapshot.id, std::nullopt,
          "sequence {}, parent {}, disk {} do not fit its chain: next {}, disk {}", snapshot.seq,
          snapshot.parent, snapshot.disk_id, chain->next_seq, chain->disk_id);
@@ -281,10 +282,11 @@ Task<Result<void>> RootChecker::check_names() {
       present_.insert(name);
       continue;
     }
+    // Left alone: it is the catalog that may be wrong. The daemon removes what is surely a former
+    // storage of a disk.
     for (unsigned i = 0; i < kReplicaCount; ++i) {
       if (!in_mask(copies, i)) continue;
-      find(Kind::kMendable, name, i, "an orphan: no disk and no snapshot has this storage");
-      co_await drop_tree(options_.folders[i] + "/disks/" + name);
+      find(Kind::kNote, name, i, "an orphan: no disk and no snapshot has this storage");
     }
   }
   for (const auto& [name, storage] : storages_) {
@@ -300,8 +302,7 @@ Task<Result<void>> RootChecker::check_names() {
     std::string storage = name;
     if (storage.ends_with("-chain")) storage.resize(storage.size() - 6);
     if (storages_.count(storage) != 0) continue;
-    find(Kind::kMendable, name, std::nullopt, "an orphan: an index of no storage");
-    co_await drop_tree(options_.index_root + "/" + name);
+    find(Kind::kNote, name, std::nullopt, "an orphan: an index of no storage");
   }
   co_return Result<void>{};
 }
@@ -316,8 +317,7 @@ Task<void> RootChecker::check_files(const std::string& storage) {
       const bool digits = name.find_first_not_of("0123456789abcdef", 8) == std::string::npos;
       if (name.starts_with("segment-") && name.size() == 24 && digits) continue;
       if (name.starts_with("spare-")) continue;
-      find(Kind::kMendable, storage, i, "an orphan: {} is no file of ours", name);
-      co_await drop_tree(folder + "/" + name);
+      find(Kind::kNote, storage, i, "an orphan: {} is no file of ours", name);
     }
   }
 }
@@ -340,8 +340,8 @@ Task<Result<void>> RootChecker::add_up() {
   co_return Result<void>{};
 }
 
-// Gives the first batch that its checkpoint does not cover.
-Task<std::optional<BatchSeq>> RootChecker::check_map_index(const std::string& name) {
+// Gives where its checkpoint stands.
+Task<std::optional<LogPosition>> RootChecker::check_map_index(const std::string& name) {
   const std::string directory = index_of(name);
   auto info = co_await ring_.stat(directory + "/data.mdb");
   if (!info) {
@@ -357,17 +357,17 @@ Task<std::optional<BatchSeq>> RootChecker::check_map_index(const std::string& na
     return check_index(**kv);
   };
   auto checkpoint = co_await ring_.blocking(std::move(work));
-  if (checkpoint) co_return checkpoint->position.next_batch;
+  if (checkpoint) co_return checkpoint->position;
   find(Kind::kMendable, name, std::nullopt, "its index is damaged: {}", checkpoint.error().message);
-  // Opening the storage makes it anew from the log.
-  co_await drop_tree(directory);
+  strange_.insert(name);
   co_return std::nullopt;
 }
 
 Task<Result<void>> RootChecker::check_storage(const std::string& name) {
   LogCheckOptions options;
   options.repair = options_.repair;
-  options.settled = co_await check_map_index(name);
+  const auto position = co_await check_map_index(name);
+  if (position) options.settled = position->next_batch;
   options.progress = [this](std::uint64_t bytes) {
     result_.bytes += bytes;
     if (options_.progress) options_.progress(std::min(result_.bytes, total_bytes_), total_bytes_);
@@ -384,6 +384,18 @@ Task<Result<void>> RootChecker::check_storage(const std::string& name) {
   }
   ++result_.storages;
   result_.segments += checked->checksums.size();
+  if (position && position->segment.value != 0 &&
+      checked->checksums.count(position->segment) == 0) {
+    find(Kind::kLost, name, std::nullopt,
+         "segment {}, where its index stands, is on no replica: what came since is gone",
+         position->segment.value);
+    whole_ = false;
+  }
+  const bool tells_all =
+      std::all_of(checked->damage.begin(), checked->damage.end(), [](const LogDamage& damage) {
+        return damage.mendable || damage.unfinished || damage.what == "payload";
+      });
+  if (!tells_all) untold_.insert(name);
   for (const LogDamage& damage : checked->damage) {
     for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
       if (!in_mask(damage.copies, copy)) continue;
@@ -440,6 +452,10 @@ Task<Result<std::shared_ptr<BlockSource>>> RootChecker::base_of(const std::strin
   const SnapshotRecord* snapshot = catalog_->find_snapshot(snapshot_id);
   if (snapshot == nullptr) co_return fail(Errc::kNotFound, "{} does not exist", snapshot_id);
   const SnapshotRecord record = *snapshot;
+  const bool captured = record.status == SnapshotStatus::kAccomplished;
+  if (captured && present_.count(record.chain_id) == 0) {
+    co_return fail(Errc::kNotFound, "chain {} is not there", record.chain_id);
+  }
   if (record.status == SnapshotStatus::kProgressing) {
     auto held = co_await open_storage(record.storage);
     if (!held) co_return held.error();
@@ -511,7 +527,9 @@ Task<void> RootChecker::check_map(const std::string& name, Disk& disk) {
 // Every block that the map shows must be in the log, with the checksum that the map has.
 Task<void> RootChecker::check_view(const std::string& storage, const std::string& subject,
                                    Disk& disk, std::optional<Epoch> view) {
-  const LogCheck& log = logs_.at(storage);
+  const auto checked = logs_.find(storage);
+  if (checked == logs_.end()) co_return;  // Told already.
+  const LogCheck& log = checked->second;
   std::vector<BlockEntry> entries(kPageBlocks);
   std::uint64_t strange = 0;
   CheckFinding* last = nullptr;
@@ -557,15 +575,21 @@ Task<void> RootChecker::check_view(const std::string& storage, const std::string
     }
   }
   if (strange > 0) {
-    find(Kind::kMendable, storage, std::nullopt,
-         "its index is damaged: {} blocks are not where it says", strange);
-    broken_.insert(storage);  // to be made anew
+    // Where the log does not tell all that it has, only the index does.
+    const bool told = untold_.count(storage) == 0;
+    if (told) {
+      find(Kind::kMendable, storage, std::nullopt,
+           "its index is damaged: {} blocks are not where it says", strange);
+    } else {
+      find(Kind::kNote, storage, std::nullopt, "{} blocks can't be compared with the log", strange);
+    }
+    strange_.insert(storage);
   }
 }
 
 Task<void> RootChecker::check_chain(const std::string& disk_id) {
   const std::string chain_id = chain_of(disk_id);
-  if (present_.count(chain_id) == 0) co_return;  // Told already.
+  if (present_.count(chain_id) == 0 || logs_.count(chain_id) == 0) co_return;  // Told already.
   const std::string directory = index_of(chain_id) + "-chain";
   auto there = co_await ring_.stat(directory + "/data.mdb");
   if (!there) {
@@ -674,19 +698,13 @@ Task<Result<void>> RootChecker::resync_others() {
   for (unsigned i = 0; i < kReplicaCount; ++i) {
     if (is_in(i) || !replicas_->can_write()) continue;
     if (auto begun = replicas_->begin_receiving(i); !begun) co_return begun;
-    auto names = co_await ring_.list(options_.folders[i] + "/disks");
-    if (names) {
-      for (const std::string& name : *names) {
-        if (present_.count(name) == 0) co_await drop_tree(options_.folders[i] + "/disks/" + name);
-      }
-    }
     for (const std::string& name : present_) {
       const auto store = std::make_shared<LocalSegmentStore>(ring_, *replicas_, machine_->files,
                                                              name, LocalSegmentStore::Options{});
       FullSpeed pace;
       std::set<SegmentSeq> done;
-      auto brought = co_await resync_copy(*store, machine_->work, disk_tag(name), i, std::nullopt,
-                                          pace, done);
+      auto brought =
+          co_await resync_copy(*store, machine_->work, disk_tag(name), i, std::nullopt, pace, done);
       store->close();
       if (!brought) co_return fail(brought.error(), "{} to replica {}", name, i + 1);
     }
@@ -721,8 +739,17 @@ Task<Result<RootCheck>> RootChecker::run() {
   co_await check_contents();
   co_await close_all();
   if (options_.repair) {
-    for (const std::string& name : broken_) co_await drop_tree(index_of(name));
-    if (auto resynced = co_await resync_others(); !resynced) {
+    // The next start makes it anew from the log, which must be able to.
+    for (const std::string& name : strange_) {
+      if (untold_.count(name) == 0 && broken_.count(name) == 0) co_await drop_tree(index_of(name));
+    }
+    const bool lost =
+        std::any_of(result_.findings.begin(), result_.findings.end(),
+                    [](const CheckFinding& finding) { return finding.kind == Kind::kLost; });
+    if (lost || !whole_) {
+      find(Kind::kNote, "replica", std::nullopt,
+           "those that are out are left as they are: one may hold what the others have lost");
+    } else if (auto resynced = co_await resync_others(); !resynced) {
       find(Kind::kNote, "replica", std::nullopt, "not brought back: {}", resynced.error().message);
     }
   }

@@ -114,10 +114,14 @@ Task<Result<void>> LocalSegmentStore::remove_disk(Ring& ring, ReplicaSet& replic
                                                   std::string disk_id) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     const bool expected = in_mask(replicas.in_sync_mask() | replicas.receiving_mask(), copy);
-    auto removed = co_await set_aside(ring, replicas.folder(copy), disk_id);
     // A copy that is out of the set loses what it holds too much when it is resynced.
-    if (removed || !expected) continue;
+    if (!expected) continue;
+    auto removed = co_await set_aside(ring, replicas.folder(copy), disk_id);
+    // Setting aside makes names, for which a full device may have no space; removing does not.
+    if (!removed) removed = co_await ring.remove_tree(disk_folder(replicas.folder(copy), disk_id));
+    if (removed) continue;
     if (auto dropped = co_await replicas.drop(ring, copy, removed.error().message); !dropped) {
+      replicas.note_removed();
       co_return dropped.error();
     }
   }

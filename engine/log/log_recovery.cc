@@ -175,6 +175,7 @@ Task<bool> Recovery::equalise_header(unsigned copy, SegmentSeq segment) {
   // The file itself may be missing, or still have the header of its former life.
   auto header_read = co_await store_.read(copy, segment, 0, block);
   if (header_read && decode_header(block.span(), disk_, segment)) co_return true;
+  if (!readable(copy)) co_return false;  // The read has put it out.
   Buffer header = co_await pool_.allocate(kBlockSize);
   encode_header(headers_.at(segment), header.span());
   auto restored = co_await store_.restore(copy, segment, header);

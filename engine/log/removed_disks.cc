@@ -32,17 +32,18 @@ Task<Result<void>> purge_removed(Ring& ring, std::string replica_folder,
   auto disks = co_await ring.list(removed);
   if (!disks && disks.error().code == Errc::kNotFound) co_return Result<void>{};
   if (!disks) co_return disks.error();
+  Result<void> outcome;
   for (const std::string& disk : *disks) {
     const std::string folder = removed + '/' + disk;
     auto files = co_await ring.list(folder);
-    if (!files) co_return files.error();
-    for (const std::string& file : *files) {
-      if (stop()) co_return Result<void>{};
-      if (auto gone = co_await ring.remove(folder + '/' + file); !gone) co_return gone;
+    for (std::size_t i = 0; files && i < files->size(); ++i) {
+      if (stop()) co_return outcome;
+      static_cast<void>(co_await ring.remove(folder + '/' + (*files)[i]));
     }
-    if (auto gone = co_await ring.remove_tree(folder); !gone) co_return gone;
+    // Whatever is left of it, and the word on what can't be removed.
+    if (auto gone = co_await ring.remove_tree(folder); !gone) outcome = gone;
   }
-  co_return Result<void>{};
+  co_return outcome;
 }
 
 }  // namespace clouddisk

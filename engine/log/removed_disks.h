@@ -16,7 +16,7 @@ namespace clouddisk {
 Task<Result<void>> set_aside(Ring& ring, std::string replica_folder, std::string disk_id);
 
 // Removes what was set aside, by now or before a restart, a file at a time until `stop` says so.
-// What can't be removed is tried again by the next call.
+// What can't be removed does not keep the rest, and is tried again by the next call.
 Task<Result<void>> purge_removed(Ring& ring, std::string replica_folder,
                                  std::function<bool()> stop);
 

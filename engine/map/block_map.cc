@@ -273,7 +273,7 @@ Task<Result<std::vector<PageStore::PagePair>>> BlockMap::page_pairs(
   const std::uint64_t generation = generation_;
   auto pairs = co_await ring_.blocking(
       [&store, &pages, before, after] { return store->load_pairs(pages, before, after); });
-  if (pairs && generation == generation_) {
+  if (pairs && before != after && generation == generation_) {
     // Who asks for places reads there next.
     for (std::size_t i = 0; i < pages.size(); ++i) {
       cache_.put({id_, after, pages[i]}, std::make_shared<const Page>((*pairs)[i].after));

@@ -70,6 +70,12 @@ class NamesHost final : public DiskHost {
   }
   std::vector<ReplicaStatus> replicas() override { return {}; }
   Task<Result<void>> start_resync(unsigned) override { co_return Result<void>{}; }
+  Task<Result<void>> replace_replica(unsigned, std::string) override { co_return Result<void>{}; }
+  ScrubStatus scrub_status() const override { return {}; }
+  Task<Result<void>> start_scrub(std::optional<std::uint64_t>) override {
+    co_return Result<void>{};
+  }
+  Task<Result<void>> stop_scrub() override { co_return Result<void>{}; }
   Task<Result<FaultStatus>> set_fault(FaultSpec spec) override {
     if (served_.count(spec.disk_id) == 0) co_return fail(Errc::kNotFound, "not open");
     FaultStatus status;

@@ -179,6 +179,25 @@ TEST_F(SnapshotDamage, OneOrTwoCopiesOfAPackAreReadFromTheThirdAndRepaired) {
   }
 }
 
+TEST_F(SnapshotDamage, AnOlderIndexThatIsPutBackIsMadeAnewAndTakesNoSnapshotAlong) {
+  const std::string index = root_.path() + "/index/" + chain()->id() + "-chain";
+  const std::string older = root_.path() + "/older";
+  stop();
+  fs::copy(index, older);
+  start();
+  open();
+  for (int i = 0; i < 20; ++i) write();
+  take();
+  capture_whole();
+  stop();
+  fs::remove_all(index);
+  fs::copy(older, index);
+  start();
+  open();
+  look(true);
+  EXPECT_EQ(unreadable(3), std::set<std::uint64_t>());
+}
+
 TEST_F(SnapshotDamage, ThreeCopiesAreAnErrorForTheirBlocksAlone) {
   const std::uint64_t offset = kFrameHeaderSize + 9000;
   const Target damaged = target(1, offset);

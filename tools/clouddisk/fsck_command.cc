@@ -173,7 +173,7 @@ int run_fsck(const Session& session, const FsckOptions& chosen) {
                      fmt::format("there is no folder {}", root));
   }
   RootLock lock;
-  if (auto taken = lock.take(root, false); !taken) {
+  if (auto taken = lock.take(root, chosen.repair); !taken) {
     const bool busy = taken.error().code == Errc::kBusy;
     return fail_with(kOperational, busy ? "OperationConflict" : "InternalError",
                      busy ? fmt::format("a daemon or another check holds {}: stop it first", root)

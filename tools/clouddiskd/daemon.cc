@@ -183,9 +183,13 @@ Task<void> Daemon::purge() {
   while (!stopping_) {
     if (replicas_->take_removed()) {
       for (unsigned replica = 0; replica < kReplicaCount; ++replica) {
+        // One that is out may not answer. What it has is removed when it is back, after a restart.
+        const ReplicaMask in_use = replicas_->in_sync_mask() | replicas_->receiving_mask();
+        if ((in_use >> replica & 1U) == 0) continue;
         auto gone = co_await purge_removed(ring_, replicas_->folder(replica), stop);
         if (gone || stopping_) continue;
-        log(LogLevel::kWarning, "daemon", "space of removed disks comes back later: {}",
+        log(LogLevel::kWarning, "daemon",
+            "space of removed disks comes back with the next removal or start: {}",
             gone.error().message);
       }
     }

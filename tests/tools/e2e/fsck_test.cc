@@ -197,21 +197,51 @@ TEST_F(FsckTest, SegmentsThatAreMissingOrCutOffAreMadeAnew) {
   expect_mendable(found);
 }
 
-TEST_F(FsckTest, IndexesThatAreMissingOrDamagedAreMadeAnewAndOrphansGo) {
+TEST_F(FsckTest, IndexesThatAreMissingOrDamagedAreMadeAnew) {
   fs::remove_all(daemon_.root() + "/index/" + disk_);
   flip(daemon_.root() + "/index/sl" + disk_.substr(1) + "-chain/data.mdb", 16);
+  const auto found = fsck({}, 4);
+  ASSERT_EQ(found.size(), 2U) << last_.dump(1);
+  EXPECT_TRUE(found[0].starts_with("mendable CHAIN: the index of its snapshots is damaged"));
+  EXPECT_EQ(found[1], "mendable DISK: its index is missing");
+  expect_mendable(found);
+}
+
+// It may be the catalog that lacks them.
+TEST_F(FsckTest, OrphansAreNamedAndLeftAlone) {
   fs::create_directories(daemon_.root() + "/index/d-nobody");
   fs::create_directories(daemon_.replica(2) + "/disks/d-nobody");
   std::ofstream(storage(3) / "strange") << "?";
-  const auto found = fsck({}, 4);
-  ASSERT_EQ(found.size(), 5U) << last_.dump(1);
-  EXPECT_TRUE(found[0].starts_with("mendable CHAIN: the index of its snapshots is damaged"));
-  EXPECT_EQ(found[1], "mendable DISK 3: an orphan: strange is no file of ours");
-  EXPECT_EQ(found[2], "mendable DISK: its index is missing");
-  EXPECT_EQ(found[3], "mendable d-nobody 2: an orphan: no disk and no snapshot has this storage");
-  EXPECT_EQ(found[4], "mendable d-nobody: an orphan: an index of no storage");
-  expect_mendable(found);
-  EXPECT_FALSE(fs::exists(storage(3) / "strange"));
+  const std::vector<std::string> orphans{
+      "note DISK 3: an orphan: strange is no file of ours",
+      "note d-nobody 2: an orphan: no disk and no snapshot has this storage",
+      "note d-nobody: an orphan: an index of no storage"};
+  EXPECT_EQ(fsck({}, 0), orphans);
+  const auto before = hashes();
+  EXPECT_EQ(fsck({"--repair"}, 0), orphans);
+  EXPECT_EQ(hashes(), before);
+}
+
+// A disk that lost all of its log must not pass for an empty one, nor take the last copy along.
+TEST_F(FsckTest, ALogThatIsGoneIsLostAndAReplicaThatIsOutStaysAsItIs) {
+  const std::string old = daemon_.root() + "-old";
+  fs::copy(daemon_.replica(3), old, fs::copy_options::recursive);
+  ASSERT_TRUE(daemon_.start({"--no-limits"}));
+  ASSERT_EQ(daemon_.stop(), 0);
+  fs::remove_all(daemon_.replica(3));
+  fs::rename(old, daemon_.replica(3));
+  for (int replica = 1; replica <= 2; ++replica) fs::remove(segment(replica));
+  const auto left = [this] {
+    return fs::exists(segment(3)) ? fs::file_size(segment(3)) : std::uintmax_t{0};
+  };
+  const auto size = left();
+  ASSERT_GT(size, 0U);
+  const auto is_lost = [](const std::string& line) { return line.starts_with("lost DISK"); };
+  for (const bool repair : {false, true}) {
+    const auto found = repair ? fsck({"--repair"}, 4) : fsck({}, 4);
+    EXPECT_TRUE(std::any_of(found.begin(), found.end(), is_lost)) << last_.dump(1);
+    EXPECT_EQ(left(), size);
+  }
 }
 
 TEST_F(FsckTest, AStaleReplicaAndADamagedCatalogAreBroughtUpToDate) {
