@@ -112,7 +112,6 @@ class RootChecker {
   std::set<std::string> broken_;                             // storages whose log can't be read
   std::set<std::string> strange_;                            // storages whose index is wrong
   std::set<std::string> untold_;  // storages of whose content the log tells not all
-  bool whole_ = true;             // no storage lacks the segment where its index stands
   std::uint64_t total_bytes_ = 0;
 };
 
@@ -389,7 +388,8 @@ Task<Result<void>> RootChecker::check_storage(const std::string& name) {
     find(Kind::kLost, name, std::nullopt,
          "segment {}, where its index stands, is on no replica: what came since is gone",
          position->segment.value);
-    whole_ = false;
+    // Not opened: recovery would take what is left for all that there was.
+    broken_.insert(name);
   }
   const bool tells_all =
       std::all_of(checked->damage.begin(), checked->damage.end(), [](const LogDamage& damage) {
@@ -746,7 +746,7 @@ Task<Result<RootCheck>> RootChecker::run() {
     const bool lost =
         std::any_of(result_.findings.begin(), result_.findings.end(),
                     [](const CheckFinding& finding) { return finding.kind == Kind::kLost; });
-    if (lost || !whole_) {
+    if (lost) {
       find(Kind::kNote, "replica", std::nullopt,
            "those that are out are left as they are: one may hold what the others have lost");
     } else if (auto resynced = co_await resync_others(); !resynced) {
