@@ -93,8 +93,8 @@ void CopyCheck::expect(std::uint32_t first, std::span<const std::byte> blocks) {
 
 // Blocks of the copy, at most a window of them. What the last window has already is not read again.
 Task<Result<std::span<const std::byte>>> CopyCheck::view(Window& window, unsigned copy,
-                                                            std::uint32_t block,
-                                                            std::uint32_t count, WorkPace& pace) {
+                                                         std::uint32_t block, std::uint32_t count,
+                                                         WorkPace& pace) {
   using View = Result<std::span<const std::byte>>;
   if (block >= kSegmentBlocks) co_return View(fail(Errc::kCorrupt, "past the end of the segment"));
   count = std::min(count, kSegmentBlocks - block);
@@ -123,12 +123,12 @@ Task<Result<std::span<const std::byte>>> CopyCheck::view(Window& window, unsigne
 }
 
 Task<Result<bool>> CopyCheck::equals(unsigned copy, std::uint32_t block,
-                                        std::span<const std::byte> expected, WorkPace& pace) {
+                                     std::span<const std::byte> expected, WorkPace& pace) {
   for (std::size_t at = 0; at < expected.size(); at += BufferPool::kLargest) {
     const auto part = expected.subspan(at, std::min(expected.size() - at, BufferPool::kLargest));
     Buffer piece = co_await pool_.allocate(part.size());
-    auto read = co_await store_.read(
-        copy, segment_, block + static_cast<std::uint32_t>(at / kBlockSize), piece);
+    auto read = co_await store_.read(copy, segment_,
+                                     block + static_cast<std::uint32_t>(at / kBlockSize), piece);
     if (!read || std::memcmp(piece.data(), part.data(), part.size()) != 0) co_return false;
     co_await pace.spent(part.size());
   }
@@ -141,8 +141,8 @@ Task<Result<bool>> CopyCheck::intact(unsigned copy, WorkPace& pace) {
     store_.reopen(copy, segment_);
   } else if (auto there = co_await store_.has(copy, segment_); there && !*there) {
     // What is being appended to it goes nowhere. Only resync can tell what has to be there.
-    co_await store_.give_up(copy, fmt::format("segment {} is gone, which is being written",
-                                              segment_.value));
+    co_await store_.give_up(
+        copy, fmt::format("segment {} is gone, which is being written", segment_.value));
     co_return fail(Errc::kReplicasLost, "replica {} is out of the set", copy + 1);
   }
   if (!header_) co_return false;
@@ -151,9 +151,9 @@ Task<Result<bool>> CopyCheck::intact(unsigned copy, WorkPace& pace) {
   Window window;
   while (position.block < contents_.end.block) {
     if (pace.stopped()) co_return stopped_early();
-    auto data = co_await view(
-        window, copy, position.block,
-        std::min(kDescriptorBlocksMax, contents_.end.block - position.block), pace);
+    auto data =
+        co_await view(window, copy, position.block,
+                      std::min(kDescriptorBlocksMax, contents_.end.block - position.block), pace);
     if (!data) co_return false;
     std::uint32_t needed = 0;
     auto batch = decode_descriptor(*data, disk_, segment_, position.block, &needed);
@@ -165,8 +165,7 @@ Task<Result<bool>> CopyCheck::intact(unsigned copy, WorkPace& pace) {
                                  batch->descriptor_blocks + batch->payload_blocks, pace);
     if (!payload) co_return false;
     for (std::uint32_t i = 0; i < batch->payload_blocks; ++i) {
-      const auto block =
-          payload->subspan((batch->descriptor_blocks + i) * kBlockSize, kBlockSize);
+      const auto block = payload->subspan((batch->descriptor_blocks + i) * kBlockSize, kBlockSize);
       if (checksum64(block) != batch->checksums[i]) co_return false;
     }
     position = batch->end();
@@ -195,8 +194,7 @@ Task<void> CopyCheck::learn_descriptors() {
       if (!in_sync(copy)) continue;
       auto batch = co_await reader.batch(copy, block);
       if (!batch) continue;
-      if (!position ||
-          (batch->batch == position->next_batch && batch->parent == position->chain)) {
+      if (!position || (batch->batch == position->next_batch && batch->parent == position->chain)) {
         next = std::move(*batch);
       }
     }
@@ -213,7 +211,7 @@ Task<void> CopyCheck::learn_descriptors() {
 
 // What of a stretch of the copy can be read: a bad sector takes only its own block with it.
 Task<Result<CopyCheck::Piece>> CopyCheck::read_piece(unsigned copy, std::uint32_t first,
-                                                           std::uint32_t count) {
+                                                     std::uint32_t count) {
   Piece piece;
   piece.data = co_await pool_.allocate(count * kBlockSize);
   piece.readable.assign(count, true);
@@ -241,8 +239,8 @@ std::vector<bool> CopyCheck::judge(std::uint32_t first, const Piece& piece) cons
   std::vector<bool> good(count, false);
   for (std::uint32_t i = 0; i < count;) {
     if (checked_[first + i]) {
-      good[i] = piece.readable[i] && checksum64(bytes.subspan(i * kBlockSize, kBlockSize)) ==
-                                         checksums_[first + i];
+      good[i] = piece.readable[i] &&
+                checksum64(bytes.subspan(i * kBlockSize, kBlockSize)) == checksums_[first + i];
       ++i;
       continue;
     }
@@ -263,7 +261,7 @@ std::vector<bool> CopyCheck::judge(std::uint32_t first, const Piece& piece) cons
 
 // From the copies in sync but one, the blocks that are intact; `readable` says which.
 Task<CopyCheck::Piece> CopyCheck::good_piece(unsigned except, std::uint32_t first,
-                                                   std::uint32_t count) {
+                                             std::uint32_t count) {
   Piece good;
   good.data = co_await pool_.allocate(count * kBlockSize);
   std::memset(good.data.data(), 0, good.data.size());
@@ -309,7 +307,8 @@ Task<Result<bool>> CopyCheck::make_present(unsigned copy, Target target) {
   auto there = co_await store_.has(copy, segment_);
   if (!there) co_return there.error();
   if (*there) {
-    // A file that was cut short has no last block. Its space first, so that a hole can't fail later.
+    // A file that was cut short has no last block. Its space first, so that a hole can't fail
+    // later.
     Buffer last = co_await pool_.allocate(kBlockSize);
     auto read = co_await store_.read(copy, segment_, kTrailerBlock, last);
     if (read || read.error().code != Errc::kCorrupt || target == Target::kJoiner) co_return true;
@@ -364,7 +363,7 @@ Task<Result<CopyFindings>> CopyCheck::mend(unsigned copy, Target target, WorkPac
 }
 
 Task<Result<void>> CopyCheck::mend_piece(unsigned copy, Target target, std::uint32_t first,
-                                            std::uint32_t count, CopyFindings& findings) {
+                                         std::uint32_t count, CopyFindings& findings) {
   auto mine = co_await read_piece(copy, first, count);
   if (!mine) co_return mine.error();
   std::vector<bool> fine = judge(first, *mine);
@@ -403,7 +402,7 @@ Task<Result<void>> CopyCheck::mend_piece(unsigned copy, Target target, std::uint
 }
 
 Task<Result<void>> CopyCheck::write_run(unsigned copy, Target target, std::uint32_t first,
-                                           Buffer run) {
+                                        Buffer run) {
   if (target == Target::kJoiner) co_return co_await store_.put(copy, segment_, first, run);
   if (!in_sync(copy)) {
     co_return fail(Errc::kReplicasLost, "replica {} is out of the set: resync brings it back whole",

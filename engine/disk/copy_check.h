@@ -102,8 +102,8 @@ class CopyCheck {
   std::vector<std::byte> header_block_;   // empty: unknown
   std::vector<std::byte> footer_blocks_;  // empty: there is none, or unknown
   std::vector<std::byte> trailer_block_;
-  std::vector<std::uint64_t> checksums_;  // of blocks whose content is known
-  std::vector<bool> checked_;             // which blocks those are
+  std::vector<std::uint64_t> checksums_;        // of blocks whose content is known
+  std::vector<bool> checked_;                   // which blocks those are
   std::map<std::uint32_t, Batch> descriptors_;  // by block: learned when a copy has to be mended
   bool descriptors_learned_ = false;
 };

@@ -151,8 +151,9 @@ class Disk final : public BlockDevice {
   // Scrub: the first segment after `after` that there is; 0: none. disk_scrub.cc
   SegmentSeq next_segment(SegmentSeq after);
   SegmentSeq acked_segment() const { return log_->acked().segment; }
-  // Checks and mends one segment, up to what is acknowledged; the cleaner leaves it alone meanwhile.
-  // Of what is lost only that counts which is still read by somebody. kNotFound: it is gone.
+  // Checks and mends one segment, up to what is acknowledged; the cleaner leaves it alone
+  // meanwhile. Of what is lost only that counts which is still read by somebody. kNotFound: it is
+  // gone.
   Task<Result<SegmentFindings>> scrub_segment(SegmentSeq segment, WorkPace& pace);
   // Reads the whole index. kCorrupt: it is damaged, and the next open makes it anew from the log.
   Task<Result<std::uint64_t>> check_index();

@@ -57,8 +57,8 @@ Task<Result<std::vector<SegmentFindings::LostRun>>> Disk::still_read(
       auto looked = co_await lookup(moment, run.lba, found);
       if (!looked) co_return looked.error();
       for (std::uint32_t i = 0; i < run.blocks; ++i) {
-        live[i] = live[i] ||
-                  found[i].location == BlockLocation::stored(segment, run.segment_block + i);
+        live[i] =
+            live[i] || found[i].location == BlockLocation::stored(segment, run.segment_block + i);
       }
     }
     for (std::uint32_t i = 0; i < run.blocks;) {

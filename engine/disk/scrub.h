@@ -1,5 +1,5 @@
-// scrub.h: reads every copy in sync of a segment, mends what is damaged from a copy that is not, and
-// tells what is lost: damaged on all of them.
+// scrub.h: reads every copy in sync of a segment, mends what is damaged from a copy that is not,
+// and tells what is lost: damaged on all of them.
 //
 // Thread: the disk's ring. The segment must not be removed meanwhile: Disk::scrub_segment() sees to
 // it for a disk that is open; for one that is not, nobody may open it.

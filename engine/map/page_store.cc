@@ -500,8 +500,7 @@ Result<std::vector<PageStore::PagePair>> PageStore::load_pairs(std::span<const s
   return pairs;
 }
 
-Result<PageStore::Checked> PageStore::check(std::vector<std::byte> from,
-                                            std::size_t entries_max) {
+Result<PageStore::Checked> PageStore::check(std::vector<std::byte> from, std::size_t entries_max) {
   auto txn = kv_->read();
   if (!txn) return txn.error();
   const std::array<std::byte, 1> last{std::byte{0xff}};

@@ -25,8 +25,8 @@
 #include "tools/clouddiskd/background_pace.h"
 #include "tools/clouddiskd/far_source.h"
 #include "tools/clouddiskd/reactor.h"
-#include "tools/net/replica_record.h"
 #include "tools/clouddiskd/scrub_state.h"
+#include "tools/net/replica_record.h"
 
 namespace clouddisk {
 

@@ -116,8 +116,7 @@ INSTANTIATE_TEST_SUITE_P(Scrub, Damaged,
                          testing::Values(Place{"Header", 0}, Place{"FirstDescriptor", 1},
                                          Place{"LaterDescriptor", 1 + 3 * 41},
                                          Place{"Payload", 1 + 3 * 41 + 7},
-                                         Place{"LastPayload", 6 * 41},
-                                         Place{"Footer", 1 + 6 * 41},
+                                         Place{"LastPayload", 6 * 41}, Place{"Footer", 1 + 6 * 41},
                                          Place{"Trailer", kTrailerBlock}),
                          [](const auto& info) { return info.param.what; });
 
@@ -273,8 +272,8 @@ TEST_F(ScrubTest, ATornTailOfAClosedDiskIsNoDamage) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     ASSERT_TRUE(machine_.flip_bit(segment_path(copy, 2), torn * kBlockSize));
   }
-  auto found = life_.ring->block_on(scrub_closed_segment(
-      life_.store(), life_.pool(), kLogDisk, SegmentSeq(2), SegmentSeq(0), pace_));
+  auto found = life_.ring->block_on(scrub_closed_segment(life_.store(), life_.pool(), kLogDisk,
+                                                         SegmentSeq(2), SegmentSeq(0), pace_));
   ASSERT_OK(found);
   EXPECT_TRUE(found->clean());
   ASSERT_TRUE(machine_.flip_bit(segment_path(1, 2), 3 * kBlockSize));
