@@ -244,7 +244,7 @@ void add_fsck_command(CLI::App& root, Session& session) {
                    "Read the contents of this disk and its snapshots alone")
       ->type_name("ID");
   command->add_flag("--repair", options->repair,
-                    "Mend damaged copies from good ones, make indexes anew, remove orphans; "
+                    "Mend damaged copies from good ones, make indexes anew; "
                     "without it nothing is changed");
   command->callback([&session, options] {
     session.command = [&session, options] { return run_fsck(session, *options); };
