@@ -71,16 +71,17 @@ void PayloadBudget::grant_waiting() {
   } while (share != begin);
 }
 
-// The one that moved nothing for the longest time; the next look sees whether that was enough.
-void PayloadBudget::evict_stalled() {
+// The one that moved nothing for the longest time, for somebody else's sake; the next look sees
+// whether that was enough.
+void PayloadBudget::evict_stalled(const Share& waiting) {
   const TimePoint now = ring_.now();
   if (now < next_look_) return;
   next_look_ = now + kLookEvery;
   Share* worst = nullptr;
   Share* share = shares_;
   do {
-    const bool stalled = share->held_ > 0 && share->owed_ > 0 && !share->evicted_ &&
-                         now - share->stream_.last_progress() >= stall_max_;
+    const bool stalled = share != &waiting && share->held_ > 0 && share->owed_ > 0 &&
+                         !share->evicted_ && now - share->stream_.last_progress() >= stall_max_;
     if (stalled &&
         (worst == nullptr || share->stream_.last_progress() < worst->stream_.last_progress())) {
       worst = share;
@@ -128,7 +129,7 @@ Task<void> PayloadBudget::Share::acquire(std::uint64_t bytes) {
   last_ = &waiter;
   while (!waiter.granted) {
     const bool woken = co_await waiter.changed.wait_until(budget_.ring_.now() + kLookEvery);
-    if (!woken && !waiter.granted) budget_.evict_stalled();
+    if (!woken && !waiter.granted) budget_.evict_stalled(*this);
   }
 }
 

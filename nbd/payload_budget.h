@@ -36,7 +36,7 @@ class PayloadBudget {
   bool fits(const Share& share, std::uint64_t bytes) const;
   void take(Share& share, std::uint64_t bytes);
   void grant_waiting();
-  void evict_stalled();
+  void evict_stalled(const Share& waiting);
 
   Ring& ring_;
   const std::uint64_t size_;
