@@ -130,10 +130,10 @@ Task<Result<std::vector<bool>>> Compactor::find_live(const LogEntry& entry, Segm
 // Moves what is live. False: some of it can't be read on any copy, so the segment has to stay.
 Task<Result<bool>> Compactor::clean(SegmentSeq victim, std::vector<Tombstone>& tombstones) {
   const auto next = disk_.segments_.upper_bound(victim);
-  std::optional<BatchSeq> cut;
+  SegmentCut cut;
   if (next != disk_.segments_.end()) {
     SegmentReader reader(*disk_.store_, disk_.environment_.log_buffers, disk_.log_->disk(), *next);
-    if (auto header = co_await reader.header(); header) cut = header->start.next_batch;
+    if (auto header = co_await reader.header(); header) cut = header->start;
   }
   auto contents = co_await read_contents(*disk_.store_, disk_.environment_.log_buffers,
                                          disk_.log_->disk(), victim, cut);
@@ -205,6 +205,19 @@ Task<Result<void>> Compactor::move(const std::vector<LogEntry>& moves,
   co_return appended;
 }
 
+// Where the batches of a segment begin, as its header says.
+Task<SegmentCut> Compactor::start_of(SegmentSeq segment) {
+  Buffer block = co_await disk_.environment_.log_buffers.allocate(kBlockSize);
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if ((disk_.store_->readable() >> copy & 1U) == 0) continue;
+    auto read = co_await disk_.store_->read(copy, segment, 0, block);
+    if (!read) continue;
+    auto header = decode_header(block.span(), disk_.log_->disk(), segment);
+    if (header) co_return header->start;
+  }
+  co_return std::nullopt;
+}
+
 // The oldest write whose data stands in any segment: trims older than it have nothing left to hide.
 // Segments about to be removed count too: a crash may come between two of them, and the index may
 // be lost with it.
@@ -217,6 +230,10 @@ Task<Result<WriteSeq>> Compactor::oldest_write_kept() {
     if (segment >= disk_.log_->active_segment()) break;
     auto known = oldest_.find(segment);
     if (known == oldest_.end()) {
+      const auto next = disk_.segments_.upper_bound(segment);
+      const SegmentCut cut =
+          co_await start_of(next == disk_.segments_.end() ? disk_.log_->active_segment() : *next);
+      if (!cut) co_return WriteSeq(0);  // Nothing tells whether a trailer is of its last life.
       Buffer block = co_await disk_.environment_.log_buffers.allocate(kBlockSize);
       std::optional<WriteSeq> found;
       for (unsigned copy = 0; copy < kReplicaCount && !found; ++copy) {
@@ -224,7 +241,7 @@ Task<Result<WriteSeq>> Compactor::oldest_write_kept() {
         auto read = co_await disk_.store_->read(copy, segment, kTrailerBlock, block);
         if (!read) continue;
         auto trailer = decode_trailer(block.span(), disk_.log_->disk(), segment);
-        if (trailer) found = trailer->oldest_write;
+        if (trailer && is_of_this_life(*trailer, cut)) found = trailer->oldest_write;
       }
       if (!found) co_return WriteSeq(0);  // Not sealed: it may hold anything.
       if (found->value == 0) found = WriteSeq(~std::uint64_t{0});

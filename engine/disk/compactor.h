@@ -45,6 +45,7 @@ class Compactor {
   Task<Result<void>> move(const std::vector<LogEntry>& moves,
                           const std::vector<BlockEntry>& blocks);
   Task<Result<void>> move_tombstones(std::vector<Tombstone> tombstones);
+  Task<SegmentCut> start_of(SegmentSeq segment);
   Task<Result<WriteSeq>> oldest_write_kept();
 
   Disk& disk_;

@@ -22,73 +22,6 @@ Error stopped_early() {
 
 }  // namespace
 
-// --- What it has to be ---
-
-Task<std::optional<Trailer>> CopyCheck::find_trailer() {
-  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-    if (!in_sync(copy)) continue;
-    Buffer block = co_await pool_.allocate(kBlockSize);
-    auto read = co_await store_.read(copy, segment_, kTrailerBlock, block);
-    if (!read) continue;
-    auto found = decode_trailer(block.span(), disk_, segment_);
-    if (found) co_return *found;
-  }
-  co_return std::nullopt;
-}
-
-Task<Result<void>> CopyCheck::learn(std::optional<BatchSeq> cut, bool complete) {
-  complete_ = complete;
-  if (complete) trailer_ = co_await find_trailer();
-  // One that was sealed, cut in recovery and written on since has a trailer of its former life.
-  if (trailer_ && cut && trailer_->end.next_batch != *cut) trailer_.reset();
-  if (trailer_) {
-    auto contents = co_await read_contents(store_, pool_, disk_, segment_, cut);
-    if (!contents) co_return contents.error();
-    contents_ = std::move(*contents);
-  } else {
-    auto contents = co_await walk_contents(store_, pool_, disk_, segment_, cut);
-    if (!contents) co_return contents.error();
-    contents_ = std::move(*contents);
-  }
-  checksums_.assign(kSegmentBlocks, 0);
-  checked_.assign(kSegmentBlocks, false);
-  contents_.for_each([this](const LogEntry& entry, std::span<const std::uint64_t> checksums) {
-    for (std::size_t i = 0; i < checksums.size(); ++i) {
-      checksums_[entry.block + i] = checksums[i];
-      checked_[entry.block + i] = true;
-    }
-  });
-  SegmentReader reader(store_, pool_, disk_, segment_);
-  if (auto header = co_await reader.header(); header) {
-    header_ = *header;
-    header_block_.resize(kBlockSize);
-    encode_header(*header_, header_block_);
-    expect(0, header_block_);
-  } else if (header.error().code == Errc::kUnsupported) {
-    co_return header.error();
-  }
-  if (!trailer_) co_return Result<void>{};
-  std::vector<std::byte> footer(std::size_t{trailer_->footer_blocks} * kBlockSize);
-  // Encoded anew from verified parts it is what an intact copy holds, even if no copy is left.
-  if (trailer_->footer_blocks ==
-          footer_blocks_for(contents_.entries.size(), contents_.checksums.size()) &&
-      encode_footer(contents_, disk_, footer) == trailer_->footer_checksum) {
-    footer_blocks_ = std::move(footer);
-    expect(trailer_->footer_block, footer_blocks_);
-  }
-  trailer_block_.resize(kBlockSize);
-  encode_trailer(*trailer_, disk_, trailer_block_);
-  expect(kTrailerBlock, trailer_block_);
-  co_return Result<void>{};
-}
-
-void CopyCheck::expect(std::uint32_t first, std::span<const std::byte> blocks) {
-  for (std::uint32_t i = 0; i < blocks.size() / kBlockSize; ++i) {
-    checksums_[first + i] = checksum64(blocks.subspan(i * kBlockSize, kBlockSize));
-    checked_[first + i] = true;
-  }
-}
-
 // --- One copy alone ---
 
 // Blocks of the copy, at most a window of them. What the last window has already is not read again.
@@ -145,7 +78,8 @@ Task<Result<bool>> CopyCheck::intact(unsigned copy, WorkPace& pace) {
         copy, fmt::format("segment {} is gone, which is being written", segment_.value));
     co_return fail(Errc::kReplicasLost, "replica {} is out of the set", copy + 1);
   }
-  if (!header_) co_return false;
+  if (!begun_) co_return true;
+  if (!header_ || untold_) co_return false;
   if (auto same = co_await equals(copy, 0, header_block_, pace); !same || !*same) co_return same;
   LogPosition position = header_->start;
   Window window;
@@ -179,35 +113,6 @@ Task<Result<bool>> CopyCheck::intact(unsigned copy, WorkPace& pace) {
 }
 
 // --- Block by block ---
-
-// Which descriptor has to be where: from whichever copy has the next one. Behind one that no copy
-// has, the others tell for themselves: whatever is there and not known otherwise.
-Task<void> CopyCheck::learn_descriptors() {
-  descriptors_learned_ = true;
-  SegmentReader reader(store_, pool_, disk_, segment_);
-  std::optional<LogPosition> position;
-  if (header_) position = header_->start;
-  std::uint32_t block = kFirstBatchBlock;
-  while (block < contents_.end.block) {
-    std::optional<Batch> next;
-    for (unsigned copy = 0; copy < kReplicaCount && !next && !checked_[block]; ++copy) {
-      if (!in_sync(copy)) continue;
-      auto batch = co_await reader.batch(copy, block);
-      if (!batch) continue;
-      if (!position || (batch->batch == position->next_batch && batch->parent == position->chain)) {
-        next = std::move(*batch);
-      }
-    }
-    if (next) {
-      if (position) position = next->end();
-      block = next->end_block();
-      descriptors_.emplace(next->block, std::move(*next));
-    } else {
-      position.reset();
-      ++block;
-    }
-  }
-}
 
 // What of a stretch of the copy can be read: a bad sector takes only its own block with it.
 Task<Result<CopyCheck::Piece>> CopyCheck::read_piece(unsigned copy, std::uint32_t first,
@@ -266,7 +171,7 @@ Task<CopyCheck::Piece> CopyCheck::good_piece(unsigned except, std::uint32_t firs
   good.data = co_await pool_.allocate(count * kBlockSize);
   std::memset(good.data.data(), 0, good.data.size());
   good.readable.assign(count, false);
-  bool any = false;
+  std::vector<bool> given(count, false);
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (copy == except || !in_sync(copy)) continue;
     auto piece = co_await read_piece(copy, first, count);
@@ -274,15 +179,15 @@ Task<CopyCheck::Piece> CopyCheck::good_piece(unsigned except, std::uint32_t firs
     const std::vector<bool> intact = judge(first, *piece);
     bool complete = true;
     for (std::uint32_t i = 0; i < count; ++i) {
-      // One that nobody has intact is given as the first copy has it.
-      if (!good.readable[i] && (intact[i] || !any)) {
+      // One that nobody has intact is given as the first copy has it that can be read there.
+      if (!good.readable[i] && (intact[i] || (piece->readable[i] && !given[i]))) {
         std::memcpy(good.data.data() + i * kBlockSize, piece->data.data() + i * kBlockSize,
                     kBlockSize);
+        given[i] = true;
       }
       if (intact[i]) good.readable[i] = true;
       complete = complete && good.readable[i];
     }
-    any = true;
     if (complete) break;
   }
   // What was encoded from verified parts needs no copy.
@@ -302,7 +207,8 @@ Task<CopyCheck::Piece> CopyCheck::good_piece(unsigned except, std::uint32_t firs
   co_return good;
 }
 
-// False: it has no file and none can be made, since nobody has a header to begin it with.
+// False: it has no file and none can be made, since nobody has a header to begin it with. One that
+// joins gets a file all the same: other copies have one, and what is in it may be told by an index.
 Task<Result<bool>> CopyCheck::make_present(unsigned copy, Target target) {
   auto there = co_await store_.has(copy, segment_);
   if (!there) co_return there.error();
@@ -314,7 +220,7 @@ Task<Result<bool>> CopyCheck::make_present(unsigned copy, Target target) {
     if (read || read.error().code != Errc::kCorrupt || target == Target::kJoiner) co_return true;
   }
   Piece header = co_await good_piece(copy, 0, 1);
-  if (!header.readable[0]) co_return *there;
+  if (!header.readable[0] && (*there || target == Target::kMember)) co_return *there;
   if (auto made = co_await store_.restore(copy, segment_, header.data); !made) {
     co_return made.error();
   }
@@ -323,6 +229,7 @@ Task<Result<bool>> CopyCheck::make_present(unsigned copy, Target target) {
 
 Task<Result<CopyFindings>> CopyCheck::mend(unsigned copy, Target target, WorkPace& pace) {
   CopyFindings findings;
+  if (!begun_) co_return findings;
   if (!descriptors_learned_) co_await learn_descriptors();
   if (complete_) store_.reopen(copy, segment_);
   auto there = co_await store_.has(copy, segment_);
@@ -331,12 +238,12 @@ Task<Result<CopyFindings>> CopyCheck::mend(unsigned copy, Target target, WorkPac
   if (!present) co_return present.error();
   if (!*there) {  // Its header was written with it.
     ++findings.bad_blocks;
-    if (*present) {
+    if (header_) {
       ++findings.mended_blocks;
     } else {
       findings.lost.push_back(0);
-      co_return findings;
     }
+    if (!*present) co_return findings;
   }
   std::uint32_t end = contents_.end.block;
   if (trailer_) end = trailer_->footer_block + trailer_->footer_blocks;
@@ -399,6 +306,20 @@ Task<Result<void>> CopyCheck::mend_piece(unsigned copy, Target target, std::uint
     i += length;
   }
   co_return Result<void>{};
+}
+
+Task<Result<void>> CopyCheck::cut_joiner(unsigned copy) {
+  const std::uint32_t end = contents_.end.block;
+  if (trailer_ || end >= kTrailerBlock) co_return Result<void>{};
+  Buffer block = co_await pool_.allocate(kBlockSize);
+  auto read = co_await store_.read(copy, segment_, end, block);
+  if (!read) co_return Result<void>{};  // Nothing is there that could be taken for anything.
+  std::uint32_t needed = 0;
+  const auto batch = decode_descriptor(block.span(), disk_, segment_, end, &needed);
+  if (!batch && batch.error().code != Errc::kInvalid) co_return Result<void>{};
+  Buffer blank = co_await pool_.allocate(kBlockSize);
+  std::memset(blank.data(), 0, blank.size());
+  co_return co_await store_.put(copy, segment_, end, blank);
 }
 
 Task<Result<void>> CopyCheck::write_run(unsigned copy, Target target, std::uint32_t first,

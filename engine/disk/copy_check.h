@@ -17,6 +17,7 @@
 
 #include "engine/log/local_segment_store.h"
 #include "engine/log/segment_format.h"
+#include "engine/log/segment_reader.h"
 
 namespace clouddisk {
 
@@ -46,10 +47,16 @@ class CopyCheck {
   CopyCheck(LocalSegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment)
       : store_(store), pool_(pool), disk_(disk), segment_(segment) {}
 
-  // Learns from the copies in sync what the segment has to hold. `cut`: its batches end before this
-  // one; without it, where they end by themselves. `complete`: it may be sealed, and nothing writes
-  // to it any more. kCorrupt: so much is damaged on every copy that nothing can be said.
-  Task<Result<void>> learn(std::optional<BatchSeq> cut, bool complete);
+  // Learns from the copies in sync what the segment has to hold (copy_learn.cc). `cut`: where its
+  // batches end; without it, where they end by themselves. `complete`: it may be sealed, and
+  // nothing writes to it any more. Damage is no error: what is damaged on every copy is left out of
+  // what is known, see untold().
+  Task<Result<void>> learn(SegmentCut cut, bool complete);
+  // After learn(): some of it is damaged on every copy so that it can't be told what it was.
+  bool untold() const { return untold_; }
+  // After learn(): no batch was ever written to it. It was made ahead, or a crash took its header
+  // before anything relied on it.
+  bool begun() const { return begun_; }
 
   // Reads one copy alone, once. False: something is wrong, or it could not be read.
   Task<Result<bool>> intact(unsigned copy, WorkPace& pace);
@@ -60,6 +67,9 @@ class CopyCheck {
   // copy in sync has intact. A joiner that lacks a block that nobody has intact gets it as it is:
   // reading it stays an error, on every copy alike. An error: the copy could not be written.
   Task<Result<CopyFindings>> mend(unsigned copy, Target target, WorkPace& pace);
+  // Of a joiner, and a segment that is not sealed: what stands on it behind the end is of a former
+  // life, and must not be taken for the continuation. One block of it is enough.
+  Task<Result<void>> cut_joiner(unsigned copy);
 
   // After learn(): where batches end, and everything in them.
   const Footer& contents() const { return contents_; }
@@ -76,7 +86,11 @@ class CopyCheck {
   };
 
   bool in_sync(unsigned copy) const { return (store_.readable() >> copy & 1U) != 0; }
-  Task<std::optional<Trailer>> find_trailer();
+  Task<std::optional<Trailer>> find_trailer(SegmentCut cut);
+  Task<Result<void>> gather(SegmentCut cut);
+  Task<std::optional<Batch>> find_batch(SegmentReader& reader, const LogPosition& position,
+                                        bool chained);
+  void take(const Batch& batch);
   Task<Result<std::span<const std::byte>>> view(Window& window, unsigned copy, std::uint32_t block,
                                                 std::uint32_t count, WorkPace& pace);
   Task<Result<bool>> equals(unsigned copy, std::uint32_t block, std::span<const std::byte> expected,
@@ -96,6 +110,8 @@ class CopyCheck {
   DiskTag disk_;
   SegmentSeq segment_;
   bool complete_ = false;
+  bool untold_ = false;
+  bool begun_ = true;
   std::optional<SegmentHeader> header_;
   std::optional<Trailer> trailer_;  // it is sealed
   Footer contents_;

@@ -188,18 +188,18 @@ Task<Result<void>> Disk::rebuild_index_from(const RecoveredLog& recovered) {
   }
 
   // Where a segment that was never sealed ends: at the first batch of the next one.
-  std::map<SegmentSeq, BatchSeq> cuts;
+  std::map<SegmentSeq, LogPosition> cuts;
   for (std::size_t i = 0; i + 1 < segments->size(); ++i) {
     SegmentReader next(*store_, environment_.log_buffers, disk_tag(id()), (*segments)[i + 1]);
     auto header = co_await next.header();
     if (!header) co_return header.error();
-    cuts[(*segments)[i]] = header->start.next_batch;
+    cuts[(*segments)[i]] = header->start;
   }
   const RunSource source = [&](Lba first, Lba last, const RunVisitor& visit) -> Task<Result<void>> {
     for (const SegmentSeq segment : *segments) {
       Footer contents = recovered.contents;
       if (segment != recovered.tail.segment) {
-        std::optional<BatchSeq> cut;
+        SegmentCut cut;
         if (const auto it = cuts.find(segment); it != cuts.end()) cut = it->second;
         auto read =
             co_await read_contents(*store_, environment_.log_buffers, disk_tag(id()), segment, cut);

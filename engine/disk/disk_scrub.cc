@@ -22,24 +22,21 @@ Task<Result<SegmentFindings>> Disk::scrub_segment(SegmentSeq segment, WorkPace& 
   }
   CHECK(!pinned_);
   pinned_ = segment;
-  std::optional<BatchSeq> cut;
+  SegmentCut cut;
   const bool complete = segment < log_->oldest_in_use();
   if (segment == acked.segment) {
-    cut = acked.next_batch;
+    cut = acked;
   } else if (const SegmentSeq next = next_segment(segment); next.value != 0) {
     SegmentReader reader(*store_, environment_.work_buffers, log_->disk(), next);
     auto header = co_await reader.header();
-    if (header) cut = header->start.next_batch;
+    if (header) cut = header->start;
   }
   auto found = co_await clouddisk::scrub_segment(*store_, environment_.work_buffers, log_->disk(),
                                                  segment, cut, complete, pace);
   if (found && !found->lost.empty()) {
-    auto read = co_await still_read(segment, std::move(found->lost));
-    if (read) {
-      found->lost = std::move(*read);
-    } else {
-      found = read.error();
-    }
+    // Where the map can't tell, all of it counts as read.
+    auto read = co_await still_read(segment, found->lost);
+    if (read) found->lost = std::move(*read);
   }
   pinned_.reset();
   co_return found;

@@ -18,7 +18,7 @@ class CopyResync {
   Task<Result<ResyncOutcome>> run(std::optional<SegmentSeq> before);
 
  private:
-  Task<Result<void>> bring(SegmentSeq segment, std::optional<BatchSeq> cut);
+  Task<Result<void>> bring(SegmentSeq segment, SegmentCut cut);
 
   LocalSegmentStore& store_;
   BufferPool& pool_;
@@ -38,6 +38,14 @@ Task<Result<ResyncOutcome>> CopyResync::run(std::optional<SegmentSeq> before) {
   if (!all) co_return all.error();
   auto here = co_await store_.list_copy(copy_);
   if (!here) co_return here.error();
+  if (all->empty() && !here->empty()) {
+    // Once a disk has a segment it always has one. It is the others that have lost what they had.
+    co_return fail(
+        Errc::kCorrupt,
+        "no replica in sync has any segment of it, and the copy that is to be brought up "
+        "to date has {}: left as it is",
+        here->size());
+  }
   for (const SegmentSeq segment : *here) {
     if (before && segment >= *before) continue;
     if (std::binary_search(all->begin(), all->end(), segment)) continue;
@@ -49,11 +57,11 @@ Task<Result<ResyncOutcome>> CopyResync::run(std::optional<SegmentSeq> before) {
     const SegmentSeq segment = (*all)[i];
     if (before && segment >= *before) break;
     if (done_.count(segment) != 0) continue;
-    std::optional<BatchSeq> cut;
+    SegmentCut cut;
     if (i + 1 < all->size()) {
       SegmentReader next(store_, pool_, disk_, (*all)[i + 1]);
       auto header = co_await next.header();
-      if (header) cut = header->start.next_batch;
+      if (header) cut = header->start;
     }
     if (auto brought = co_await bring(segment, cut); !brought) {
       co_return brought.error();
@@ -66,19 +74,24 @@ Task<Result<ResyncOutcome>> CopyResync::run(std::optional<SegmentSeq> before) {
 }
 
 // What the copy has intact already is only read there, never from the others.
-Task<Result<void>> CopyResync::bring(SegmentSeq segment, std::optional<BatchSeq> cut) {
+Task<Result<void>> CopyResync::bring(SegmentSeq segment, SegmentCut cut) {
   CopyCheck check(store_, pool_, disk_, segment);
   if (auto learned = co_await check.learn(cut, true); !learned) {
     co_return fail(learned.error(), "resync segment {}", segment.value);
   }
   auto there = co_await store_.has(copy_, segment);
   if (!there) co_return there.error();
+  if (!check.begun()) {  // Whatever the copy has there is of a former life.
+    if (*there) co_return co_await store_.discard(copy_, segment);
+    co_return Result<void>{};
+  }
   if (*there) {
     auto intact = co_await check.intact(copy_, pace_);
     if (!intact) co_return intact.error();
     if (*intact) {
       ++outcome_.segments_kept;
-      co_return Result<void>{};
+      if (cut) co_return Result<void>{};
+      co_return co_await check.cut_joiner(copy_);
     }
   }
   auto mended = co_await check.mend(copy_, CopyCheck::Target::kJoiner, pace_);
@@ -88,7 +101,8 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, std::optional<BatchSeq>
     log(LogLevel::kError, "resync", "segment {} block {}, {} blocks in all: damaged everywhere",
         segment.value, mended->lost.front(), mended->lost.size());
   }
-  co_return Result<void>{};
+  if (cut) co_return Result<void>{};
+  co_return co_await check.cut_joiner(copy_);
 }
 
 }  // namespace

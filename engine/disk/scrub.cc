@@ -31,35 +31,49 @@ void sort_out(const std::set<std::uint32_t>& lost, const Footer& contents,
   findings.lost_other = rest.size();
 }
 
-// The first batch of the segment that is not known to be durable.
-Task<std::optional<BatchSeq>> durable_end(LocalSegmentStore& store, BufferPool& pool, DiskTag disk,
-                                          SegmentSeq segment) {
+// How far a segment of a disk that is not open goes, and how much of that a crash can't take.
+struct Extent {
+  LogPosition end;      // of the batches that follow each other
+  LogPosition durable;  // the last point in it that is known to be durable
+};
+
+Task<std::optional<Extent>> measure(LocalSegmentStore& store, BufferPool& pool, DiskTag disk,
+                                    SegmentSeq segment, BatchSeq settled) {
   SegmentReader reader(store, pool, disk, segment);
   auto header = co_await reader.header();
   if (!header) co_return std::nullopt;
-  LogPosition position = header->start;
-  BatchSeq durable = position.next_batch;
+  std::vector<LogPosition> points{header->start};
+  BatchSeq durable = std::max(settled, header->durable.next_batch);
   while (true) {
     std::optional<Batch> next;
     for (unsigned copy = 0; copy < kReplicaCount && !next; ++copy) {
       if ((store.readable() >> copy & 1U) == 0) continue;
-      auto batch = co_await reader.batch(copy, position.block);
-      if (batch && batch->batch == position.next_batch && batch->parent == position.chain) {
+      auto batch = co_await reader.batch(copy, points.back().block);
+      if (batch && batch->batch == points.back().next_batch &&
+          batch->parent == points.back().chain) {
         next = std::move(*batch);
       }
     }
-    if (!next) co_return durable;
+    if (!next) break;
     durable = std::max(durable, next->durable.next_batch);
-    position = next->end();
+    points.push_back(next->end());
   }
+  Extent extent{points.back(), points.front()};
+  for (const LogPosition& point : points) {
+    if (point.next_batch <= durable) extent.durable = point;
+  }
+  co_return extent;
 }
 
-Task<bool> is_sealed(LocalSegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment) {
+Task<bool> is_sealed(LocalSegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment,
+                     LogPosition cut) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if ((store.readable() >> copy & 1U) == 0) continue;
     Buffer block = co_await pool.allocate(kBlockSize);
     auto read = co_await store.read(copy, segment, kTrailerBlock, block);
-    if (read && decode_trailer(block.span(), disk, segment)) co_return true;
+    if (!read) continue;
+    auto trailer = decode_trailer(block.span(), disk, segment);
+    if (trailer && is_of_this_life(*trailer, cut)) co_return true;
   }
   co_return false;
 }
@@ -67,18 +81,18 @@ Task<bool> is_sealed(LocalSegmentStore& store, BufferPool& pool, DiskTag disk, S
 }  // namespace
 
 bool SegmentFindings::clean() const {
-  return lost.empty() && lost_other == 0 &&
+  return lost.empty() && lost_other == 0 && !untold &&
          std::all_of(copies.begin(), copies.end(),
                      [](const Copy& copy) { return copy.bad_blocks == 0; });
 }
 
 Task<Result<SegmentFindings>> scrub_segment(LocalSegmentStore& store, BufferPool& pool,
-                                            DiskTag disk, SegmentSeq segment,
-                                            std::optional<BatchSeq> cut, bool complete,
-                                            WorkPace& pace) {
+                                            DiskTag disk, SegmentSeq segment, SegmentCut cut,
+                                            bool complete, WorkPace& pace) {
   CopyCheck check(store, pool, disk, segment);
   if (auto learned = co_await check.learn(cut, complete); !learned) co_return learned.error();
   SegmentFindings findings;
+  findings.untold = check.untold();
   std::set<std::uint32_t> lost;
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if ((store.readable() >> copy & 1U) == 0) continue;
@@ -104,18 +118,28 @@ Task<Result<SegmentFindings>> scrub_segment(LocalSegmentStore& store, BufferPool
 
 Task<Result<SegmentFindings>> scrub_closed_segment(LocalSegmentStore& store, BufferPool& pool,
                                                    DiskTag disk, SegmentSeq segment,
-                                                   SegmentSeq next, WorkPace& pace) {
-  std::optional<BatchSeq> cut;
-  bool complete = true;
+                                                   SegmentSeq next,
+                                                   std::optional<LogPosition> settled,
+                                                   WorkPace& pace) {
+  SegmentCut cut;
+  BatchSeq durable = settled ? settled->next_batch : BatchSeq(0);
   if (next.value != 0) {
     SegmentReader reader(store, pool, disk, next);
     auto header = co_await reader.header();
-    if (header) cut = header->start.next_batch;
-  } else if (!co_await is_sealed(store, pool, disk, segment)) {
-    complete = false;
-    cut = co_await durable_end(store, pool, disk, segment);
+    if (header) {
+      cut = header->start;
+      durable = std::max(durable, header->durable.next_batch);
+    }
   }
-  co_return co_await scrub_segment(store, pool, disk, segment, cut, complete, pace);
+  if (cut && co_await is_sealed(store, pool, disk, segment, *cut)) {
+    co_return co_await scrub_segment(store, pool, disk, segment, cut, true, pace);
+  }
+  const auto extent = co_await measure(store, pool, disk, segment, durable);
+  // Behind the durable point a crash may have torn it, and the segment behind it begun too early.
+  if (extent && !(cut && extent->end.meets(*cut)) && extent->end.next_batch >= durable) {
+    co_return co_await scrub_segment(store, pool, disk, segment, extent->durable, false, pace);
+  }
+  co_return co_await scrub_segment(store, pool, disk, segment, cut, true, pace);
 }
 
 }  // namespace clouddisk

@@ -29,20 +29,25 @@ struct SegmentFindings {
   ReplicaMask checked = 0;       // copies that were looked at to the end
   std::vector<LostRun> lost;     // of the disk's content, in the order of the segment
   std::uint64_t lost_other = 0;  // of header and descriptors, which hold no content
+  // So much is damaged on every copy that not all it held can be told. lost_other is what is known
+  // of that.
+  bool untold = false;
 
   bool clean() const;
 };
 
-// `cut` and `complete`: see CopyCheck::learn(). kCorrupt: no copy tells what the segment holds.
+// `cut` and `complete`: see CopyCheck::learn().
 Task<Result<SegmentFindings>> scrub_segment(LocalSegmentStore& store, BufferPool& pool,
-                                            DiskTag disk, SegmentSeq segment,
-                                            std::optional<BatchSeq> cut, bool complete,
-                                            WorkPace& pace);
+                                            DiskTag disk, SegmentSeq segment, SegmentCut cut,
+                                            bool complete, WorkPace& pace);
 
-// Of a disk that is not open. `next`: the segment behind it, 0 for the last; that one is looked at
-// up to where it is known to be durable: what stands behind is settled by the next open.
+// Of a disk that is not open. `next`: the segment behind it, 0 for the last. `settled`: where the
+// checkpoint of its index stands, if that is known. The end of the log is looked at up to where it
+// is known to be durable: what stands behind is settled by the next open.
 Task<Result<SegmentFindings>> scrub_closed_segment(LocalSegmentStore& store, BufferPool& pool,
                                                    DiskTag disk, SegmentSeq segment,
-                                                   SegmentSeq next, WorkPace& pace);
+                                                   SegmentSeq next,
+                                                   std::optional<LogPosition> settled,
+                                                   WorkPace& pace);
 
 }  // namespace clouddisk

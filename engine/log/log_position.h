@@ -15,6 +15,10 @@ struct LogPosition {
   std::uint64_t chain = 0;  // checksum of the batch before it: each batch names its parent
   constexpr bool operator==(const LogPosition&) const = default;
   constexpr bool before(const LogPosition& other) const { return next_batch < other.next_batch; }
+  // The same moment of the log: what ends at one goes on at the other, maybe in another segment.
+  constexpr bool meets(const LogPosition& other) const {
+    return next_batch == other.next_batch && chain == other.chain;
+  }
 };
 
 }  // namespace clouddisk

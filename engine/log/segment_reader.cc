@@ -86,13 +86,16 @@ Task<Result<Buffer>> SegmentReader::bytes(unsigned copy, const Batch& batch) {
 namespace {
 
 Task<Result<Footer>> read_footer(SegmentStore& store, BufferPool& pool, DiskTag disk,
-                                 SegmentSeq segment, unsigned copy) {
+                                 SegmentSeq segment, unsigned copy, const SegmentCut& cut) {
   Buffer block = co_await pool.allocate(kBlockSize);
   if (auto read = co_await store.read(copy, segment, kTrailerBlock, block); !read) {
     co_return read.error();
   }
   auto trailer = decode_trailer(block.span(), disk, segment);
   if (!trailer) co_return trailer.error();
+  if (!is_of_this_life(*trailer, cut)) {
+    co_return fail(Errc::kCorrupt, "segment {}: the trailer is of a former life", segment.value);
+  }
   // Almost always one piece; a segment of nothing but trims can have a footer of many.
   std::vector<std::byte> body(std::size_t{trailer->footer_blocks} * kBlockSize);
   constexpr std::uint32_t kPiece = BufferPool::kLargest / kBlockSize;
@@ -110,24 +113,24 @@ Task<Result<Footer>> read_footer(SegmentStore& store, BufferPool& pool, DiskTag 
 }  // namespace
 
 Task<Result<Footer>> read_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
-                                   SegmentSeq segment, std::optional<BatchSeq> cut) {
+                                   SegmentSeq segment, SegmentCut cut) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (!readable(store, copy)) continue;
-    auto footer = co_await read_footer(store, pool, disk, segment, copy);
+    auto footer = co_await read_footer(store, pool, disk, segment, copy, cut);
     if (footer || footer.error().code == Errc::kUnsupported) co_return footer;
   }
   co_return co_await walk_contents(store, pool, disk, segment, cut);
 }
 
 Task<Result<Footer>> walk_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
-                                   SegmentSeq segment, std::optional<BatchSeq> cut) {
+                                   SegmentSeq segment, SegmentCut cut) {
   SegmentReader reader(store, pool, disk, segment);
   auto header = co_await reader.header();
   if (!header) co_return header.error();
   Footer contents;
   contents.segment = segment;
   LogPosition position = header->start;
-  while (!cut || position.next_batch < *cut) {
+  while (!cut || position.before(*cut)) {
     std::optional<Batch> next;
     for (unsigned copy = 0; copy < kReplicaCount && !next; ++copy) {
       if (!readable(store, copy)) continue;
@@ -145,7 +148,7 @@ Task<Result<Footer>> walk_contents(SegmentStore& store, BufferPool& pool, DiskTa
     }
     position = next->end();
   }
-  if (cut && position.next_batch != *cut) {
+  if (cut && !position.meets(*cut)) {
     co_return fail(Errc::kCorrupt, "segment {}: batch {} is unreadable on every replica",
                    segment.value, position.next_batch.value);
   }

@@ -47,12 +47,21 @@ class SegmentReader {
   std::array<Window, kReplicaCount> windows_;
 };
 
+// Where the next segment begins, which is where this one ends.
+using SegmentCut = std::optional<LogPosition>;
+
+// Whether a trailer is of the segment's last life. One that was sealed, cut in recovery and written
+// on since has a trailer of a former life, with a footer that may be whole still.
+inline bool is_of_this_life(const Trailer& trailer, const SegmentCut& cut) {
+  return !cut || trailer.end.meets(*cut);
+}
+
 // Everything a segment that is no longer written to holds: from its footer, or, when it was never
-// sealed (a crash came between), batch by batch up to where the next segment begins (`cut`).
+// sealed (a crash came between), batch by batch up to where the next segment begins.
 Task<Result<Footer>> read_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
-                                   SegmentSeq segment, std::optional<BatchSeq> cut);
+                                   SegmentSeq segment, SegmentCut cut);
 // The same batch by batch, whatever stands in the place of a footer.
 Task<Result<Footer>> walk_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
-                                   SegmentSeq segment, std::optional<BatchSeq> cut);
+                                   SegmentSeq segment, SegmentCut cut);
 
 }  // namespace clouddisk

@@ -426,6 +426,16 @@ Task<Result<void>> condemn_index(Ring& ring, std::string directory) {
   co_return co_await ring.sync_directory(directory);
 }
 
+Task<Result<LogPosition>> closed_position(Ring& ring, std::string directory) {
+  co_return co_await ring.blocking([&ring, &directory]() -> Result<LogPosition> {
+    auto store = open_store(ring, directory, false);
+    if (!store) return store.error();
+    auto checkpoint = (*store)->load_checkpoint();
+    if (!checkpoint) return checkpoint.error();
+    return checkpoint->position;
+  });
+}
+
 Task<Result<std::uint64_t>> check_closed_index(Ring& ring, std::string directory) {
   auto opened = co_await ring.blocking([&ring, &directory]() -> Result<std::shared_ptr<PageStore>> {
     auto store = open_store(ring, directory, false);

@@ -163,5 +163,7 @@ class BlockMap {
 Task<Result<void>> condemn_index(Ring& ring, std::string directory);
 // The index of a disk that is not open: kNotFound when there is none, kCorrupt when it is damaged.
 Task<Result<std::uint64_t>> check_closed_index(Ring& ring, std::string directory);
+// Up to where the log is known durable by the index of a disk that is not open.
+Task<Result<LogPosition>> closed_position(Ring& ring, std::string directory);
 
 }  // namespace clouddisk

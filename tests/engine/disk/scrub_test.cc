@@ -42,10 +42,10 @@ class ScrubTest : public testing::Test {
                                               header_start(), true, pace_));
   }
   // Where the segment ends, as the next one's header says.
-  std::optional<BatchSeq> header_start() {
+  SegmentCut header_start() {
     SegmentReader reader(life_.store(), life_.pool(), kLogDisk, SegmentSeq(2));
     auto header = life_.ring->block_on(reader.header());
-    return header ? std::optional(header->start.next_batch) : std::nullopt;
+    return header ? SegmentCut(header->start) : std::nullopt;
   }
   void flip(unsigned copy, std::uint32_t block, std::uint64_t byte = 20) {
     ASSERT_TRUE(machine_.flip_bit(segment_path(copy, 1), block * kBlockSize + byte));
@@ -242,8 +242,8 @@ TEST_F(ScrubTest, TheSegmentBeingWrittenIsLookedAtUpToWhatIsAcknowledged) {
   bool done = false;
   Result<SegmentFindings> found = fail(Errc::kIo, "not yet");
   const auto run = [&]() -> Task<void> {
-    found = co_await scrub_segment(life_.store(), life_.pool(), kLogDisk, SegmentSeq(2),
-                                   acked.next_batch, false, pace_);
+    found = co_await scrub_segment(life_.store(), life_.pool(), kLogDisk, SegmentSeq(2), acked,
+                                   false, pace_);
     done = true;
   };
   spawn(run());
@@ -272,15 +272,59 @@ TEST_F(ScrubTest, ATornTailOfAClosedDiskIsNoDamage) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     ASSERT_TRUE(machine_.flip_bit(segment_path(copy, 2), torn * kBlockSize));
   }
-  auto found = life_.ring->block_on(scrub_closed_segment(life_.store(), life_.pool(), kLogDisk,
-                                                         SegmentSeq(2), SegmentSeq(0), pace_));
+  auto found = life_.ring->block_on(scrub_closed_segment(
+      life_.store(), life_.pool(), kLogDisk, SegmentSeq(2), SegmentSeq(0), std::nullopt, pace_));
   ASSERT_OK(found);
   EXPECT_TRUE(found->clean());
   ASSERT_TRUE(machine_.flip_bit(segment_path(1, 2), 3 * kBlockSize));
-  found = life_.ring->block_on(scrub_closed_segment(life_.store(), life_.pool(), kLogDisk,
-                                                    SegmentSeq(2), SegmentSeq(0), pace_));
+  found = life_.ring->block_on(scrub_closed_segment(
+      life_.store(), life_.pool(), kLogDisk, SegmentSeq(2), SegmentSeq(0), std::nullopt, pace_));
   ASSERT_OK(found);
   EXPECT_EQ(found->copies[1].mended_blocks, 1U) << "before that point it is";
+}
+
+// A crash leaves a segment that was made ahead, with a blank header.
+TEST_F(ScrubTest, ASegmentOfAClosedDiskThatWasNeverBegunIsNoDamage) {
+  Buffer blank = life_.filled_buffer(1, 0);
+  ASSERT_OK(life_.ring->block_on(life_.store().create(SegmentSeq(3), blank)));
+  for (const std::uint64_t segment : {2, 3}) {
+    auto found = life_.ring->block_on(
+        scrub_closed_segment(life_.store(), life_.pool(), kLogDisk, SegmentSeq(segment),
+                             SegmentSeq(segment == 2 ? 3 : 0), std::nullopt, pace_));
+    ASSERT_OK(found);
+    EXPECT_TRUE(found->clean()) << segment;
+    EXPECT_EQ(found->checked, 7U);
+  }
+}
+
+// After an orderly end no batch tells any more that the last ones are durable, but the index does.
+TEST_F(ScrubTest, TheEndOfAClosedDiskIsLookedAtAsFarAsItsIndexKnows) {
+  ASSERT_OK(life_.write(3000, 3, 4));
+  ASSERT_OK(life_.flush());
+  const LogPosition end = life_.log().acked();
+  ASSERT_TRUE(machine_.flip_bit(segment_path(1, 2), (end.block - 1) * kBlockSize));
+  auto found = life_.ring->block_on(scrub_closed_segment(life_.store(), life_.pool(), kLogDisk,
+                                                         SegmentSeq(2), SegmentSeq(0), end, pace_));
+  ASSERT_OK(found);
+  EXPECT_EQ(found->copies[1].mended_blocks, 1U);
+}
+
+// Nobody knows any more what the batch was. What is around it is mended all the same.
+TEST_F(ScrubTest, ADescriptorThatIsDamagedEverywhereKeepsNothingElseFromBeingMended) {
+  ASSERT_OK(life_.write(3000, 3, 40));
+  ASSERT_OK(life_.write(3100, 4, 40));
+  const LogPosition acked = life_.log().acked();
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    ASSERT_TRUE(machine_.flip_bit(segment_path(copy, 2), (acked.block - 2 * kBatch) * kBlockSize));
+  }
+  ASSERT_TRUE(machine_.flip_bit(segment_path(1, 2), (acked.block - 1) * kBlockSize));
+  ASSERT_TRUE(machine_.flip_bit(segment_path(1, 2), 3 * kBlockSize));
+  auto found = life_.ring->block_on(
+      scrub_segment(life_.store(), life_.pool(), kLogDisk, SegmentSeq(2), acked, false, pace_));
+  ASSERT_OK(found);
+  EXPECT_TRUE(found->untold);
+  EXPECT_FALSE(found->clean());
+  EXPECT_EQ(found->copies[1].mended_blocks, 2U);
 }
 
 TEST_F(ScrubTest, StoppedInTheMiddleItSaysSo) {
