@@ -38,6 +38,7 @@ Json pass_view(const ScrubPass& pass) {
           {"Replicas", {{"Replica", std::move(replicas)}}},
           {"IndexBytes", pass.index_bytes},
           {"IndexesDamaged", pass.indexes_damaged},
+          {"UnreadStorages", pass.unread_storages},
           {"LostBlocks", pass.lost_blocks},
           {"Losses", {{"Loss", std::move(losses)}}}};
 }
@@ -49,7 +50,7 @@ Json scrub_of_replica(const ScrubStatus& scrub, unsigned index) {
   Json view = {{"State", name(scrub.state)},
                {"DoneBytes", under_way ? scrub.done_bytes : 0},
                {"TotalBytes", under_way ? scrub.total_bytes : 0},
-               {"LastComplete", scrub.last ? time_text(scrub.last->ended_ns) : ""},
+               {"LastComplete", time_text(scrub.complete_ns)},
                {"BadBlocks", scrub.total[index].bad_blocks},
                {"MendedBlocks", scrub.total[index].mended_blocks}};
   return view;
@@ -64,6 +65,7 @@ Task<Outcome> Control::Impl::describe_scrub(ControlRequest&) {
                  {"TotalBytes", scrub.total_bytes},
                  {"BytesPerSecond", scrub.bytes_per_second},
                  {"Next", time_text(scrub.next_ns)},
+                 {"LastComplete", time_text(scrub.complete_ns)},
                  {"Total", {{"Replica", std::move(total)}}},
                  {"TotalLostBlocks", scrub.total_lost_blocks}};
   if (scrub.state != ScrubStatus::State::kIdle) answer["Current"] = pass_view(scrub.current);

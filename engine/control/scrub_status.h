@@ -39,6 +39,7 @@ struct ScrubPass {
   std::array<ScrubCounts, kReplicaCount> replicas;
   std::uint64_t index_bytes = 0;
   std::uint64_t indexes_damaged = 0;  // each is made anew from the log
+  std::uint64_t unread_storages = 0;  // that could not be read to their end
   std::uint64_t lost_blocks = 0;
   std::vector<ScrubLoss> losses;  // at most kScrubLossesMax runs
 };
@@ -48,7 +49,8 @@ struct ScrubStatus {
   enum class State { kIdle, kRunning, kStopped };
   State state = State::kIdle;
   ScrubPass current;                             // running or stopped
-  std::optional<ScrubPass> last;                 // the last one that was complete
+  std::optional<ScrubPass> last;                 // the last one that has ended
+  std::int64_t complete_ns = 0;                  // when the last one that left nothing out did
   std::array<ScrubCounts, kReplicaCount> total;  // of all passes
   std::uint64_t total_lost_blocks = 0;
   std::uint64_t done_bytes = 0;  // of the segments of one replica, in whole segments

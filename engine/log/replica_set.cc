@@ -370,9 +370,13 @@ void ReplicaSet::report_progress(unsigned index, std::uint64_t done_bytes,
   publish();
 }
 
-Task<Result<void>> ReplicaSet::admit(unsigned index) {
+Task<Result<void>> ReplicaSet::admit(unsigned index, std::optional<std::uint32_t> join) {
   auto guard = co_await changing_.lock();
   Member& joiner = members_[index];
+  if (join && *join != joins(index)) {
+    co_return fail(Errc::kBusy, "replica {} fell out of the set meanwhile, and began anew",
+                   index + 1);
+  }
   if (joiner.state != ReplicaState::kResyncing) {
     co_return fail(Errc::kBusy, "replica {} stopped receiving: {}", index + 1, joiner.reason);
   }

@@ -116,8 +116,9 @@ class ReplicaSet {
   // complete.
   Result<void> begin_receiving(unsigned index);
   void report_progress(unsigned index, std::uint64_t done_bytes, std::uint64_t total_bytes);
-  // kBusy when it stopped receiving in the meantime. Writes the new generation to every member.
-  Task<Result<void>> admit(unsigned index);
+  // kBusy when it stopped receiving in the meantime, also when it began anew since joins() was
+  // `join`: it has missed what came in between. Writes the new generation to every member.
+  Task<Result<void>> admit(unsigned index, std::optional<std::uint32_t> join = std::nullopt);
 
   // Disks were removed, and their files are to go (removed_disks.h). True at first: an earlier
   // process may have left some. Any thread.

@@ -18,6 +18,7 @@ std::string pass_text(const Json& pass) {
   fields.emplace_back("begun", text_of(pass, "Begun"));
   fields.emplace_back("ended", text_of(pass, "Ended"));
   fields.emplace_back("lost blocks", text_of(pass, "LostBlocks"));
+  fields.emplace_back("unread storages", text_of(pass, "UnreadStorages"));
   fields.emplace_back("damaged indexes", text_of(pass, "IndexesDamaged"));
   Table table({{"REPLICA", true}, {"READ", true}, {"BAD BLOCKS", true}, {"MENDED", true}});
   for (const Json& replica : pass["Replicas"]["Replica"]) {
@@ -42,10 +43,10 @@ std::string report_text(const Json& scrub) {
     text += "\nthis pass\n" + pass_text(scrub["Current"]);
   }
   if (scrub.contains("Last")) {
-    text += "\nlast complete pass\n" + pass_text(scrub["Last"]);
-  } else {
-    text += "no pass was ever complete\n";
+    text += "\nlast pass\n" + pass_text(scrub["Last"]);
   }
+  const std::string complete = text_of(scrub, "LastComplete");
+  text += complete.empty() ? "no pass was ever complete\n" : "last complete: " + complete + "\n";
   const std::string next = text_of(scrub, "Next");
   return text + "\nnext by itself: " + (next.empty() ? "never" : next) + "\n";
 }
@@ -74,6 +75,12 @@ Verdict wait_for_end(const ApiClient& api, const Session& session) {
                     "daemon's log",
                     number_of((*scrub)["Last"], "LostBlocks"));
     }
+    if (number_of((*scrub)["Last"], "UnreadStorages") > 0) {
+      return refuse("Incomplete",
+                    "{} storages could not be read to their end; the daemon's log says "
+                    "which and why",
+                    number_of((*scrub)["Last"], "UnreadStorages"));
+    }
     return Done{};
   }
 }
@@ -94,8 +101,9 @@ void add_start(CLI::App& scrub, Session& session) {
                    "Bytes a second read of all replicas together, at most, as in 50M, at least 1M; "
                    "0: no limit; default: the daemon's. Also changes the pass under way")
       ->type_name("SIZE");
-  command->add_flag("--wait", arguments->wait,
-                    "Wait for the end of the pass, and fail if content is lost");
+  command->add_flag(
+      "--wait", arguments->wait,
+      "Wait for the end of the pass, and fail if content is lost or could not be read");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
     Params params;
     if (arguments->rate) {

@@ -9,6 +9,9 @@ namespace {
 // categories names as its own; what waits for the limit first is not counted.
 constexpr std::uint64_t kServiceMax = 2'000'000;  // ns
 
+// Of a piece of work; one that took longer than this waited for something else than the devices.
+constexpr Duration kPieceMax = std::chrono::milliseconds(500);
+
 }  // namespace
 
 ClientLoad load_of(const DeviceCounters& counters) {
@@ -19,15 +22,15 @@ ClientLoad load_of(const DeviceCounters& counters) {
   return load;
 }
 
-bool is_held_up(const ClientLoad& before, const ClientLoad& now, bool limited) {
+ClientStrain strain_of(const ClientLoad& before, const ClientLoad& now, bool limited) {
   const std::uint64_t requests = now.requests - before.requests;
-  if (requests == 0) return false;
-  if (!limited) return true;
+  if (requests == 0) return {};
+  if (!limited) return {.busy = true};
   const std::uint64_t throttled = now.throttled_nanoseconds - before.throttled_nanoseconds;
   const std::uint64_t all = now.nanoseconds - before.nanoseconds;
   const std::uint64_t service = all - std::min(all, throttled);
-  if (throttled > service) return false;
-  return service / requests > kServiceMax;
+  if (throttled > service) return {};
+  return {.held_up = service / requests > kServiceMax};
 }
 
 Task<void> ControlledPace::spent(std::uint64_t bytes) {
@@ -35,6 +38,10 @@ Task<void> ControlledPace::spent(std::uint64_t bytes) {
   told_(bytes);
   // Time not used is lost: no burst follows a pause.
   may_go_on_ = std::max(may_go_on_, ring_.now());
+  const unsigned share = std::clamp(control_.share.load(), 1U, WorkControl::kWhole);
+  const Duration worked = std::min<Duration>(ring_.now() - went_on_, kPieceMax);
+  const TimePoint share_up =
+      ring_.now() + worked * (WorkControl::kWhole - share) / std::int64_t{share};
   double left = static_cast<double>(bytes);
   // In short steps, so that a change of the rate takes effect at once.
   while (left > 0 && !control_.stop && !control_.hurry) {
@@ -46,6 +53,10 @@ Task<void> ControlledPace::spent(std::uint64_t bytes) {
     may_go_on_ += std::chrono::duration_cast<Duration>(std::chrono::duration<double>(share / rate));
     if (may_go_on_ > ring_.now()) co_await ring_.sleep_until(may_go_on_);
   }
+  if (share_up > ring_.now() && !control_.stop && !control_.hurry) {
+    co_await ring_.sleep_until(share_up);
+  }
+  went_on_ = ring_.now();
 }
 
 }  // namespace clouddisk

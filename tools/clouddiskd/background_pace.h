@@ -3,6 +3,8 @@
 // A disk that waits for its own limit gets all that its level promises: what is left of the devices
 // is free. One that does not, and has to wait long for the devices, is slowed by us or by the
 // devices themselves: the work yields until that is over, down to a least rate, so that it ends.
+// Disks without a level are promised nothing and take what they get, so no rate is right beside
+// them: there the work may keep the devices busy for a share of the time.
 #pragma once
 
 #include <atomic>
@@ -22,15 +24,27 @@ struct ClientLoad {
   std::uint64_t throttled_nanoseconds = 0;  // waiting for the limit
 };
 ClientLoad load_of(const DeviceCounters& counters);
-// Whether a disk was, between two samples, below what it may do because the devices were slow.
-// `limited`: it has a level at all; without one any request counts.
-bool is_held_up(const ClientLoad& before, const ClientLoad& now, bool limited);
+// What the work beside them is to clients, between two samples.
+struct ClientStrain {
+  bool held_up = false;  // a disk was below its level because the devices were slow
+  bool busy = false;     // a disk without a level was served
+  ClientStrain& operator+=(const ClientStrain& other) {
+    held_up = held_up || other.held_up;
+    busy = busy || other.busy;
+    return *this;
+  }
+};
+// Of one disk. `limited`: it has a level at all.
+ClientStrain strain_of(const ClientLoad& before, const ClientLoad& now, bool limited);
 
 inline constexpr Duration kPaceStep = std::chrono::milliseconds(100);  // between samples
 
 // What the control ring tells the work, and the work tells it. Any thread.
 struct WorkControl {
-  std::atomic<std::uint64_t> rate{0};  // bytes a second; 0: no limit
+  static constexpr unsigned kWhole = 100;
+  static constexpr unsigned kHalf = 50;
+  std::atomic<std::uint64_t> rate{0};   // bytes a second; 0: no limit
+  std::atomic<unsigned> share{kWhole};  // of the time, in percent: it pauses for the rest
   std::atomic<bool> stop{false};
   std::atomic<bool> hurry{false};  // somebody waits for what the work holds: no more pauses
   std::atomic<std::uint64_t> spent{0};
@@ -41,7 +55,7 @@ class ControlledPace final : public WorkPace {
  public:
   // `told` is called with the bytes of each piece.
   ControlledPace(Ring& ring, WorkControl& control, std::function<void(std::uint64_t)> told)
-      : ring_(ring), control_(control), told_(std::move(told)) {}
+      : ring_(ring), control_(control), told_(std::move(told)), went_on_(ring.now()) {}
   Task<void> spent(std::uint64_t bytes) override;
   bool stopped() const override { return control_.stop; }
 
@@ -50,6 +64,7 @@ class ControlledPace final : public WorkPace {
   WorkControl& control_;
   std::function<void(std::uint64_t)> told_;
   TimePoint may_go_on_{};
+  TimePoint went_on_;  // when the piece under way was begun
 };
 
 }  // namespace clouddisk

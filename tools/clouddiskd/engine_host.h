@@ -179,16 +179,26 @@ class EngineHost final : public DiskHost {
   void forget_fault(const ActiveFault& fault, std::string_view why);
   Task<void> end_faults(std::string disk_id);
 
-  Task<void> resync(unsigned replica);
-  Task<Result<void>> resync_everything(unsigned replica);
+  // A replica that is brought back, and which time that is: see ReplicaSet::joins().
+  struct Join {
+    unsigned replica = 0;
+    std::uint32_t join = 0;
+  };
+  Result<void> begin_resync(unsigned replica);
+  Task<Result<void>> replace_folder(unsigned replica, std::string folder);
+  bool still_joins(unsigned replica, std::uint32_t join) const;
+  Task<void> resync(unsigned replica, std::uint32_t join);
+  Task<Result<void>> resync_everything(unsigned replica, std::uint32_t join);
+  Task<Result<void>> remove_unknown(unsigned replica, std::vector<std::string> known);
   Task<Result<std::vector<std::string>>> stored_disks();
-  Task<Result<void>> resync_disk(unsigned replica, std::string storage);
-  Task<Result<void>> resync_step(unsigned replica, std::string storage, std::set<SegmentSeq>& done);
+  Task<Result<void>> resync_disk(unsigned replica, std::uint32_t join, std::string storage);
+  Task<Result<void>> resync_step(unsigned replica, std::uint32_t join, std::string storage,
+                                 std::set<SegmentSeq>& done);
   Task<Result<std::uint64_t>> bytes_of_replica(ReplicaMask believed);
-  // Sets the rates of resync and scrub while one of them is under way.
+  // engine_host_pace.cc: sets the rates of resync and scrub while one of them is under way.
   void pace_background();
   Task<void> watch_clients();
-  Task<bool> clients_are_held_up();
+  Task<ClientStrain> strain_of_clients();
 
   // engine_host_scrub.cc
   Task<void> scrub_when_due();
@@ -226,7 +236,8 @@ class EngineHost final : public DiskHost {
   WorkControl resync_work_;
   WorkControl scrub_work_;
   std::string resync_lock_, scrub_lock_;  // of the disk whose lock the work holds; empty: none
-  bool resync_under_way_ = false;
+  std::optional<Join> resync_under_way_;
+  std::optional<unsigned> replacing_;  // the replica whose folder is just being changed
   bool watching_ = false;
   std::map<std::string, ClientLoad> loads_;  // by disk, at the last look
   ScrubState scrub_;

@@ -1,6 +1,5 @@
 // engine_host_resync.cc: bringing a replica back, storage by storage, while disks go on.
 #include <algorithm>
-#include <bit>
 
 #include "engine/base/log.h"
 #include "engine/disk/resync.h"
@@ -11,55 +10,68 @@ namespace clouddisk {
 void EngineHost::resync_what_is_missing() {
   for (unsigned i = 0; i < kReplicaCount; ++i) {
     if ((replicas_.to_rebuild() >> i & 1U) == 0) continue;
-    if (replicas_.begin_receiving(i)) {
-      background_.add();
-      spawn(resync(i));
-    }
+    static_cast<void>(begin_resync(i));
   }
 }
 
 Task<Result<void>> EngineHost::start_resync(unsigned replica) {
-  if (auto begun = replicas_.begin_receiving(replica); !begun) co_return begun;
-  background_.add();
-  spawn(resync(replica));
-  co_return Result<void>{};
+  if (replacing_ == replica) {
+    co_return fail(Errc::kBusy, "replica {} is just being replaced", replica + 1);
+  }
+  co_return begin_resync(replica);
 }
 
-Task<void> EngineHost::resync(unsigned replica) {
+Result<void> EngineHost::begin_resync(unsigned replica) {
+  if (auto begun = replicas_.begin_receiving(replica); !begun) return begun;
+  background_.add();
+  spawn(resync(replica, replicas_.joins(replica)));
+  return {};
+}
+
+// Whether the replica has received everything since its join. One that fell out and began anew has
+// a resync of its own, and must not be admitted by this one.
+bool EngineHost::still_joins(unsigned replica, std::uint32_t join) const {
+  return (replicas_.receiving_mask() >> replica & 1U) != 0 && replicas_.joins(replica) == join;
+}
+
+Task<void> EngineHost::resync(unsigned replica, std::uint32_t join) {
   // One at a time: what is done and how far it is belongs to one replica.
   auto turn = co_await resyncing_.lock();
-  log(LogLevel::kInfo, "resync", "replica {} begins", replica + 1);
-  resync_done_ = resync_total_ = 0;
-  resynced_.clear();
-  resync_under_way_ = true;
-  pace_background();
-  // An estimate: what is read of the copy, and what it lacks.
-  if (auto bytes = co_await bytes_of_replica(replicas_.in_sync_mask()); bytes) {
-    resync_total_ = *bytes;
+  if (still_joins(replica, join)) {
+    log(LogLevel::kInfo, "resync", "replica {} begins", replica + 1);
+    resync_done_ = resync_total_ = 0;
+    resynced_.clear();
+    resync_under_way_ = Join{replica, join};
+    pace_background();
+    // An estimate: what is read of the copy, and what it lacks.
+    if (auto bytes = co_await bytes_of_replica(replicas_.in_sync_mask()); bytes) {
+      resync_total_ = *bytes;
+    }
+    Result<void> result;
+    if (replicas_.can_write()) {
+      result = co_await resync_everything(replica, join);
+    } else {
+      result = fail(Errc::kReplicasLost,
+                    "one replica is left, and it is not believed alone: restart the daemon with "
+                    "--trust-replica and its number to rebuild the others from it");
+    }
+    if (!result) {
+      log(LogLevel::kError, "resync", "replica {} not brought back: {}", replica + 1,
+          result.error().message);
+      if (still_joins(replica, join)) {
+        auto dropped = co_await replicas_.drop(control_, replica, result.error().message);
+        static_cast<void>(dropped);
+      }
+    } else {
+      const std::string claim = replicas_.folder(replica) + "/" + kClaimMark;
+      static_cast<void>(co_await control_.remove(claim));
+    }
+    resync_under_way_.reset();
   }
-  Result<void> result;
-  if (replicas_.can_write()) {
-    result = co_await resync_everything(replica);
-  } else {
-    result = fail(Errc::kReplicasLost,
-                  "one replica is left, and it is not believed alone: restart the daemon with "
-                  "--trust-replica and its number to rebuild the others from it");
-  }
-  if (!result) {
-    log(LogLevel::kError, "resync", "replica {} not brought back: {}", replica + 1,
-        result.error().message);
-    auto dropped = co_await replicas_.drop(control_, replica, result.error().message);
-    static_cast<void>(dropped);
-  }
-  if (result) {
-    const std::string claim = replicas_.folder(replica) + "/" + kClaimMark;
-    static_cast<void>(co_await control_.remove(claim));
-  }
-  resync_under_way_ = false;
   background_.done();
 }
 
-Task<Result<void>> EngineHost::resync_everything(unsigned replica) {
+Task<Result<void>> EngineHost::resync_everything(unsigned replica, std::uint32_t join) {
   const std::string folder = replicas_.folder(replica);
   if (auto made = co_await control_.make_directories(folder + "/disks"); !made) co_return made;
   if (copy_catalog_) {
@@ -68,18 +80,10 @@ Task<Result<void>> EngineHost::resync_everything(unsigned replica) {
   while (!stopping_) {
     auto ids = co_await stored_disks();
     if (!ids) co_return ids.error();
-    auto here = co_await control_.list(folder + "/disks");
-    if (!here) co_return here.error();
-    for (const std::string& id : *here) {
-      if (std::binary_search(ids->begin(), ids->end(), id)) continue;
-      auto guard = co_await lock_of(owner_of(id)).lock();
-      auto now = co_await stored_disks();
-      if (!now || std::binary_search(now->begin(), now->end(), id)) continue;
-      if (auto gone = co_await control_.remove_tree(folder + "/disks/" + id); !gone) co_return gone;
-    }
+    if (auto gone = co_await remove_unknown(replica, *ids); !gone) co_return gone;
     for (const std::string& id : *ids) {
       if (resynced_.count(id) != 0 || stopping_) continue;
-      if (auto brought = co_await resync_disk(replica, id); !brought) {
+      if (auto brought = co_await resync_disk(replica, join, id); !brought) {
         co_return fail(brought.error(), "disk {}", id);
       }
     }
@@ -90,9 +94,31 @@ Task<Result<void>> EngineHost::resync_everything(unsigned replica) {
     if (!again) co_return again.error();
     const bool complete = std::all_of(again->begin(), again->end(),
                                       [this](const auto& id) { return resynced_.count(id) != 0; });
-    if (complete) co_return co_await replicas_.admit(replica);
+    if (complete) co_return co_await replicas_.admit(replica, join);
   }
   co_return fail(Errc::kShutdown, "the daemon stopped in the middle; it goes on at the next start");
+}
+
+// What the replica has and the others don't: disks that were removed while it was out.
+Task<Result<void>> EngineHost::remove_unknown(unsigned replica, std::vector<std::string> known) {
+  const std::string disks = replicas_.folder(replica) + "/disks";
+  auto here = co_await control_.list(disks);
+  if (!here) co_return here.error();
+  for (const std::string& id : *here) {
+    if (std::binary_search(known.begin(), known.end(), id)) continue;
+    auto guard = co_await lock_of(owner_of(id)).lock();
+    // Others whose folders were emptied or swapped a moment ago know of no disk at all.
+    co_await replicas_.check_folders();
+    if (!replicas_.can_write()) {
+      co_return fail(Errc::kReplicasLost,
+                     "the folders that it was brought up to date from are gone");
+    }
+    auto now = co_await stored_disks();
+    if (!now) co_return now.error();
+    if (std::binary_search(now->begin(), now->end(), id)) continue;
+    if (auto gone = co_await control_.remove_tree(disks + "/" + id); !gone) co_return gone;
+  }
+  co_return Result<void>{};
 }
 
 // Disks that have storage on a replica in sync, sorted.
@@ -113,7 +139,8 @@ Task<Result<std::vector<std::string>>> EngineHost::stored_disks() {
 }
 
 // With lock_of(the disk) held, which is lent to whoever waits for it: what was brought stays so.
-Task<Result<void>> EngineHost::resync_disk(unsigned replica, std::string storage) {
+Task<Result<void>> EngineHost::resync_disk(unsigned replica, std::uint32_t join,
+                                           std::string storage) {
   const std::string owner = owner_of(storage);
   std::set<SegmentSeq> done;
   while (true) {
@@ -122,27 +149,30 @@ Task<Result<void>> EngineHost::resync_disk(unsigned replica, std::string storage
     auto now = co_await stored_disks();
     if (!now) co_return now.error();
     if (!std::binary_search(now->begin(), now->end(), storage)) co_return Result<void>{};
+    if (!still_joins(replica, join)) {
+      co_return fail(Errc::kReplicasLost, "it fell out of the set meanwhile");
+    }
     resync_work_.stop = stopping_;
     resync_lock_ = owner;
-    auto brought = co_await resync_step(replica, storage, done);
+    auto brought = co_await resync_step(replica, join, storage, done);
     resync_lock_.clear();
     if (brought) {
       resynced_.insert(storage);
       co_return brought;
     }
     if (brought.error().code != Errc::kShutdown || stopping_) co_return brought;
-    if (replicas_.status()[replica].state != ReplicaState::kResyncing) co_return brought;
   }
 }
 
-Task<Result<void>> EngineHost::resync_step(unsigned replica, std::string storage,
-                                           std::set<SegmentSeq>& done) {
+Task<Result<void>> EngineHost::resync_step(unsigned replica, std::uint32_t join,
+                                           std::string storage, std::set<SegmentSeq>& done) {
   Past& past = past_of(owner_of(storage));
   Reactor* reactor = past.reactor;
   std::atomic<std::uint64_t> sum{0};
   ControlledPace pace(reactor->ring(), resync_work_, [&](std::uint64_t bytes) {
     const std::uint64_t all = sum.fetch_add(bytes) + bytes;
-    control_.post([this, replica, all, before = resync_done_] {
+    control_.post([this, replica, join, all, before = resync_done_] {
+      if (!still_joins(replica, join)) return;
       replicas_.report_progress(replica, before + all, std::max(resync_total_, before + all));
     });
   });
@@ -199,136 +229,6 @@ Task<Result<std::uint64_t>> EngineHost::bytes_of_replica(ReplicaMask believed) {
     co_return segments* kSegmentSize;
   }
   co_return fail(Errc::kReplicasLost, "no replica to read from");
-}
-
-// --- The pace ---
-
-namespace {
-
-constexpr std::uint64_t kResyncLeast = 32_MiB;
-constexpr std::uint64_t kScrubLeast = 8_MiB;
-
-snapshot::PaceLimits limits_for_rate(std::uint64_t least, std::uint64_t most) {
-  snapshot::PaceLimits limits;
-  if (most != 0) limits.most = most;
-  limits.least = std::min(least, limits.most);
-  return limits;
-}
-
-}  // namespace
-
-void EngineHost::pace_background() {
-  if (watching_) return;
-  watching_ = true;
-  background_.add();
-  spawn(watch_clients());
-}
-
-Task<void> EngineHost::watch_clients() {
-  loads_.clear();
-  resync_work_.rate = kResyncLeast;
-  scrub_work_.rate = std::min(kScrubLeast, limits_for_rate(0, scrub_most_).most);
-  while (!stopping_ && (resync_under_way_ || scrub_running_)) {
-    const bool held_up = co_await clients_are_held_up();
-    resync_work_.rate =
-        snapshot::next_rate(resync_work_.rate, held_up,
-                            limits_for_rate(kResyncLeast, options_.resync_bytes_per_second));
-    scrub_work_.rate =
-        snapshot::next_rate(scrub_work_.rate, held_up, limits_for_rate(kScrubLeast, scrub_most_));
-    // Whoever waits for a disk that is worked on gets it: scrub ends its segment without pauses,
-    // resync stops and comes back.
-    scrub_work_.hurry = !scrub_lock_.empty() && lock_of(scrub_lock_).awaited();
-    if (!resync_lock_.empty() && lock_of(resync_lock_).awaited()) resync_work_.stop = true;
-    const bool woken = co_await stopped_.wait_until(control_.now() + kPaceStep);
-    static_cast<void>(woken);
-  }
-  watching_ = false;
-  background_.done();
-}
-
-Task<bool> EngineHost::clients_are_held_up() {
-  bool held_up = false;
-  std::vector<std::string> ids;
-  for (const auto& [id, served] : served_) ids.push_back(id);
-  for (const std::string& id : ids) {
-    const auto it = served_.find(id);
-    if (it == served_.end()) continue;
-    std::shared_ptr<LimitedDevice> device = it->second.device;
-    std::shared_ptr<Disk> disk = it->second.disk;
-    const bool limited = limits_of(it->second.settings) != DiskLimits{};
-    Ring& ring = past_of(id).reactor->ring();
-    co_await ring.enter();
-    const ClientLoad load = load_of(device->counters());
-    device.reset();  // Maybe the last: they die where they lived.
-    disk.reset();
-    co_await control_.enter();
-    const auto before = loads_.find(id);
-    // A disk that was opened anew counts from nothing.
-    if (before != loads_.end() && before->second.requests <= load.requests) {
-      held_up = held_up || is_held_up(before->second, load, limited);
-    }
-    loads_[id] = load;
-  }
-  co_return held_up;
-}
-
-// --- Another folder ---
-
-Task<Result<void>> EngineHost::replace_replica(unsigned replica, std::string folder) {
-  if (stopping_) co_return fail(Errc::kShutdown, "the daemon is stopping");
-  const auto status = replicas_.status();
-  if (status[replica].state == ReplicaState::kResyncing) {
-    co_return fail(Errc::kBusy, "replica {} is resyncing: wait until it is in sync or failed",
-                   replica + 1);
-  }
-  const ReplicaMask others = replicas_.in_sync_mask() & ~(1U << replica);
-  if (std::popcount(others) < static_cast<int>(kWriteQuorum)) {
-    co_return fail(Errc::kReplicasLost,
-                   "both other replicas have to be in sync: bring them back first, with clouddisk "
-                   "replica resync");
-  }
-  auto bytes = co_await bytes_of_replica(others);
-  if (!bytes) co_return bytes.error();
-  const std::string old = replicas_.folder(replica);
-  const std::string root = options_.root;
-  std::vector<std::string> taken{root + "/index", root + "/mounts"};
-  for (unsigned i = 0; i < kReplicaCount; ++i) taken.push_back(replicas_.folder(i));
-  std::string uuid;
-  for (const std::uint8_t byte : replicas_.set_uuid()) uuid += fmt::format("{:02x}", byte);
-  const std::string claim = fmt::format("replica {} of set {}\n", replica + 1, uuid);
-  const std::string record = root + "/replicas";
-  const Replacement replacement{replica, options_.configured[replica], folder};
-  // Recorded before the old one is let go: whenever the daemon dies, its next start finds either
-  // the old folder, in sync, or the new one, to be brought up to date.
-  auto recorded = co_await control_.blocking([&]() -> Result<void> {
-    if (auto fit = claim_folder(folder, claim, taken, *bytes); !fit) return fit;
-    auto list = load_replacements(record);
-    if (!list) return list.error();
-    std::erase_if(*list, [&](const Replacement& one) { return one.index == replica; });
-    list->push_back(replacement);
-    return save_replacements(record, *list);
-  });
-  if (!recorded) co_return recorded;
-  auto dropped = co_await replicas_.drop(control_, replica, "replaced by " + folder);
-  if (!dropped) co_return dropped;
-  const std::string mark =
-      fmt::format("replica {} of set {} is in {} now\n", replica + 1, uuid, folder);
-  const bool marked =
-      co_await control_.blocking([&] { return write_mark(old, kReplacedMark, mark).has_value(); });
-  if (!marked) {
-    log(LogLevel::kWarning, "replicas",
-        "{} could not be marked as replaced; it is out of date from now on, which its superblock "
-        "says",
-        old);
-  }
-  for (Reactor* reactor : reactors_) {
-    co_await reactor->ring().enter();
-    reactor->environment().files.forget_copy(replica);
-    co_await control_.enter();
-  }
-  replicas_.set_folder(replica, folder);
-  log(LogLevel::kInfo, "replicas", "replica {} moves from {} to {}", replica + 1, old, folder);
-  co_return co_await start_resync(replica);
 }
 
 }  // namespace clouddisk

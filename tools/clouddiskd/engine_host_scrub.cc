@@ -59,11 +59,13 @@ Task<void> EngineHost::scrub_when_due() {
     const bool goes_on = scrub_.under_way && !scrub_.stopped;
     if (goes_on || scrub_wanted_ || (next != 0 && wall_ns() >= next)) {
       scrub_wanted_ = false;
+      scrub_.stopped = false;
       scrub_running_ = true;
       co_await scrub_pass();
       scrub_running_ = false;
       continue;
     }
+    scrub_running_ = false;  // It was asked for and stopped before it began.
     const auto left = std::chrono::nanoseconds(next - wall_ns());
     const Duration nap =
         next == 0 ? Duration(kScrubRetryAfter) : std::min<Duration>(left, kScrubRetryAfter);
@@ -82,13 +84,18 @@ ScrubStatus EngineHost::scrub_status() const {
   }
   if (scrub_running_ || scrub_.under_way) status.current = scrub_.pass;
   status.last = scrub_.last;
+  status.complete_ns = scrub_.complete_ns;
   status.total = scrub_.total;
   status.total_lost_blocks = scrub_.total_lost_blocks;
   status.done_bytes = scrub_done_segments_ * kSegmentSize;
   status.total_bytes = scrub_total_segments_ * kSegmentSize;
   status.bytes_per_second = scrub_most_;
   if (options_.scrub_every > Duration(0)) {
-    status.next_ns = scrub_.pass.begun_ns + options_.scrub_every.count();
+    // One that was stopped waits as long as one that has just begun.
+    const std::int64_t from = scrub_.under_way && scrub_.stopped
+                                  ? std::max(scrub_.pass.begun_ns, scrub_.stopped_ns)
+                                  : scrub_.pass.begun_ns;
+    status.next_ns = from + options_.scrub_every.count();
   }
   return status;
 }
@@ -109,6 +116,8 @@ Task<Result<void>> EngineHost::start_scrub(std::optional<std::uint64_t> bytes_pe
 Task<Result<void>> EngineHost::stop_scrub() {
   if (scrub_running_) {
     scrub_.stopped = true;
+    scrub_.stopped_ns = wall_ns();
+    scrub_wanted_ = false;
     scrub_work_.stop = true;
     stopped_.wake_all();
     while (scrub_running_ && !stopping_) {
@@ -151,7 +160,9 @@ Task<void> EngineHost::scrub_pass() {
     }
     if (auto scrubbed = co_await scrub_storage(storage); !scrubbed) {
       if (scrubbed.error().code != Errc::kShutdown) {
-        log(LogLevel::kWarning, "scrub", "{}: {}", storage, scrubbed.error().message);
+        ++scrub_.pass.unread_storages;
+        log(LogLevel::kError, "scrub", "{}: not read to its end: {}", storage,
+            scrubbed.error().message);
       }
     }
     if (stopping_ || scrub_.stopped) break;
@@ -161,10 +172,15 @@ Task<void> EngineHost::scrub_pass() {
     scrub_.under_way = false;
     scrub_.pass.ended_ns = wall_ns();
     scrub_.last = scrub_.pass;
+    if (scrub_.pass.unread_storages == 0) scrub_.complete_ns = scrub_.pass.ended_ns;
     ScrubCounts all;
     for (const ScrubCounts& one : scrub_.pass.replicas) all += one;
+    if (scrub_.pass.unread_storages > 0) {
+      log(LogLevel::kError, "scrub", "a pass could not read {} of the storages to their end",
+          scrub_.pass.unread_storages);
+    }
     log(scrub_.pass.lost_blocks > 0 ? LogLevel::kError : LogLevel::kInfo, "scrub",
-        "a pass is complete: {} read, {} blocks bad, {} mended, {} lost, {} indexes damaged",
+        "a pass has ended: {} read, {} blocks bad, {} mended, {} lost, {} indexes damaged",
         format_bytes(all.checked_bytes), all.bad_blocks, all.mended_blocks, scrub_.pass.lost_blocks,
         scrub_.pass.indexes_damaged);
   }
@@ -237,8 +253,14 @@ Task<Result<SegmentSeq>> EngineHost::scrub_step(std::string storage, SegmentSeq 
       found = two.error();
     } else if (two->first.value != 0) {
       segment = two->first;
+      std::optional<LogPosition> settled;
+      if (two->second.value == 0) {
+        auto position =
+            co_await closed_position(reactor->ring(), options_.index_root + "/" + storage);
+        if (position) settled = *position;
+      }
       found = co_await scrub_closed_segment(*store, reactor->environment().work_buffers,
-                                            disk_tag(storage), segment, two->second, pace);
+                                            disk_tag(storage), segment, two->second, settled, pace);
     }
     store->close();
   }
@@ -251,17 +273,6 @@ Task<Result<SegmentSeq>> EngineHost::scrub_step(std::string storage, SegmentSeq 
     co_return segment;
   }
   if (found.error().code == Errc::kNotFound) co_return segment;  // The cleaner had it meanwhile.
-  if (found.error().code == Errc::kCorrupt) {
-    log(LogLevel::kError, "scrub",
-        "{} segment {}: damaged on every replica in sync, what it held can't be told: {}", storage,
-        segment.value, found.error().message);
-    ++scrub_.pass.lost_blocks;
-    ++scrub_.total_lost_blocks;
-    if (scrub_.pass.losses.size() < kScrubLossesMax) {
-      scrub_.pass.losses.push_back({storage, segment.value, 0, 0});
-    }
-    co_return segment;
-  }
   co_return found.error();
 }
 
@@ -280,7 +291,16 @@ void EngineHost::take_findings(const std::string& storage, SegmentSeq segment,
         storage, segment.value, i + 1, counts.bad_blocks, counts.mended_blocks);
   }
   std::uint64_t lost = findings.lost_other;
-  if (findings.lost_other > 0) {
+  if (findings.untold) {
+    lost = std::max<std::uint64_t>(lost, 1);
+    log(LogLevel::kError, "scrub",
+        "{} segment {}: damaged on every replica in sync so that not all it held can be told, {} "
+        "blocks at most",
+        storage, segment.value, lost);
+    if (scrub_.pass.losses.size() < kScrubLossesMax) {
+      scrub_.pass.losses.push_back({storage, segment.value, 0, 0});
+    }
+  } else if (findings.lost_other > 0) {
     log(LogLevel::kError, "scrub",
         "{} segment {}: {} blocks of header or descriptors have no good copy on any replica in "
         "sync; they hold no content",
@@ -328,8 +348,11 @@ Task<Result<void>> EngineHost::scrub_index(std::string storage) {
   if (checked) scrub_.pass.index_bytes += *checked;
   if (!checked && checked.error().code == Errc::kCorrupt) {
     ++scrub_.pass.indexes_damaged;
-    log(LogLevel::kError, "scrub", "{}: {}; it is made anew from the log when it is next opened",
-        storage, checked.error().message);
+    log(LogLevel::kError, "scrub", "{}: {}; {}", storage, checked.error().message,
+        disk == nullptr ? "it is made anew from the log when it is next opened"
+        : is_chain ? "it is made anew from its log at the next start of the daemon: restart it soon"
+                   : "it is made anew from the log when the disk is attached again: detach and "
+                     "attach it soon, or restart the daemon");
   } else if (!checked && checked.error().code != Errc::kNotFound) {
     co_return checked.error();  // None is no damage: the next open makes one.
   }

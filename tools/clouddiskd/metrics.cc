@@ -129,7 +129,7 @@ void add_scrub(Exposition& out, const ScrubStatus& scrub) {
              number(scrub.total_bytes));
   out.single("clouddisk_scrub_last_complete_timestamp_seconds", MetricType::Gauge,
              "When the last complete pass ended, since 1970; 0: there was none.",
-             scrub.last ? static_cast<double>(scrub.last->ended_ns) / 1e9 : 0);
+             static_cast<double>(scrub.complete_ns) / 1e9);
 }
 
 void add_disks(Exposition& out, const std::vector<MetricsSnapshot::Disk>& disks) {

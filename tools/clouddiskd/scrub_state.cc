@@ -41,6 +41,7 @@ Json pass_json(const ScrubPass& pass) {
           {"replicas", counts_json(pass.replicas)},
           {"index_bytes", pass.index_bytes},
           {"indexes_damaged", pass.indexes_damaged},
+          {"unread_storages", pass.unread_storages},
           {"lost_blocks", pass.lost_blocks},
           {"losses", std::move(losses)}};
 }
@@ -52,6 +53,7 @@ ScrubPass pass_from(const Json& json) {
   pass.replicas = counts_from(json.at("replicas"));
   pass.index_bytes = json.at("index_bytes").get<std::uint64_t>();
   pass.indexes_damaged = json.at("indexes_damaged").get<std::uint64_t>();
+  pass.unread_storages = json.value("unread_storages", std::uint64_t{0});
   pass.lost_blocks = json.at("lost_blocks").get<std::uint64_t>();
   for (const Json& loss : json.at("losses")) {
     pass.losses.push_back({loss.at(0).get<std::string>(), loss.at(1).get<std::uint64_t>(),
@@ -66,6 +68,8 @@ std::string to_json(const ScrubState& state) {
   Json json = {{"version", 1},
                {"under_way", state.under_way},
                {"stopped", state.stopped},
+               {"stopped_ns", state.stopped_ns},
+               {"complete_ns", state.complete_ns},
                {"storage", state.storage},
                {"segment", state.segment},
                {"pass", pass_json(state.pass)},
@@ -82,10 +86,13 @@ Result<ScrubState> scrub_state_from(std::string_view text) {
     ScrubState state;
     state.under_way = json.at("under_way").get<bool>();
     state.stopped = json.at("stopped").get<bool>();
+    state.stopped_ns = json.value("stopped_ns", std::int64_t{0});
     state.storage = json.at("storage").get<std::string>();
     state.segment = json.at("segment").get<std::uint64_t>();
     state.pass = pass_from(json.at("pass"));
     if (json.contains("last")) state.last = pass_from(json.at("last"));
+    state.complete_ns =
+        json.value("complete_ns", state.last ? state.last->ended_ns : std::int64_t{0});
     state.total = counts_from(json.at("total"));
     state.total_lost_blocks = json.at("total_lost_blocks").get<std::uint64_t>();
     return state;

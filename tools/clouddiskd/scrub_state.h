@@ -10,12 +10,14 @@
 namespace clouddisk {
 
 struct ScrubState {
-  bool under_way = false;     // a pass was begun and is not complete
-  bool stopped = false;       // by the operator: it waits
+  bool under_way = false;  // a pass was begun and is not complete
+  bool stopped = false;    // by the operator: it waits for him, or until the next is due
+  std::int64_t stopped_ns = 0;
   std::string storage;        // the pass is at this one (they are sorted)
   std::uint64_t segment = 0;  // and is done with it up to here
   ScrubPass pass;
   std::optional<ScrubPass> last;
+  std::int64_t complete_ns = 0;  // see ScrubStatus
   std::array<ScrubCounts, kReplicaCount> total;
   std::uint64_t total_lost_blocks = 0;
 };

@@ -167,6 +167,22 @@ TEST_F(ReplicaSetTest, OneThatStoppedReceivingIsNotAdmitted) {
   EXPECT_EQ(set_->begin_receiving(7).error().code, Errc::kInvalid);
 }
 
+// A resync that goes on after its replica fell out and began anew has brought less than was written
+// meanwhile.
+TEST_F(ReplicaSetTest, OneThatBeganAnewIsNotAdmittedByTheResyncFromBefore) {
+  ASSERT_OK(open());
+  ASSERT_OK(drop(2));
+  ASSERT_OK(set_->begin_receiving(2));
+  const std::uint32_t first = set_->joins(2);
+  ASSERT_OK(drop(2));
+  ASSERT_OK(set_->begin_receiving(2));
+  EXPECT_EQ(ring_->block_on(set_->admit(2, first)).error().code, Errc::kBusy);
+  EXPECT_EQ(set_->in_sync_mask(), 0b011U);
+  EXPECT_EQ(set_->receiving_mask(), 0b100U) << "the other one goes on";
+  ASSERT_OK(ring_->block_on(set_->admit(2, set_->joins(2))));
+  EXPECT_EQ(set_->in_sync_mask(), kAll);
+}
+
 TEST_F(ReplicaSetTest, ABackupOfAMemberPutBackInItsPlaceIsNotBelieved) {
   ASSERT_OK(open());
   const auto old = machine_->content("/a/replica-3/superblock");
