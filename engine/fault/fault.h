@@ -70,7 +70,7 @@ inline constexpr std::size_t kFaultsOfDiskMax = 16;
 // would.
 Result<FaultSpec> complete(FaultSpec spec);
 
-// "error on write at replica 2, 10 % of blocks 0-255": for logs and tables.
+// "error on read, write, 10 %, blocks 0-255", "hang on flush at replica 2": for logs and tables.
 std::string describe(const FaultSpec& spec);
 
 // A fault that was set, as it is shown.

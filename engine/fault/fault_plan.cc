@@ -7,16 +7,15 @@ namespace {
 
 constexpr std::uint64_t kSector = 512;
 
-// The part of the request that lies in the fault's blocks.
-struct Overlap {
-  std::uint64_t begin = 0, end = 0;  // bytes of the disk
-};
-Overlap overlap(const FaultSpec& spec, const FaultTarget& target) {
-  Overlap part{target.offset, target.offset + target.length};
-  if (!spec.blocks) return part;
-  part.begin = std::max(part.begin, spec.blocks->first.value * kBlockSize);
-  part.end = std::min(part.end, (spec.blocks->last.value + 1) * kBlockSize);
-  return part;
+// The part of the request that lies in the fault's blocks, from the request's start.
+FaultRange overlap(const FaultSpec& spec, const FaultTarget& target) {
+  FaultRange part{target.offset, target.offset + target.length};
+  if (spec.blocks) {
+    part.begin = std::max(part.begin, spec.blocks->first.value * kBlockSize);
+    part.end = std::min(part.end, (spec.blocks->last.value + 1) * kBlockSize);
+  }
+  if (part.begin >= part.end) return {};
+  return {part.begin - target.offset, part.end - target.offset};
 }
 
 }  // namespace
@@ -43,8 +42,7 @@ bool FaultPlan::meets(ActiveFault& fault, const FaultTarget& target) const {
   const FaultSpec& spec = fault.spec;
   if (!alive(fault) || (spec.ops & target.op) == 0 || spec.replica != target.replica) return false;
   if (spec.blocks) {
-    const Overlap part = overlap(spec, target);
-    if (part.begin >= part.end) return false;
+    if (overlap(spec, target) == FaultRange{}) return false;
   }
   switch (spec.kind) {
     case FaultKind::kSlow:
@@ -78,6 +76,9 @@ Task<FaultEffect> FaultPlan::meet(FaultTarget target) {
   for (const std::shared_ptr<ActiveFault>& fault : faults) {
     if (!is_set(fault) || !meets(*fault, target)) continue;
     fault->hits.fetch_add(1, std::memory_order_relaxed);
+    if (!effect.pass) effect.pass = std::make_unique<Pass>(*this);
+    const FaultRange part = overlap(fault->spec, target);
+    const std::uint64_t part_bytes = part.end - part.begin;
     switch (fault->spec.kind) {
       case FaultKind::kSlow:
         co_await wait_on(fault, ring_.now() + *fault->spec.delay);
@@ -92,21 +93,42 @@ Task<FaultEffect> FaultPlan::meet(FaultTarget target) {
         effect.error = fail(Errc::kNoSpace, "fault {}: full on purpose", fault->id);
         break;
       case FaultKind::kDrop:
-        effect.drop = true;
+        if (part_bytes == target.length) {
+          effect.drop = true;
+        } else {
+          effect.lost.push_back(part);
+        }
         break;
-      case FaultKind::kTorn:
+      case FaultKind::kTorn: {
         // Less than all: of a single sector nothing.
-        effect.keep_bytes = fault->random.below((target.length + kSector - 1) / kSector) * kSector;
-        break;
-      case FaultKind::kCorrupt: {
-        const Overlap part = overlap(fault->spec, target);
-        effect.flip_byte = part.begin - target.offset + fault->random.below(part.end - part.begin);
+        const std::uint64_t kept =
+            fault->random.below((part_bytes + kSector - 1) / kSector) * kSector;
+        effect.lost.push_back({part.begin + kept, part.end});
         break;
       }
+      case FaultKind::kCorrupt:
+        effect.flip_byte = part.begin + fault->random.below(part_bytes);
+        break;
     }
     if (effect.error) break;
   }
   co_return effect;
+}
+
+std::vector<FaultRange> FaultEffect::kept(std::uint64_t length) const {
+  if (drop) return {};
+  std::vector<FaultRange> pieces{{0, length}};
+  for (const FaultRange& gone : lost) {
+    std::vector<FaultRange> rest;
+    for (const FaultRange& piece : pieces) {
+      const std::uint64_t before = std::min(piece.end, gone.begin);
+      const std::uint64_t after = std::max(piece.begin, gone.end);
+      if (piece.begin < before) rest.push_back({piece.begin, before});
+      if (after < piece.end) rest.push_back({after, piece.end});
+    }
+    pieces = std::move(rest);
+  }
+  return pieces;
 }
 
 bool FaultPlan::makes_full(unsigned replica) const {

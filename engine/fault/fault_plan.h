@@ -37,14 +37,13 @@ struct FaultTarget {
   bool takes_space = false;              // can find the device full
 };
 
-// What is to become of the request.
-struct FaultEffect {
-  std::optional<Error> error;               // fail with it, and do nothing
-  bool drop = false;                        // say that it is done, and do nothing
-  std::optional<std::uint64_t> keep_bytes;  // do that much of it, whole sectors, and say it is done
-  std::optional<std::uint64_t> flip_byte;   // this one, from the start of the request
-  bool none() const { return !error && !drop && !keep_bytes && !flip_byte; }
+// Bytes from the start of a request, [begin, end).
+struct FaultRange {
+  std::uint64_t begin = 0, end = 0;
+  bool operator==(const FaultRange&) const = default;
 };
+
+struct FaultEffect;
 
 class FaultPlan {
  public:
@@ -59,7 +58,7 @@ class FaultPlan {
   // Waits as long as slow and hang want it to; then tells the rest. Of several faults all happen,
   // in the order in which they were set; the first that fails the request ends it.
   Task<FaultEffect> meet(FaultTarget target);
-  // Held by an operation from before meet() to its end, where somebody waits for that.
+  // Of an operation that met a fault, from then on to its end: it goes with the effect.
   class Pass {
    public:
     explicit Pass(FaultPlan& plan) : plan_(plan) { plan_.inside_.add(); }
@@ -70,7 +69,9 @@ class FaultPlan {
    private:
     FaultPlan& plan_;
   };
-  Task<void> wait_for_passes() { return inside_.wait(); }
+  // Until nothing that met a fault is under way, or that time: what was let go may hang on a
+  // device.
+  Task<bool> wait_for_passes(TimePoint until) { return inside_.wait_until(until); }
   // Whether a replica is to look full: alone, whatever it shares with others.
   bool makes_full(unsigned replica) const;
 
@@ -85,6 +86,18 @@ class FaultPlan {
   std::vector<std::shared_ptr<ActiveFault>> faults_;
   Signal changed_;
   WaitGroup inside_;
+};
+
+// What is to become of the request. The plan outlives it.
+struct FaultEffect {
+  std::optional<Error> error;              // fail with it, and do nothing
+  bool drop = false;                       // say that it is done, and do nothing
+  std::vector<FaultRange> lost;            // do all but this, and say that it is done
+  std::optional<std::uint64_t> flip_byte;  // this one, from the start of the request
+  std::unique_ptr<FaultPlan::Pass> pass;   // null: it met nothing
+
+  // What is left to do of a request of so many bytes, ascending; empty: nothing.
+  std::vector<FaultRange> kept(std::uint64_t length) const;
 };
 
 // What a fault of kind corrupt does.

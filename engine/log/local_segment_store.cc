@@ -158,6 +158,11 @@ Task<LocalSegmentStore::OutcomeRef> LocalSegmentStore::on_copies(ReplicaMask cop
     const bool woken = co_await outcome->finished.wait_until(deadline);
     if (!woken && outcome->under_way > 0) break;
   }
+  if (outcome->under_way > 0) {
+    // What hangs on purpose is not carried out any more, so it needs no memory.
+    outcome->given_up = true;
+    outcome->held = {};
+  }
   co_return outcome;
 }
 
@@ -167,7 +172,7 @@ Task<void> LocalSegmentStore::run_step(std::shared_ptr<LocalSegmentStore> self, 
   ++self->under_way_[copy];
   Result<void> result;
   if (self->has_faults()) {
-    result = co_await self->faulty_step(copy, step, segment, block, std::move(data));
+    result = co_await self->faulty_step(outcome, copy, step, segment, block, std::move(data));
   } else {
     result = co_await ((*self).*step)(copy, segment, block, std::move(data));
   }
@@ -189,11 +194,12 @@ FaultPlan& LocalSegmentStore::faults() {
 Task<void> LocalSegmentStore::end_faults() {
   if (!faults_) co_return;
   faults_->clear();
-  co_await faults_->wait_for_passes();
+  static_cast<void>(co_await faults_->wait_for_passes(ring_.now() + options_.stall_max));
 }
 
-Task<Result<void>> LocalSegmentStore::faulty_step(unsigned copy, Step step, SegmentSeq segment,
-                                                  std::uint32_t block, DataRef data) {
+Task<Result<void>> LocalSegmentStore::faulty_step(OutcomeRef outcome, unsigned copy, Step step,
+                                                  SegmentSeq segment, std::uint32_t block,
+                                                  DataRef data) {
   const bool appends = step == &LocalSegmentStore::append_on;
   const bool flushes = step == &LocalSegmentStore::flush_on;
   const bool takes_space =
@@ -201,7 +207,6 @@ Task<Result<void>> LocalSegmentStore::faulty_step(unsigned copy, Step step, Segm
   if (!appends && !flushes && !takes_space) {
     co_return co_await (this->*step)(copy, segment, block, std::move(data));
   }
-  const FaultPlan::Pass pass(*faults_);
   FaultTarget target;
   target.op = flushes ? kFaultFlush : kFaultWrite;
   target.replica = copy;
@@ -209,13 +214,17 @@ Task<Result<void>> LocalSegmentStore::faulty_step(unsigned copy, Step step, Segm
   target.has_data = appends;
   target.may_lose = appends || flushes;
   target.takes_space = takes_space;
+  outcome->held[copy] = std::move(data);
   const FaultEffect effect = co_await faults_->meet(target);
+  data = std::move(outcome->held[copy]);
   if (effect.error) co_return *effect.error;
+  if (outcome->given_up) co_return fail(Errc::kTimedOut, "replica {}: given up", copy + 1);
   if (effect.drop) co_return Result<void>{};
-  if (effect.keep_bytes || effect.flip_byte) {
+  if (!effect.lost.empty() || effect.flip_byte) {
     // Direct writes are of whole blocks, so that is where an append tears.
-    const std::uint64_t kept =
-        effect.keep_bytes ? align_down(*effect.keep_bytes, kBlockSize) : data->size();
+    std::uint64_t kept = data->size();
+    for (const FaultRange& gone : effect.lost) kept = std::min(kept, gone.begin);
+    kept = align_down(kept, kBlockSize);
     if (kept == 0) co_return Result<void>{};
     auto damaged = std::make_shared<PrivateAppend>(*data, kept);
     if (effect.flip_byte && *effect.flip_byte < kept) {
@@ -591,12 +600,15 @@ Task<Result<void>> LocalSegmentStore::read(unsigned copy, SegmentSeq segment, st
                                            Buffer into) {
   auto outcome = std::make_shared<Outcome>(ring_);
   outcome->under_way = 1;
-  spawn(read_into(shared_from_this(), outcome, copy, segment, block, std::move(into)));
+  outcome->target = std::move(into);
+  spawn(read_into(shared_from_this(), outcome, copy, segment, block));
   const TimePoint deadline = ring_.now() + options_.stall_max;
   while (outcome->under_way > 0) {
     const bool woken = co_await outcome->finished.wait_until(deadline);
     if (!woken && outcome->under_way > 0) {
       const auto bound_ms = options_.stall_max / std::chrono::milliseconds(1);
+      outcome->given_up = true;
+      outcome->target = Buffer();
       static_cast<void>(co_await replicas_.drop(
           ring_, copy, fmt::format("a read stalled for more than {} ms", bound_ms)));
       co_return fail(Errc::kTimedOut, "replica {}: read stalled", copy + 1);
@@ -607,21 +619,22 @@ Task<Result<void>> LocalSegmentStore::read(unsigned copy, SegmentSeq segment, st
 }
 
 Task<void> LocalSegmentStore::read_into(std::shared_ptr<LocalSegmentStore> self, OutcomeRef outcome,
-                                        unsigned copy, SegmentSeq segment, std::uint32_t block,
-                                        Buffer into) {
+                                        unsigned copy, SegmentSeq segment, std::uint32_t block) {
   ++self->under_way_[copy];
   FaultEffect effect;
-  std::optional<FaultPlan::Pass> pass;
   if (self->has_faults()) {
-    pass.emplace(*self->faults_);
     FaultTarget target;
     target.replica = copy;
-    target.length = into.size();
+    target.length = outcome->target.size();
     target.has_data = true;
     effect = co_await self->faults_->meet(target);
   }
   auto opened = co_await self->file(copy, segment);
-  if (effect.error || !opened) {
+  // From here on the device may write to it, whoever gives up on that.
+  Buffer into = std::move(outcome->target);
+  if (outcome->given_up) {
+    outcome->errors[copy] = fail(Errc::kTimedOut, "replica {}: given up", copy + 1);
+  } else if (effect.error || !opened) {
     outcome->errors[copy] = effect.error ? *effect.error : opened.error();
   } else {
     const int got =

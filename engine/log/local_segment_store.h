@@ -43,8 +43,8 @@ class LocalSegmentStore final : public SegmentStore,
   // Faults of single copies (FaultSpec::replica), made at the first call; see engine/fault. Reads,
   // appends and flushes meet them, and what takes space. Repairs and resync do not.
   FaultPlan& faults();
-  // Clears them and waits for operations that met one; before closing. One that hung on a copy that
-  // is out by now ends late.
+  // Clears them and waits for operations that met one, for stall_max at most; before closing. One
+  // that hung on a copy that is out by now ends late, and is not carried out any more.
   Task<void> end_faults();
 
   Ring& ring() override { return ring_; }
@@ -93,6 +93,10 @@ class LocalSegmentStore final : public SegmentStore,
     ReplicaMask succeeded = 0;
     std::array<std::optional<Error>, kReplicaCount> errors;
     unsigned under_way = 0;
+    bool given_up = false;  // on those under way
+    // What waits for a fault, so that whoever gives up can let its memory go.
+    std::array<std::shared_ptr<const AppendData>, kReplicaCount> held;
+    Buffer target;  // of a read that has not begun
     Signal finished;
   };
   using OutcomeRef = std::shared_ptr<Outcome>;
@@ -126,8 +130,8 @@ class LocalSegmentStore final : public SegmentStore,
   Task<OutcomeRef> on_copies(ReplicaMask copies, Step step, SegmentSeq segment, std::uint32_t block,
                              DataRef data);
   // The step, with what faults do to it.
-  Task<Result<void>> faulty_step(unsigned copy, Step step, SegmentSeq segment, std::uint32_t block,
-                                 DataRef data);
+  Task<Result<void>> faulty_step(OutcomeRef outcome, unsigned copy, Step step, SegmentSeq segment,
+                                 std::uint32_t block, DataRef data);
   static Task<void> run_step(std::shared_ptr<LocalSegmentStore> self, OutcomeRef outcome,
                              unsigned copy, Step step, SegmentSeq segment, std::uint32_t block,
                              DataRef data);
@@ -147,7 +151,7 @@ class LocalSegmentStore final : public SegmentStore,
   Task<Result<void>> release_on(unsigned copy, SegmentSeq segment, std::uint32_t spare,
                                 DataRef data);
   static Task<void> read_into(std::shared_ptr<LocalSegmentStore> self, OutcomeRef outcome,
-                              unsigned copy, SegmentSeq segment, std::uint32_t block, Buffer into);
+                              unsigned copy, SegmentSeq segment, std::uint32_t block);
 
   Ring& ring_;
   ReplicaSet& replicas_;

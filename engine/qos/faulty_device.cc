@@ -33,13 +33,14 @@ Task<Result<void>> FaultyDevice::faulty_write(std::uint64_t offset, Buffer data,
   target.takes_space = true;
   const FaultEffect effect = co_await plan_.meet(target);
   if (effect.error) co_return *effect.error;
-  if (effect.drop) co_return Result<void>{};
   if (effect.flip_byte) flip_byte(data.span(), *effect.flip_byte);
-  if (effect.keep_bytes) {
-    if (*effect.keep_bytes == 0) co_return Result<void>{};
-    data = data.slice(0, *effect.keep_bytes);
+  const std::vector<FaultRange> kept = effect.kept(data.size());
+  for (const FaultRange& piece : kept) {
+    auto wrote = co_await below_.write(offset + piece.begin,
+                                       data.slice(piece.begin, piece.end - piece.begin), fua);
+    if (!wrote) co_return wrote;
   }
-  co_return co_await below_.write(offset, std::move(data), fua);
+  co_return Result<void>{};
 }
 
 Task<Result<void>> FaultyDevice::faulty_flush() {
@@ -55,8 +56,12 @@ Task<Result<void>> FaultyDevice::faulty_flush() {
 Task<Result<void>> FaultyDevice::faulty_trim(std::uint64_t offset, std::uint64_t length, bool fua) {
   const FaultEffect effect = co_await plan_.meet(write_target(offset, length));
   if (effect.error) co_return *effect.error;
-  if (effect.drop || effect.keep_bytes == 0U) co_return Result<void>{};
-  co_return co_await below_.trim(offset, effect.keep_bytes.value_or(length), fua);
+  const std::vector<FaultRange> kept = effect.kept(length);
+  for (const FaultRange& piece : kept) {
+    auto trimmed = co_await below_.trim(offset + piece.begin, piece.end - piece.begin, fua);
+    if (!trimmed) co_return trimmed;
+  }
+  co_return Result<void>{};
 }
 
 Task<Result<void>> FaultyDevice::faulty_zeroes(std::uint64_t offset, std::uint64_t length,
@@ -65,8 +70,13 @@ Task<Result<void>> FaultyDevice::faulty_zeroes(std::uint64_t offset, std::uint64
   target.takes_space = true;
   const FaultEffect effect = co_await plan_.meet(target);
   if (effect.error) co_return *effect.error;
-  if (effect.drop || effect.keep_bytes == 0U) co_return Result<void>{};
-  co_return co_await below_.write_zeroes(offset, effect.keep_bytes.value_or(length), options);
+  const std::vector<FaultRange> kept = effect.kept(length);
+  for (const FaultRange& piece : kept) {
+    auto cleared =
+        co_await below_.write_zeroes(offset + piece.begin, piece.end - piece.begin, options);
+    if (!cleared) co_return cleared;
+  }
+  co_return Result<void>{};
 }
 
 }  // namespace clouddisk

@@ -128,9 +128,13 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
 }
 
 Task<Result<void>> EngineHost::stop_disk(std::string id) {
+  // First: a resync that holds the lock would wait for a fault that was set meanwhile.
+  if (const auto it = served_.find(id); it != served_.end()) it->second.stopping = true;
   co_await end_faults(id);
   auto guard = co_await lock_of(id).lock();
-  co_return co_await stop_locked(std::move(id));
+  auto stopped = co_await stop_locked(id);
+  if (const auto it = served_.find(id); it != served_.end()) it->second.stopping = false;
+  co_return stopped;
 }
 
 Task<Result<void>> EngineHost::stop_locked(std::string id) {

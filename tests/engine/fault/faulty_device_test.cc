@@ -196,6 +196,34 @@ TEST_F(FaultyDeviceTest, DropSaysDoneAndDoesNothing) {
   EXPECT_EQ(memory_.flushes, 0U);
 }
 
+TEST_F(FaultyDeviceTest, WhatIsDroppedOrTornIsWithinTheBlocksNamed) {
+  const auto second_block = [](FaultSpec& spec) { spec.blocks = FaultSpec::Blocks{Lba(1), Lba(1)}; };
+  const auto count_in = [&](std::size_t block, unsigned value) {
+    const auto bytes = std::span(memory_.bytes).subspan(block * 4096, 4096);
+    return std::count(bytes.begin(), bytes.end(), static_cast<std::byte>(value));
+  };
+  for (const FaultKind kind : {FaultKind::kDrop, FaultKind::kTorn}) {
+    const unsigned value = kind == FaultKind::kDrop ? 5 : 6;
+    set(kind, kFaultWrite, second_block);
+    EXPECT_OK(write(0, 3 * 4096, value));
+    EXPECT_EQ(count_in(0, value), 4096) << name(kind);
+    EXPECT_LT(count_in(1, value), 4096) << name(kind);
+    EXPECT_TRUE(kind == FaultKind::kTorn || count_in(1, value) == 0);
+    EXPECT_EQ(count_in(1, value) % 512, 0);
+    EXPECT_EQ(count_in(2, value), 4096) << name(kind);
+    device_.plan().clear();
+  }
+  ASSERT_OK(write(0, 3 * 4096, 7));
+  set(FaultKind::kDrop, kFaultWrite, second_block);
+  ASSERT_OK(ring_.block_on(device_.trim(2048, 8192, false)));
+  EXPECT_EQ(count_in(0, 7), 2048);
+  EXPECT_EQ(count_in(1, 7), 4096);
+  EXPECT_EQ(count_in(2, 7), 2048);
+  ASSERT_OK(ring_.block_on(device_.write_zeroes(0, 3 * 4096, {})));
+  EXPECT_EQ(count_in(0, 7) + count_in(2, 7), 0);
+  EXPECT_EQ(count_in(1, 7), 4096);
+}
+
 TEST_F(FaultyDeviceTest, HangEndsWithItsTimeAndThenTheRequestIsCarriedOut) {
   set(FaultKind::kHang, 0, [](FaultSpec& spec) { spec.lifetime = seconds(5); });
   const TimePoint before = ring_.now();

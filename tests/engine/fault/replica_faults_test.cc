@@ -168,5 +168,36 @@ TEST_F(ReplicaFaultsTest, AReadThatHangsIsGivenUp) {
   EXPECT_LT(ring().now() - before, seconds(3)) << "cleared before its time";
 }
 
+// The fault is one thing, a device that hangs by itself another: the disk's end waits for no device.
+TEST_F(ReplicaFaultsTest, WhatMetNoFaultIsNotWaitedFor) {
+  set(FaultKind::kError, kFaultFlush);
+  SimFaults faults;
+  faults.hung_until = ring().now() + seconds(60);
+  machine_.set_faults(replica_folder(kFaulty), faults);
+  ASSERT_OK(append(1, 5));
+  EXPECT_EQ(in_sync(), 0b101U) << "given up on, and still under way";
+  const TimePoint before = ring().now();
+  ring().block_on(store().end_faults());
+  EXPECT_EQ(ring().now(), before);
+  machine_.clear_faults();
+  life_->ring->run_for(seconds(60));
+}
+
+TEST_F(ReplicaFaultsTest, WhatWasGivenUpHoldsNoMemoryAndIsNotCarriedOut) {
+  ASSERT_OK(append(1, 5));
+  const auto held = [&] { return life_->pool().used_bytes(); };
+  const std::uint64_t before = held();
+  set(FaultKind::kHang);
+  ASSERT_OK(append(1, 6, 200)) << "the replica is out";
+  EXPECT_EQ(held(), before);
+  Buffer into = life_->filled_buffer(200, 0);
+  EXPECT_EQ(ring().block_on(store().read(kFaulty, kOne, 1, std::move(into))).error().code,
+            Errc::kTimedOut);
+  EXPECT_EQ(held(), before);
+  ring().block_on(store().end_faults());
+  EXPECT_EQ(block_of(ring(), segment_path(kFaulty, 1), 1),
+            std::vector<std::byte>(kBlockSize, std::byte{5}));
+}
+
 }  // namespace
 }  // namespace clouddisk
