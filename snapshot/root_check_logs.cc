@@ -1,0 +1,87 @@
+// root_check_logs.cc: every log on every copy, and the indexes made from them.
+#include <algorithm>
+
+#include "engine/map/index_check.h"
+#include "snapshot/root_checker.h"
+
+namespace clouddisk::snapshot {
+
+using Kind = CheckFinding::Kind;
+
+// Gives where its checkpoint stands.
+Task<std::optional<LogPosition>> RootChecker::check_map_index(const std::string& name) {
+  const std::string directory = index_of(name);
+  auto info = co_await ring_.stat(directory + "/data.mdb");
+  if (!info) {
+    find(Kind::kMendable, name, std::nullopt, "its index is missing");
+    co_return std::nullopt;
+  }
+  Ring* ring = &ring_;
+  auto work = [ring, directory]() -> Result<Checkpoint> {
+    KvOptions options;
+    options.create = false;
+    auto kv = ring->open_kv(directory, options);
+    if (!kv) return kv.error();
+    return check_index(**kv);
+  };
+  auto checkpoint = co_await ring_.blocking(std::move(work));
+  if (checkpoint) co_return checkpoint->position;
+  find(Kind::kMendable, name, std::nullopt, "its index is damaged: {}", checkpoint.error().message);
+  strange_.insert(name);
+  co_return std::nullopt;
+}
+
+Task<Result<void>> RootChecker::check_storage(const std::string& name) {
+  LogCheckOptions options;
+  options.repair = options_.repair;
+  const auto position = co_await check_map_index(name);
+  if (position) options.settled = position->next_batch;
+  options.progress = [this](std::uint64_t bytes) {
+    result_.bytes += bytes;
+    if (options_.progress) options_.progress(std::min(result_.bytes, total_bytes_), total_bytes_);
+  };
+  const auto store = std::make_shared<LocalSegmentStore>(ring_, *replicas_, machine_->files, name,
+                                                         LocalSegmentStore::Options{});
+  if (auto opened = co_await store->open(); !opened) co_return opened;
+  auto checked = co_await check_log(*store, machine_->log, disk_tag(name), std::move(options));
+  store->close();
+  if (!checked) {
+    find(Kind::kLost, name, std::nullopt, "its log can't be read: {}", checked.error().message);
+    broken_.insert(name);
+    co_return Result<void>{};
+  }
+  ++result_.storages;
+  result_.segments += checked->checksums.size();
+  if (position && position->segment.value != 0 &&
+      checked->checksums.count(position->segment) == 0) {
+    find(Kind::kLost, name, std::nullopt,
+         "segment {}, where its index stands, is on no replica: what came since is gone",
+         position->segment.value);
+    // Not opened: recovery would take what is left for all that there was.
+    broken_.insert(name);
+  }
+  const bool tells_all =
+      std::all_of(checked->damage.begin(), checked->damage.end(), [](const LogDamage& damage) {
+        return damage.mendable || damage.unfinished || damage.what == "payload";
+      });
+  if (!tells_all) untold_.insert(name);
+  for (const LogDamage& damage : checked->damage) {
+    for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+      if (!in_mask(damage.copies, copy)) continue;
+      Kind kind = damage.mendable ? Kind::kMendable : Kind::kLost;
+      // Whether it loses anything depends on whether something still shows it: see check_view().
+      if (damage.unfinished || (damage.what == "payload" && !damage.mendable)) kind = Kind::kNote;
+      CheckFinding& finding = find(kind, name, copy, "{} {}", damage.what,
+                                   damage.unfinished              ? "is not finished (a crash)"
+                                   : damage.what == "the segment" ? "is missing"
+                                                                  : "is damaged");
+      finding.segment = damage.segment.value;
+      finding.first_block = damage.first;
+      finding.blocks = damage.count;
+    }
+  }
+  logs_[name] = std::move(*checked);
+  co_return Result<void>{};
+}
+
+}  // namespace clouddisk::snapshot
