@@ -27,7 +27,7 @@ Task<Result<RootCheck>> RootChecker::run() {
   if (auto named = co_await check_names(); !named) co_return named.error();
   if (auto added = co_await add_up(); !added) co_return added.error();
   for (const std::string& name : present_) {
-    if (!wanted(storages_.at(name).owner)) continue;
+    if (!wanted(storages_.at(name))) continue;
     if (auto checked = co_await check_storage(name); !checked) co_return checked.error();
   }
   co_await check_contents();
@@ -44,7 +44,9 @@ Task<Result<RootCheck>> RootChecker::run() {
       find(Kind::kNote, "replica", std::nullopt,
            "those that are out are left as they are: one may hold what the others have lost");
     } else if (auto resynced = co_await resync_others(); !resynced) {
-      find(Kind::kNote, "replica", std::nullopt, "not brought back: {}", resynced.error().message);
+      const CheckFinding finding =
+          find(Kind::kNote, "replica", std::nullopt, "one that is out is not brought back");
+      result_.failed.emplace_back(finding, resynced.error().message);
     }
   }
   co_return std::move(result_);

@@ -49,6 +49,8 @@ struct RootCheckOptions {
 
 struct RootCheck {
   std::vector<CheckFinding> findings;
+  // Of a repair: what could not be mended, and why.
+  std::vector<std::pair<CheckFinding, std::string>> failed;
   std::uint64_t disks = 0;
   std::uint64_t snapshots = 0;
   std::uint64_t storages = 0;  // logs, packs included

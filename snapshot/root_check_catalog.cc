@@ -35,9 +35,15 @@ Task<void> RootChecker::check_catalog_copies() {
 
 void RootChecker::check_disk(const DiskRecord& disk) {
   const bool doomed = disk.status == DiskStatus::kCreating || disk.status == DiskStatus::kDeleting;
-  storages_[disk.storage] = {disk.id, !doomed, disk.size_gib * 1_GiB, disk.base_snapshot, false};
+  const std::uint64_t size_bytes = disk.size_gib * 1_GiB;
+  storages_[disk.storage] = {disk.id, !doomed, size_bytes, disk.base_snapshot, false, doomed};
   if (!disk.undo_storage.empty()) {
-    storages_[disk.undo_storage] = {disk.id, !doomed, disk.size_gib * 1_GiB, disk.undo_base, false};
+    storages_[disk.undo_storage] = {disk.id, !doomed, size_bytes, disk.undo_base, false, doomed};
+  }
+  if (doomed) {
+    find(Kind::kNote, disk.id, std::nullopt, "was being {} (a crash): the next start removes it",
+         disk.status == DiskStatus::kCreating ? "made" : "deleted");
+    return;
   }
   if (!disk.instance_id.empty() && catalog_->find_instance(disk.instance_id) == nullptr) {
     find(Kind::kLost, disk.id, std::nullopt, "is attached to {}, which is not in the catalog",
@@ -66,9 +72,12 @@ void RootChecker::check_snapshot(const SnapshotRecord& snapshot) {
   }
   const bool captured = snapshot.status == SnapshotStatus::kAccomplished;
   if (snapshot.status == SnapshotStatus::kProgressing) {
-    storages_.try_emplace(
-        snapshot.storage,
-        CheckedStorage{snapshot.disk_id, true, snapshot.size_bytes, snapshot.storage_base, false});
+    const auto [held, added] = storages_.try_emplace(
+        snapshot.storage, CheckedStorage{snapshot.disk_id, true, snapshot.size_bytes,
+                                         snapshot.storage_base, false, false});
+    // Whatever becomes of its disk, the capture needs it.
+    held->second.must_exist = true;
+    held->second.doomed = false;
   }
   CheckedStorage& pack = storages_[snapshot.chain_id];
   pack.owner = snapshot.disk_id;
@@ -81,7 +90,7 @@ void RootChecker::check_records() {
   for (const auto& [id, disk] : catalog_->disks()) check_disk(disk);
   for (const auto& [id, snapshot] : catalog_->snapshots()) check_snapshot(snapshot);
   for (const auto& [id, chain] : catalog_->chains()) {
-    storages_.try_emplace(id, CheckedStorage{chain.disk_id, false, 0, {}, true});
+    storages_.try_emplace(id, CheckedStorage{chain.disk_id, false, 0, {}, true, false});
   }
   result_.disks = catalog_->disks().size();
   result_.snapshots = catalog_->snapshots().size();

@@ -76,7 +76,7 @@ Task<Result<std::shared_ptr<Disk>>> RootChecker::open_storage(const std::string&
 
 Task<void> RootChecker::check_contents() {
   for (const auto& [name, storage] : storages_) {
-    if (storage.is_pack || present_.count(name) == 0 || !wanted(storage.owner)) continue;
+    if (storage.is_pack || present_.count(name) == 0 || !wanted(storage)) continue;
     auto disk = co_await open_storage(name);
     if (!disk) {
       find(Kind::kLost, name, std::nullopt, "can't be opened: {}", disk.error().message);

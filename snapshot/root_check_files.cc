@@ -68,7 +68,7 @@ Task<void> RootChecker::check_files(const std::string& storage) {
 
 Task<Result<void>> RootChecker::add_up() {
   for (const std::string& name : present_) {
-    if (!wanted(storages_.at(name).owner)) continue;
+    if (!wanted(storages_.at(name))) continue;
     for (unsigned i = 0; i < kReplicaCount; ++i) {
       if (!is_in(i)) continue;
       auto names = co_await ring_.list(options_.folders[i] + "/disks/" + name);

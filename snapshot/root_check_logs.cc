@@ -78,6 +78,7 @@ Task<Result<void>> RootChecker::check_storage(const std::string& name) {
       finding.segment = damage.segment.value;
       finding.first_block = damage.first;
       finding.blocks = damage.count;
+      if (!damage.problem.empty()) result_.failed.emplace_back(finding, damage.problem);
     }
   }
   logs_[name] = std::move(*checked);

@@ -26,10 +26,11 @@ Task<Result<void>> RootChecker::check_superblocks() {
     }
     Buffer slots = co_await pool.allocate(2 * kSuperblockSize);
     const int got = co_await ring_.read(*file, 0, slots.span());
+    std::vector<std::string> torn;
     for (unsigned slot = 0; slot < 2; ++slot) {
       const std::size_t end = (slot + 1) * kSuperblockSize;
       if (got < static_cast<int>(end)) {
-        find(Kind::kMendable, "superblock", i, "slot {} is cut off", slot);
+        torn.push_back(fmt::format("slot {} is cut off", slot));
         continue;
       }
       auto superblock =
@@ -39,11 +40,14 @@ Task<Result<void>> RootChecker::check_superblocks() {
       }
       if (!superblock) {
         found[i].problem = superblock.error().message;
-        find(Kind::kMendable, "superblock", i, "slot {}: {}", slot, superblock.error().message);
+        torn.push_back(fmt::format("slot {}: {}", slot, superblock.error().message));
       } else if (!found[i].superblock || superblock->generation > found[i].superblock->generation) {
         found[i].superblock = *superblock;
       }
     }
+    // They are written in turn, so a crash may tear one; the next start writes both.
+    const Kind kind = torn.size() == 1 ? Kind::kNote : Kind::kMendable;
+    for (const std::string& what : torn) find(kind, "superblock", i, "{}", what);
   }
   auto decision = decide_set(found, std::nullopt);
   if (!decision) {

@@ -44,6 +44,7 @@ struct CheckedStorage {
   std::uint64_t size_bytes = 0;
   std::string base;  // snapshot
   bool is_pack = false;
+  bool doomed = false;  // its disk was being made or removed: the next start removes it
 };
 
 class RootChecker {
@@ -64,6 +65,10 @@ class RootChecker {
     return result_.findings.back();
   }
   bool is_in(unsigned copy) const { return in_mask(replicas_->in_sync_mask(), copy); }
+  // Whether the contents of a storage are to be looked at.
+  bool wanted(const CheckedStorage& storage) const {
+    return !storage.doomed && (options_.disk.empty() || options_.disk == storage.owner);
+  }
   bool wanted(const std::string& owner) const {
     return options_.disk.empty() || options_.disk == owner;
   }

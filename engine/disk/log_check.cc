@@ -23,34 +23,43 @@ struct Expected {
   std::uint64_t checksum = 0;
   const char* what = nullptr;
   bool known = false;       // false: no copy has it
+  bool made = false;        // it can be made without any copy
   bool unfinished = false;  // not known durable
 };
 
 class SegmentCheck {
  public:
   SegmentCheck(SegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment,
-               const LogCheckOptions& options, LogCheck& result)
+               const LogCheckOptions& options, BatchSeq settled, LogCheck& result)
       : store_(store),
         pool_(pool),
         disk_(disk),
         segment_(segment),
         options_(options),
+        durable_(settled),
         result_(result),
         reader_(store, pool, disk, segment),
         expected_(kSegmentBlocks) {}
 
-  Task<Result<void>> run(std::optional<BatchSeq> cut);
+  // `recent`: its seal may have been under way at the end.
+  Task<Result<void>> run(SegmentCut cut, bool recent);
+  // The first batch that is not known durable, after run().
+  BatchSeq durable() const { return durable_; }
 
  private:
   Task<void> sum_copies(std::uint32_t first, std::uint32_t last);
   Task<std::optional<Batch>> find_batch(const LogPosition& position);
-  Task<void> expect_batches(const LogPosition& start, std::optional<BatchSeq> cut);
-  Task<void> expect_footer();
+  Task<std::optional<LogPosition>> first_batch();
+  Task<void> expect_batches(const LogPosition& start, SegmentCut cut);
+  Task<std::optional<Trailer>> find_trailer(unsigned copy, SegmentCut cut);
+  Task<void> expect_footer(SegmentCut cut, bool recent);
+  void mark_unfinished(std::optional<BatchSeq> begun);
   void expect_copy(unsigned copy, std::uint32_t first, std::uint32_t count, const char* what,
                    bool unfinished = false);
   void expect_lost(std::uint32_t first, const char* what, bool unfinished);
   void expect_payload(std::uint32_t block, std::uint64_t checksum);
   void judge();
+  Task<void> mend_all(std::size_t first);
   Task<Result<void>> mend(const LogDamage& damage);
 
   SegmentStore& store_;
@@ -58,14 +67,19 @@ class SegmentCheck {
   DiskTag disk_;
   SegmentSeq segment_;
   const LogCheckOptions& options_;
+  BatchSeq durable_;
   LogCheck& result_;
   SegmentReader reader_;
   std::vector<Expected> expected_;
   std::array<std::vector<std::optional<std::uint64_t>>, kReplicaCount> sums_;
   ReplicaMask missing_ = 0;  // copies without the file, or without its beginning
   std::uint32_t end_ = 0;    // of the batches
-  BatchSeq durable_;         // of what the descriptors say
-  std::vector<std::pair<std::uint32_t, BatchSeq>> batches_;  // where each begins
+  bool whole_ = true;        // no batch of the walk was lost
+  bool chained_ = true;      // the last one was not
+  Footer contents_;          // of the walk
+  std::uint32_t footer_block_ = 0;
+  std::vector<std::byte> footer_;                            // made from that; empty: not needed
+  std::vector<std::pair<std::uint32_t, BatchSeq>> batches_;  // where each begins, lost ones too
 };
 
 // The checksum of each block on each copy, as it is there.
@@ -117,19 +131,34 @@ Task<std::optional<Batch>> SegmentCheck::find_batch(const LogPosition& position)
     if (!in_mask(store_.readable(), copy)) continue;
     auto batch = co_await reader_.batch(copy, position.block);
     if (!batch || batch->batch != position.next_batch) continue;
-    if (position.chain != 0 && batch->parent != position.chain) continue;
+    if (chained_ && batch->parent != position.chain) continue;
     expect_copy(copy, batch->block, batch->descriptor_blocks, "descriptor");
     co_return std::move(*batch);
   }
   co_return std::nullopt;
 }
 
+// Of a segment whose header is lost.
+Task<std::optional<LogPosition>> SegmentCheck::first_batch() {
+  for (std::uint32_t block = kFirstBatchBlock; block < kTrailerBlock; ++block) {
+    for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+      if (!in_mask(store_.readable(), copy)) continue;
+      auto batch = co_await reader_.batch(copy, block);
+      if (batch) co_return LogPosition{segment_, block, batch->batch, batch->parent};
+    }
+  }
+  co_return std::nullopt;
+}
+
 // Batch by batch; where one is damaged on every copy, on to the one behind it.
-Task<void> SegmentCheck::expect_batches(const LogPosition& start, std::optional<BatchSeq> cut) {
+Task<void> SegmentCheck::expect_batches(const LogPosition& start, SegmentCut cut) {
   LogPosition position = start;
-  while (position.block < kTrailerBlock && (!cut || position.next_batch < *cut)) {
+  contents_.segment = segment_;
+  while (position.block < kTrailerBlock && (!cut || position.before(*cut))) {
     auto batch = co_await find_batch(position);
     if (!batch) {
+      const bool whole_before = std::exchange(whole_, false);
+      chained_ = false;
       std::optional<LogPosition> after;
       const std::uint32_t last = std::min(kTrailerBlock, position.block + kLookAheadBlocks);
       for (std::uint32_t block = position.block + 1; block < last && !after; ++block) {
@@ -137,40 +166,61 @@ Task<void> SegmentCheck::expect_batches(const LogPosition& start, std::optional<
         auto found = co_await find_batch(next);
         if (found) after = next;
       }
-      const bool ends_here = !after && (!cut || position.next_batch >= *cut);
-      if (ends_here) break;
+      if (!after && (!cut || !position.before(*cut))) {
+        whole_ = whole_before;  // It ends here.
+        break;
+      }
+      batches_.emplace_back(position.block, position.next_batch);
       expect_lost(position.block, "descriptor", false);
       if (!after) break;
       position = *after;
       continue;
     }
+    chained_ = true;
     batches_.emplace_back(batch->block, batch->batch);
     durable_ = std::max(durable_, batch->durable.next_batch);
     for (std::uint32_t i = 0; i < batch->payload_blocks; ++i) {
       expect_payload(batch->payload_start() + i, batch->checksums[i]);
     }
+    for (const LogEntry& entry : batch->entries) {
+      contents_.entries.push_back(entry);
+      if (!has_payload(entry.kind)) continue;
+      const auto checksums = batch->checksums_of(entry);
+      contents_.checksums.insert(contents_.checksums.end(), checksums.begin(), checksums.end());
+    }
     position = batch->end();
   }
+  contents_.end = position;
   end_ = std::max(end_, position.block);
 }
 
-Task<void> SegmentCheck::expect_footer() {
+Task<std::optional<Trailer>> SegmentCheck::find_trailer(unsigned copy, SegmentCut cut) {
+  Buffer block = co_await pool_.allocate(kBlockSize);
+  auto read = co_await store_.read(copy, segment_, kTrailerBlock, block);
+  if (!read) co_return std::nullopt;
+  auto trailer = decode_trailer(block.span(), disk_, segment_);
+  // Where nothing else says where the segment ends, only its batches do: see is_of_this_life().
+  if (!trailer || !is_of_this_life(*trailer, cut)) co_return std::nullopt;
+  if (!cut && whole_ && !trailer->end.meets(contents_.end)) co_return std::nullopt;
+  co_return *trailer;
+}
+
+Task<void> SegmentCheck::expect_footer(SegmentCut cut, bool recent) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (!in_mask(store_.readable(), copy)) continue;
-    Buffer block = co_await pool_.allocate(kBlockSize);
-    auto read = co_await store_.read(copy, segment_, kTrailerBlock, block);
-    if (!read) continue;
-    auto trailer = decode_trailer(block.span(), disk_, segment_);
+    auto trailer = co_await find_trailer(copy, cut);
     if (!trailer) continue;
+    footer_block_ = trailer->footer_block;
     co_await sum_copies(trailer->footer_block, trailer->footer_block + trailer->footer_blocks);
     co_await sum_copies(kTrailerBlock, kSegmentBlocks);
-    expect_copy(copy, kTrailerBlock, 1, "footer");
+    expect_copy(copy, kTrailerBlock, 1, "footer", recent);
     // The copy whose footer is what the trailer says.
     bool sound = false;
     for (unsigned other = 0; other < kReplicaCount && !sound; ++other) {
       if (!in_mask(store_.readable(), other)) continue;
       std::vector<std::byte> body;
       for (std::uint32_t i = 0; i < trailer->footer_blocks; ++i) {
+        Buffer block = co_await pool_.allocate(kBlockSize);
         auto part = co_await store_.read(other, segment_, trailer->footer_block + i, block);
         if (!part) break;
         body.insert(body.end(), block.span().begin(), block.span().end());
@@ -179,7 +229,7 @@ Task<void> SegmentCheck::expect_footer() {
       auto footer = decode_footer(body, disk_, *trailer);
       if (!footer) continue;
       sound = true;
-      expect_copy(other, trailer->footer_block, trailer->footer_blocks, "footer");
+      expect_copy(other, trailer->footer_block, trailer->footer_blocks, "footer", recent);
       // Payload whose descriptor is damaged everywhere is known from here.
       footer->for_each([this](const LogEntry& entry, std::span<const std::uint64_t> checksums) {
         for (std::size_t i = 0; i < checksums.size(); ++i) {
@@ -187,9 +237,36 @@ Task<void> SegmentCheck::expect_footer() {
         }
       });
     }
-    if (!sound) expect_lost(trailer->footer_block, "footer", false);
     end_ = std::max(end_, trailer->end.block);
+    if (sound) co_return;
+    // It says again what the batches say: if they are all there it can be made.
+    std::vector<std::byte> made(std::size_t{trailer->footer_blocks} * kBlockSize);
+    const bool fits = trailer->footer_blocks ==
+                      footer_blocks_for(contents_.entries.size(), contents_.checksums.size());
+    if (fits && encode_footer(contents_, disk_, made) == trailer->footer_checksum) {
+      for (std::uint32_t i = 0; i < trailer->footer_blocks; ++i) {
+        const auto block = std::span(made).subspan(i * kBlockSize, kBlockSize);
+        Expected& expected = expected_[trailer->footer_block + i];
+        expected = {checksum64(block), "footer", true, true, recent};
+      }
+      footer_ = std::move(made);
+    } else {
+      expect_lost(trailer->footer_block, "footer", false);
+    }
     co_return;
+  }
+}
+
+// What comes behind the point that is known durable may be the rest of a crash; so may a segment
+// that was begun there. `begun`: its first batch.
+void SegmentCheck::mark_unfinished(std::optional<BatchSeq> begun) {
+  if (begun && *begun >= durable_) expected_[0].unfinished = true;
+  for (std::size_t i = 0; i < batches_.size(); ++i) {
+    if (batches_[i].second < durable_) continue;
+    const std::uint32_t last = i + 1 < batches_.size() ? batches_[i + 1].first : end_;
+    for (std::uint32_t at = batches_[i].first; at < std::max(last, batches_[i].first + 1); ++at) {
+      if (expected_[at].what != nullptr) expected_[at].unfinished = true;
+    }
   }
 }
 
@@ -213,31 +290,43 @@ void SegmentCheck::judge() {
     }
     if (bad == 0) continue;
     const bool payload = std::strcmp(expected.what, "payload") == 0;
+    const bool mendable = any_good || expected.made;
     if (!any_good && payload && !expected.unfinished) result_.lost.emplace(segment_, block);
     if (damage.size() > before) {
       LogDamage& last = damage.back();
-      if (last.first + last.count == block && last.copies == bad && last.mendable == any_good &&
+      if (last.first + last.count == block && last.copies == bad && last.mendable == mendable &&
           last.unfinished == expected.unfinished && last.what == expected.what) {
         ++last.count;
         continue;
       }
     }
-    damage.push_back({segment_, block, 1, bad, any_good, expected.unfinished, expected.what});
+    damage.push_back({segment_, block, 1, bad, mendable, expected.unfinished, expected.what, {}});
   }
 }
 
 Task<Result<void>> SegmentCheck::mend(const LogDamage& damage) {
   for (std::uint32_t block = damage.first; block < damage.first + damage.count; ++block) {
-    Buffer good = co_await pool_.allocate(kBlockSize);
+    Buffer good;
     bool found = false;
+    if (expected_[block].made) {
+      good = co_await pool_.allocate(kBlockSize);
+      std::memcpy(good.data(), footer_.data() + (block - footer_block_) * kBlockSize, kBlockSize);
+      found = true;
+    }
     for (unsigned copy = 0; copy < kReplicaCount && !found; ++copy) {
       if (in_mask(damage.copies, copy) || !in_mask(store_.readable(), copy)) continue;
+      good = co_await pool_.allocate(kBlockSize);
       auto read = co_await store_.read(copy, segment_, block, good);
       found = read && checksum64(good.span()) == expected_[block].checksum;
     }
-    if (!found) continue;
+    if (!found) {
+      co_return fail(Errc::kIo, "block {} can't be read any more where it was intact", block);
+    }
     for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-      if (!in_mask(damage.copies, copy) || !in_mask(store_.readable(), copy)) continue;
+      if (!in_mask(damage.copies, copy)) continue;
+      if (!in_mask(store_.readable(), copy)) {
+        co_return fail(Errc::kReplicasLost, "replica {} is out of the set by now", copy + 1);
+      }
       Result<void> put;
       if (block == 0) {  // The file itself may be missing.
         put = co_await store_.restore(copy, segment_, good);
@@ -251,7 +340,17 @@ Task<Result<void>> SegmentCheck::mend(const LogDamage& damage) {
   co_return Result<void>{};
 }
 
-Task<Result<void>> SegmentCheck::run(std::optional<BatchSeq> cut) {
+// One that can't be mended keeps no other from it.
+Task<void> SegmentCheck::mend_all(std::size_t first) {
+  if (!options_.repair) co_return;
+  for (std::size_t i = first; i < result_.damage.size(); ++i) {
+    if (!result_.damage[i].mendable) continue;
+    auto mended = co_await mend(result_.damage[i]);
+    if (!mended) result_.damage[i].problem = mended.error().message;
+  }
+}
+
+Task<Result<void>> SegmentCheck::run(SegmentCut cut, bool recent) {
   auto header = co_await reader_.header();
   if (!header && header.error().code != Errc::kCorrupt && header.error().code != Errc::kIo &&
       header.error().code != Errc::kNotFound) {
@@ -262,6 +361,9 @@ Task<Result<void>> SegmentCheck::run(std::optional<BatchSeq> cut) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (in_mask(store_.readable(), copy) && !sums_[copy][0]) missing_ |= 1U << copy;
   }
+  // Descriptors are expected to be what a copy has: its checksums have to be known first. So far
+  // nobody knows where the batches end; the walk tells, and then all of it is read once.
+  std::optional<BatchSeq> begun;
   if (header) {
     for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
       if (!in_mask(store_.readable(), copy) || !sums_[copy][0]) continue;
@@ -271,50 +373,38 @@ Task<Result<void>> SegmentCheck::run(std::optional<BatchSeq> cut) {
       expect_copy(copy, 0, 1, "header");
       break;
     }
-    durable_ = header->durable.next_batch;
-    // Descriptors are expected to be what a copy has: its checksums have to be known first. So far
-    // nobody knows where the batches end; the walk tells, and then all of it is read once.
+    begun = header->start.next_batch;
     co_await sum_copies(1, kTrailerBlock);
     co_await expect_batches(header->start, cut);
   } else {
-    expect_lost(0, "header", !cut);
+    const auto first = co_await first_batch();
+    if (!first) co_return Result<void>{};  // Made ahead, and never begun.
+    begun = first->next_batch;
+    expect_lost(0, "header", false);
     co_await sum_copies(1, kTrailerBlock);
+    co_await expect_batches(*first, cut);
   }
-  co_await expect_footer();
-  // What comes behind the point that is known durable may be the rest of a crash.
-  const BatchSeq settled = std::max(durable_, options_.settled.value_or(BatchSeq(0)));
-  if (!cut) {
-    for (const auto& [block, batch] : batches_) {
-      if (batch < settled) continue;
-      for (std::uint32_t at = block; at < end_; ++at) {
-        if (expected_[at].what != nullptr) expected_[at].unfinished = true;
-      }
-      break;
-    }
-  }
+  co_await expect_footer(cut, recent);
+  mark_unfinished(begun);
   const std::size_t before = result_.damage.size();
   judge();
-  if (missing_ != 0 && header) {
-    // One line for the whole of it is enough.
-    LogDamage whole{segment_, 0, end_, missing_, true, !cut && batches_.empty(), "the segment"};
-    std::vector<LogDamage> rest;
-    for (std::size_t i = before; options_.repair && i < result_.damage.size(); ++i) {
-      if (!result_.damage[i].mendable) continue;
-      if (auto mended = co_await mend(result_.damage[i]); !mended) co_return mended;
+  co_await mend_all(before);
+  if (missing_ == 0 || !header) co_return Result<void>{};
+  // One line for the whole of it is enough.
+  LogDamage whole{segment_,      0, end_, missing_, true, begun && *begun >= durable_,
+                  "the segment", {}};
+  std::vector<LogDamage> rest;
+  for (std::size_t i = before; i < result_.damage.size(); ++i) {
+    LogDamage& one = result_.damage[i];
+    if (one.copies != missing_ || !one.mendable) {
+      rest.push_back(std::move(one));
+    } else if (whole.problem.empty()) {
+      whole.problem = std::move(one.problem);
     }
-    for (std::size_t i = before; i < result_.damage.size(); ++i) {
-      LogDamage& one = result_.damage[i];
-      if (one.copies != missing_ || !one.mendable) rest.push_back(std::move(one));
-    }
-    result_.damage.resize(before);
-    result_.damage.push_back(std::move(whole));
-    for (LogDamage& one : rest) result_.damage.push_back(std::move(one));
-    co_return Result<void>{};
   }
-  for (std::size_t i = before; options_.repair && i < result_.damage.size(); ++i) {
-    if (!result_.damage[i].mendable) continue;
-    if (auto mended = co_await mend(result_.damage[i]); !mended) co_return mended;
-  }
+  result_.damage.resize(before);
+  result_.damage.push_back(std::move(whole));
+  for (LogDamage& one : rest) result_.damage.push_back(std::move(one));
   co_return Result<void>{};
 }
 
@@ -325,18 +415,31 @@ Task<Result<LogCheck>> check_log(SegmentStore& store, BufferPool& pool, DiskTag 
   LogCheck result;
   auto segments = co_await store.list();
   if (!segments) co_return segments.error();
-  for (std::size_t i = 0; i < segments->size(); ++i) {
-    // Where the next one that was begun says that it ends.
-    std::optional<BatchSeq> cut;
-    for (std::size_t next = i + 1; next < segments->size() && !cut; ++next) {
-      SegmentReader reader(store, pool, disk, (*segments)[next]);
-      auto header = co_await reader.header();
-      if (header) cut = header->start.next_batch;
-    }
-    SegmentCheck check(store, pool, disk, (*segments)[i], options, result);
-    auto checked = co_await check.run(cut);
-    if (!checked) co_return fail(checked.error(), "segment {}", (*segments)[i].value);
+  // Every header tells of the segments before it: where they end, and how far they are durable.
+  std::vector<SegmentCut> starts;
+  BatchSeq settled = options.settled.value_or(BatchSeq(0));
+  for (const SegmentSeq segment : *segments) {
+    SegmentReader reader(store, pool, disk, segment);
+    auto header = co_await reader.header();
+    starts.emplace_back();
+    if (!header) continue;
+    starts.back() = header->start;
+    settled = std::max(settled, header->durable.next_batch);
   }
+  // From the last one on: what descriptors know is about the segments before.
+  SegmentCut cut;
+  unsigned behind = 0;  // segments that were begun after it
+  for (std::size_t i = segments->size(); i-- > 0;) {
+    SegmentCheck check(store, pool, disk, (*segments)[i], options, settled, result);
+    auto checked = co_await check.run(cut, behind < 2);
+    if (!checked) co_return fail(checked.error(), "segment {}", (*segments)[i].value);
+    settled = std::max(settled, check.durable());
+    if (!starts[i]) continue;
+    cut = starts[i];
+    ++behind;
+  }
+  std::stable_sort(result.damage.begin(), result.damage.end(),
+                   [](const LogDamage& a, const LogDamage& b) { return a.segment < b.segment; });
   co_return std::move(result);
 }
 

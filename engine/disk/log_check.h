@@ -2,6 +2,9 @@
 // compares it with its checksum: headers, descriptors, payload, footers. On request a copy that is
 // damaged is mended from one that is not; what no copy has intact is left alone, as it is.
 //
+// What a crash may leave is told apart: batches behind the last point that anything in the log or
+// the index knows to be durable, a segment begun at that point, a seal that was under way.
+//
 // Before the log is opened: recovery mends too, and would hide what it found.
 // Thread: the store's ring, with nothing else on the log. Memory: 8 bytes for each block stored.
 #pragma once
@@ -23,10 +26,11 @@ struct LogDamage {
   std::uint32_t first = 0;  // block in the segment
   std::uint32_t count = 0;
   ReplicaMask copies = 0;  // that are damaged there, or lack it
-  bool mendable = false;   // some other copy has it
+  bool mendable = false;   // some other copy has it, or it can be made from what is intact
   // Not known durable: a crash may have left it so, and recovery settles it.
   bool unfinished = false;
-  std::string what;  // "payload", "descriptor", "header", "footer", "the segment"
+  std::string what;     // "payload", "descriptor", "header", "footer", "the segment"
+  std::string problem;  // why it could not be mended; empty: it was, or was not to be
 };
 
 struct LogCheck {

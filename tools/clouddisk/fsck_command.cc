@@ -98,13 +98,37 @@ std::string describe(const CheckFinding& finding) {
 
 struct Examination {
   RootCheck found;
-  std::optional<RootCheck> left;  // after a repair
+  std::vector<std::pair<CheckFinding, std::string>> failed;  // to be mended, and why
+  std::optional<RootCheck> left;                             // after a repair
+  std::optional<Error> cut_off;                              // it did not come to its end
 
+  static bool names_replica(const RootCheck& check, unsigned replica) {
+    return std::any_of(check.findings.begin(), check.findings.end(), [&](const auto& one) {
+      return one.subject == "replica" && one.replica == replica;
+    });
+  }
+  static bool has(const RootCheck& check, const CheckFinding& finding) {
+    return std::find(check.findings.begin(), check.findings.end(), finding) != check.findings.end();
+  }
   bool mended(const CheckFinding& finding) const {
-    return left &&
-           std::find(left->findings.begin(), left->findings.end(), finding) == left->findings.end();
+    if (!left || has(*left, finding)) return false;
+    const bool gave_up = std::any_of(failed.begin(), failed.end(),
+                                     [&](const auto& one) { return one.first == finding; });
+    // A copy that is out of the set since is not looked at any more.
+    const bool put_out = finding.replica && names_replica(*left, *finding.replica) &&
+                         !names_replica(found, *finding.replica);
+    return !gave_up && !put_out;
+  }
+  // What only the check after the repair found.
+  std::vector<CheckFinding> fresh() const {
+    std::vector<CheckFinding> list;
+    for (const CheckFinding& finding : left ? left->findings : std::vector<CheckFinding>{}) {
+      if (!has(found, finding)) list.push_back(finding);
+    }
+    return list;
   }
   int status() const {
+    if (cut_off) return kOperational;
     const auto& now = left ? left->findings : found.findings;
     if (std::any_of(now.begin(), now.end(), is_error)) return kUncorrected;
     const bool any = std::any_of(found.findings.begin(), found.findings.end(), is_error);
@@ -131,12 +155,20 @@ Json json_of(const std::string& root, const Examination& examined) {
     }
     findings.push_back(std::move(one));
   };
-  for (const CheckFinding& finding : examined.found.findings)
+  for (const CheckFinding& finding : examined.found.findings) {
     add(finding, examined.mended(finding));
+  }
+  const std::vector<CheckFinding> fresh = examined.fresh();
+  for (const CheckFinding& finding : fresh) add(finding, false);
+  Json failed = Json::array();
+  for (const auto& [finding, why] : examined.failed) {
+    failed.push_back({{"what", describe(finding)}, {"why", why}});
+  }
   const RootCheck& found = examined.found;
   return {{"root", root},
           {"status", examined.status()},
           {"findings", std::move(findings)},
+          {"not_mended", std::move(failed)},
           {"checked",
            {{"disks", found.disks},
             {"snapshots", found.snapshots},
@@ -150,11 +182,19 @@ void print_report(const std::string& root, const Examination& examined) {
     print_text(fmt::format("{}: {}\n", examined.mended(finding) ? "mended" : name_of(finding.kind),
                            describe(finding)));
   }
+  const std::vector<CheckFinding> fresh = examined.fresh();
+  for (const CheckFinding& finding : fresh) {
+    print_text(fmt::format("{}: {}\n", name_of(finding.kind), describe(finding)));
+  }
+  for (const auto& [finding, why] : examined.failed) {
+    print_text(fmt::format("not mended: {}: {}\n", describe(finding), why));
+  }
   const RootCheck& found = examined.found;
   static const std::map<int, const char*> kVerdicts = {
       {kClean, "clean"},
       {kCorrected, "errors were corrected"},
-      {kUncorrected, "errors are left; what is mendable: clouddisk fsck --repair"}};
+      {kUncorrected, "errors are left; what is mendable: clouddisk fsck --repair"},
+      {kOperational, "the repair did not come to its end"}};
   print_text(fmt::format("{}: {} disks, {} snapshots, {} segments, {} read: {}\n", root,
                          found.disks, found.snapshots, found.segments, format_bytes(found.bytes),
                          kVerdicts.at(examined.status())));
@@ -208,16 +248,24 @@ int run_fsck(const Session& session, const FsckOptions& chosen) {
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.show(done, total); };
     options.repair = true;
     auto repaired = (*ring)->block_on(check_root(**ring, options));
-    if (!repaired) return fail_with(kOperational, "RepairFailed", repaired.error().message);
-    auto left = look(**ring, options);
-    if (!left) return fail_with(kOperational, "CheckFailed", left.error().message);
-    examined.left = std::move(*left);
+    if (repaired) {
+      examined.failed = std::move(repaired->failed);
+      auto left = look(**ring, options);
+      if (left) {
+        examined.left = std::move(*left);
+      } else {
+        examined.cut_off = left.error();
+      }
+    } else {
+      examined.cut_off = repaired.error();
+    }
   }
   if (session.json()) {
     print_json(json_of(root, examined));
   } else {
     print_report(root, examined);
   }
+  if (examined.cut_off) print_failure({"RepairFailed", examined.cut_off->message});
   return examined.status();
 }
 
