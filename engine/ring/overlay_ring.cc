@@ -110,8 +110,9 @@ Task<void> OverlayRing::read_through(ContentRef content, std::uint64_t offset,
   for (auto it = content->blocks.lower_bound(offset / kBlockSize);
        it != content->blocks.end() && it->first * kBlockSize < offset + count; ++it) {
     const std::uint64_t at = it->first * kBlockSize;
-    const std::size_t length = std::min<std::uint64_t>(kBlockSize, offset + count - at);
-    std::memcpy(into.data() + (at - offset), it->second.data(), length);
+    const std::uint64_t begin = std::max(at, offset);
+    const std::uint64_t length = std::min(at + kBlockSize, offset + count) - begin;
+    std::memcpy(into.data() + (begin - offset), it->second.data() + (begin - at), length);
   }
   answer(completion, static_cast<std::int32_t>(count));
 }

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <thread>
 
 #include "engine/base/log.h"
@@ -52,6 +53,7 @@ class Daemon {
   Task<std::string> metrics();
 
   const DaemonOptions& options_;
+  std::array<RootLock, kReplicaCount> folder_locks_;
   Ring& ring_;
   WorkerPool& workers_;
   std::unique_ptr<ReplicaSet> replicas_;
@@ -88,6 +90,17 @@ Task<Result<void>> Daemon::start_engine() {
   auto replacements = co_await ring_.blocking([&record] { return load_replacements(record); });
   if (!replacements) co_return replacements.error();
   set.folders = with_replacements(options_.replicas, *replacements);
+  const ReplicaFolders folders = set.folders;
+  auto locked = co_await ring_.blocking([this, &folders]() -> Result<void> {
+    for (unsigned i = 0; i < kReplicaCount; ++i) {
+      std::error_code ignored;  // Whoever opens the set finds out what is wrong with it.
+      std::filesystem::create_directories(folders[i], ignored);
+      auto taken = folder_locks_[i].take_folder(folders[i]);
+      if (!taken) return fail(taken.error(), "replica {}", i + 1);
+    }
+    return {};
+  });
+  if (!locked) co_return locked;
   set.trusted_single = options_.trust_replica;
   auto replicas = co_await ReplicaSet::open(ring_, std::move(set));
   if (!replicas) co_return replicas.error();
@@ -130,6 +143,7 @@ Task<Result<void>> Daemon::start_engine() {
   host_options.scrub_bytes_per_second = options_.scrub_bytes_per_second;
   host_options.scrub_every = options_.scrub_every;
   host_ = std::make_unique<EngineHost>(ring_, *replicas_, *nbd_, reactors, std::move(host_options));
+  for (unsigned i = 0; i < kReplicaCount; ++i) host_->hold_folder(i, std::move(folder_locks_[i]));
   Control::Options control_options;
   control_options.region = options_.region;
   control_options.zone = options_.zone;

@@ -27,6 +27,7 @@
 #include "tools/clouddiskd/reactor.h"
 #include "tools/clouddiskd/scrub_state.h"
 #include "tools/net/replica_record.h"
+#include "tools/net/root_lock.h"
 
 namespace clouddisk {
 
@@ -52,6 +53,10 @@ class EngineHost final : public DiskHost {
   // Copies the catalog to a receiving replica: set once Control is there.
   void set_catalog_copy(std::function<Task<Result<void>>(unsigned)> copy) {
     copy_catalog_ = std::move(copy);
+  }
+  // The lock of a replica's folder, as long as it is one.
+  void hold_folder(unsigned replica, RootLock lock) {
+    folder_locks_[replica].emplace(std::move(lock));
   }
   // Starts bringing back what the start left out.
   void resync_what_is_missing();
@@ -237,6 +242,7 @@ class EngineHost final : public DiskHost {
   WorkControl scrub_work_;
   std::string resync_lock_, scrub_lock_;  // of the disk whose lock the work holds; empty: none
   std::optional<Join> resync_under_way_;
+  std::array<std::optional<RootLock>, kReplicaCount> folder_locks_;
   std::optional<unsigned> replacing_;  // the replica whose folder is just being changed
   bool watching_ = false;
   std::map<std::string, ClientLoad> loads_;  // by disk, at the last look

@@ -42,10 +42,14 @@ Task<Result<void>> EngineHost::replace_folder(unsigned replica, std::string fold
   const std::string record = root + "/replicas";
   const Replacement replacement{replica, options_.configured[replica], folder};
   std::vector<Replacement> before;
+  RootLock lock;
   // Recorded before the old one is let go: whenever the daemon dies, its next start finds either
   // the old folder, in sync, or the new one, to be brought up to date.
   auto recorded = co_await control_.blocking([&]() -> Result<void> {
     if (auto fit = claim_folder(folder, claim, taken, *bytes); !fit) return fit;
+    if (auto mine = lock.take_folder(folder); !mine) {
+      return fail(Errc::kExists, "{} is in use by another program", folder);
+    }
     auto list = load_replacements(record);
     if (!list) return list.error();
     before = *list;
@@ -81,6 +85,7 @@ Task<Result<void>> EngineHost::replace_folder(unsigned replica, std::string fold
     co_await control_.enter();
   }
   replicas_.set_folder(replica, folder);
+  hold_folder(replica, std::move(lock));
   log(LogLevel::kInfo, "replicas", "replica {} moves from {} to {}", replica + 1, old, folder);
   co_return begin_resync(replica);
 }

@@ -30,4 +30,11 @@ Result<void> RootLock::take(const std::string& root, bool create) {
   return {};
 }
 
+Result<void> RootLock::take_folder(const std::string& folder) {
+  fd_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd_ < 0) return {};
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return {};
+  return fail(Errc::kBusy, "another program holds {}", folder);
+}
+
 }  // namespace clouddisk

@@ -149,6 +149,26 @@ TEST_F(FsckTest, ARootThatADaemonHoldsIsRefusedAndSoIsWrongUsage) {
   EXPECT_EQ(daemon_.cli({"fsck", "--disk", "d-other"}).exit_status, 8);
 }
 
+// Replica folders may lie anywhere, and another root may name them.
+TEST_F(FsckTest, FoldersThatADaemonOfAnotherRootHoldsAreRefused) {
+  ASSERT_TRUE(daemon_.start());
+  TestDaemon other;
+  std::vector<std::string> folders;
+  for (int number = 1; number <= 3; ++number) {
+    folders.insert(folders.end(), {"--replica", daemon_.replica(number)});
+  }
+  fs::create_directories(other.root());
+  std::vector<std::string> command{"fsck"};
+  command.insert(command.end(), folders.begin(), folders.end());
+  const ProgramResult held = other.cli(command);
+  EXPECT_EQ(held.exit_status, 8);
+  EXPECT_NE(held.errors.find("stop it first"), std::string::npos) << held.errors;
+  EXPECT_FALSE(other.start(folders));
+  EXPECT_NE(other.log().find("another program holds"), std::string::npos) << other.log();
+  ASSERT_EQ(daemon_.stop(), 0);
+  EXPECT_EQ(other.cli(command).exit_status, 0);
+}
+
 TEST_F(FsckTest, BlocksThatAreDamagedOnOneOrTwoCopiesAreMended) {
   flip(segment(1), kPayloadBlock * kBlockSize + 17);
   flip(segment(2), kPayloadBlock * kBlockSize + 4000);

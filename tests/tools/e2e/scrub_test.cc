@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <thread>
 
 #include "engine/base/random.h"
 #include "tests/support/seed.h"
@@ -186,6 +187,21 @@ TEST_F(ScrubTest, AfterKillItGoesOnWhereItWas) {
   daemon_.ok({"scrub", "stop"});
   EXPECT_NE(daemon_.ok_json({"scrub", "status"})["Status"], "running");
   EXPECT_EQ(scrub()["LostBlocks"], 0);
+}
+
+TEST_F(ScrubTest, StoppedItRestsUntilItIsDueAgain) {
+  begin({"--no-limits", "--scrub-every", "1s", "--scrub-rate", "1M"});
+  const auto state = [&] {
+    return daemon_.ok_json({"scrub", "status"})["Status"].get<std::string>();
+  };
+  ASSERT_TRUE(cli::wait_until(10, [&] { return state() == "running"; })) << "by itself";
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  daemon_.ok({"scrub", "stop"});
+  const auto stopped = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() - stopped < std::chrono::milliseconds(600)) {
+    ASSERT_EQ(state(), "stopped") << "although the next is due, counted from its begin";
+  }
+  EXPECT_TRUE(cli::wait_until(10, [&] { return state() == "running"; })) << "and so does it go on";
 }
 
 TEST_F(ScrubTest, ADamagedIndexIsMadeAnewAtTheNextOpen) {
