@@ -50,6 +50,7 @@ class Daemon {
   Result<void> start_http();
   Task<void> tick();
   Task<void> purge();  // what was deleted goes here
+  Task<void> purge_replica(unsigned replica);
   Task<std::string> metrics();
 
   const DaemonOptions& options_;
@@ -67,6 +68,8 @@ class Daemon {
   WaitGroup ticking_;
   Signal woken_;
   TimePoint started_{};
+  std::array<bool, kReplicaCount> purge_wanted_{};
+  std::array<bool, kReplicaCount> purging_{};
   bool stopping_ = false;
 };
 
@@ -193,24 +196,36 @@ Task<void> Daemon::tick() {
 }
 
 Task<void> Daemon::purge() {
-  const auto stop = [this] { return stopping_; };
   while (!stopping_) {
     if (replicas_->take_removed()) {
       for (unsigned replica = 0; replica < kReplicaCount; ++replica) {
         // One that is out may not answer. What it has is removed when it is back, after a restart.
         const ReplicaMask in_use = replicas_->in_sync_mask() | replicas_->receiving_mask();
         if ((in_use >> replica & 1U) == 0) continue;
-        auto gone = co_await purge_removed(ring_, replicas_->folder(replica), stop);
-        if (gone || stopping_) continue;
-        log(LogLevel::kWarning, "daemon",
-            "space of removed disks comes back with the next removal or start: {}",
-            gone.error().message);
+        purge_wanted_[replica] = true;
+        if (std::exchange(purging_[replica], true)) continue;
+        ticking_.add();
+        spawn(purge_replica(replica));
       }
     }
     if (stopping_) break;
     const bool woken = co_await woken_.wait_until(ring_.now() + kFolderCheckEvery);
     static_cast<void>(woken);
   }
+  ticking_.done();
+}
+
+// Each by itself: one that hangs must not keep the space of the others.
+Task<void> Daemon::purge_replica(unsigned replica) {
+  const auto stop = [this] { return stopping_; };
+  while (std::exchange(purge_wanted_[replica], false) && !stopping_) {
+    auto gone = co_await purge_removed(ring_, replicas_->folder(replica), stop);
+    if (gone || stopping_) continue;
+    log(LogLevel::kWarning, "daemon",
+        "space of removed disks comes back with the next removal or start: {}",
+        gone.error().message);
+  }
+  purging_[replica] = false;
   ticking_.done();
 }
 
