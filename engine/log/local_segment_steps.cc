@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "engine/base/log.h"
 #include "engine/base/variant.h"
 #include "engine/log/local_segment_store.h"
 

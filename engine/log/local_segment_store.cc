@@ -4,7 +4,6 @@
 #include <bit>
 #include <charconv>
 
-#include "engine/base/log.h"
 #include "engine/base/variant.h"
 #include "engine/log/removed_disks.h"
 
