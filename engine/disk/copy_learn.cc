@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint32_t kBatchBlocksMax = kBatchPayloadBlocksMax + kDescriptorBlocksMax;
 // Behind the end of a segment nothing is expected; a damaged descriptor has its successor within
 // one batch behind it.
-constexpr std::uint32_t kLookAheadBlocks = kBatchBlocksMax + kDescriptorBlocksMax;
+constexpr std::uint32_t kSearchedBlocks = kBatchBlocksMax + kDescriptorBlocksMax;
 
 // Damage, as opposed to copies that do not answer, or a format that is not ours to judge.
 bool is_damage(const Error& error) {
@@ -137,7 +137,7 @@ Task<Result<void>> CopyCheck::gather(SegmentCut cut) {
     chained = false;
     ++position.block;
     const bool lost = header_ && cut;  // There were more.
-    if (!lost && position.block > end.block + kLookAheadBlocks) break;
+    if (!lost && position.block > end.block + kSearchedBlocks) break;
   }
   if (store_.readable() == 0) co_return fail(Errc::kReplicasLost, "no replica to read from");
   begun_ = header_.has_value() || !contents_.entries.empty();

@@ -32,13 +32,13 @@ void sort_out(const std::set<std::uint32_t>& lost, const Footer& contents,
 }
 
 // How far a segment of a disk that is not open goes, and how much of that a crash can't take.
-struct Extent {
+struct Reach {
   LogPosition end;      // of the batches that follow each other
   LogPosition durable;  // the last point in it that is known to be durable
 };
 
-Task<std::optional<Extent>> measure(LocalSegmentStore& store, BufferPool& pool, DiskTag disk,
-                                    SegmentSeq segment, BatchSeq settled) {
+Task<std::optional<Reach>> measure(LocalSegmentStore& store, BufferPool& pool, DiskTag disk,
+                                   SegmentSeq segment, BatchSeq settled) {
   SegmentReader reader(store, pool, disk, segment);
   auto header = co_await reader.header();
   if (!header) co_return std::nullopt;
@@ -58,11 +58,11 @@ Task<std::optional<Extent>> measure(LocalSegmentStore& store, BufferPool& pool, 
     durable = std::max(durable, next->durable.next_batch);
     points.push_back(next->end());
   }
-  Extent extent{points.back(), points.front()};
+  Reach reach{points.back(), points.front()};
   for (const LogPosition& point : points) {
-    if (point.next_batch <= durable) extent.durable = point;
+    if (point.next_batch <= durable) reach.durable = point;
   }
-  co_return extent;
+  co_return reach;
 }
 
 Task<bool> is_sealed(LocalSegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment,
@@ -134,10 +134,10 @@ Task<Result<SegmentFindings>> scrub_closed_segment(LocalSegmentStore& store, Buf
   if (cut && co_await is_sealed(store, pool, disk, segment, *cut)) {
     co_return co_await scrub_segment(store, pool, disk, segment, cut, true, pace);
   }
-  const auto extent = co_await measure(store, pool, disk, segment, durable);
+  const auto reach = co_await measure(store, pool, disk, segment, durable);
   // Behind the durable point a crash may have torn it, and the segment behind it begun too early.
-  if (extent && !(cut && extent->end.meets(*cut)) && extent->end.next_batch >= durable) {
-    co_return co_await scrub_segment(store, pool, disk, segment, extent->durable, false, pace);
+  if (reach && !(cut && reach->end.meets(*cut)) && reach->end.next_batch >= durable) {
+    co_return co_await scrub_segment(store, pool, disk, segment, reach->durable, false, pace);
   }
   co_return co_await scrub_segment(store, pool, disk, segment, cut, true, pace);
 }

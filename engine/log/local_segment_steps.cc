@@ -11,10 +11,6 @@
 namespace clouddisk {
 namespace {
 
-bool in_mask(ReplicaMask mask, unsigned copy) {
-  return (mask >> copy & 1U) != 0;
-}
-
 // The first `size` bytes of an append in memory of its own, to be damaged for one copy alone.
 struct PrivateAppend : AppendData {
   PrivateAppend(const AppendData& original, std::uint64_t size)

@@ -27,10 +27,6 @@ std::optional<std::uint64_t> number_after(std::string_view name, std::string_vie
   return value;
 }
 
-bool in_mask(ReplicaMask mask, unsigned copy) {
-  return (mask >> copy & 1U) != 0;
-}
-
 }  // namespace
 
 LocalSegmentStore::LocalSegmentStore(Ring& ring, ReplicaSet& replicas, FileCache& files,
