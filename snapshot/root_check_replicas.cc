@@ -17,7 +17,8 @@ Task<Result<void>> RootChecker::check_superblocks() {
     found[i].reachable = names.has_value();
     if (names) {
       std::erase(*names, "lost+found");
-      found[i].empty = names->empty();
+      std::erase(*names, "superblock");
+      found[i].bare = names->empty();
     }
     auto file = co_await ring_.open(path, options);
     if (!file) {

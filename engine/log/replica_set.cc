@@ -88,10 +88,11 @@ Task<Result<FoundReplica>> look(Ring& ring, std::string folder, BufferPool& pool
   auto superblock = co_await read_superblock(ring, folder, pool);
   if (superblock) {
     found.superblock = *superblock;
-    co_return found;
+  } else if (superblock.error().code == Errc::kUnsupported) {
+    co_return superblock.error();
+  } else {
+    found.problem = superblock.error().message;
   }
-  if (superblock.error().code == Errc::kUnsupported) co_return superblock.error();
-  found.problem = superblock.error().message;
   auto names = co_await ring.list(folder);
   if (!names) {
     found.reachable = false;
@@ -99,8 +100,11 @@ Task<Result<FoundReplica>> look(Ring& ring, std::string folder, BufferPool& pool
     co_return found;
   }
   std::erase(*names, "lost+found");
-  found.empty = names->empty();
-  if (found.empty) {
+  const bool no_medium_error = superblock || superblock.error().code == Errc::kCorrupt ||
+                               superblock.error().code == Errc::kNotFound;
+  if (no_medium_error) std::erase(*names, "superblock");
+  found.bare = names->empty();
+  if (found.bare) {
     if (auto durable = co_await make_names_durable(ring, folder); !durable) {
       found.reachable = false;
       found.problem = durable.error().message;
@@ -178,7 +182,7 @@ Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options o
   }
   auto decision = decide_set(found, trusted);
   if (!decision) co_return decision.error();
-  set->set_uuid_ = decision->create ? make_uuid() : decision->set_uuid;
+  set->set_uuid_ = decision->set_uuid == SetUuid{} ? make_uuid() : decision->set_uuid;
   set->single_allowed_ = trusted.has_value();
   set->rebuild_ = decision->rebuild;
 

@@ -53,6 +53,9 @@ struct Superblock {
   ReplicaMask in_sync = 0;
 };
 inline constexpr std::size_t kSuperblockSize = kBlockSize;
+// What the first superblocks of a new set say. A start writes two generations, so one that was
+// completed has left them behind on every member.
+inline constexpr Generation kFirstGeneration{2};
 void encode_superblock(const Superblock& superblock, std::span<std::byte> block);
 // kCorrupt: torn, foreign or damaged; kUnsupported: made by a newer clouddisk.
 Result<Superblock> decode_superblock(std::span<const std::byte> block);
@@ -61,13 +64,13 @@ Result<Superblock> decode_superblock(std::span<const std::byte> block);
 // answer.
 struct FoundReplica {
   bool reachable = false;  // the folder exists or could be made, and can be written
-  bool empty = false;      // no superblock and nothing else of ours in it
+  bool bare = false;       // nothing in it but, at most, a superblock: it never held any data
   std::optional<Superblock> superblock;
   std::string problem;  // why there is no superblock
 };
 struct SetDecision {
-  bool create = false;  // all folders are new: make a set
-  SetUuid set_uuid{};
+  bool create = false;  // all folders are new, or nothing came of an earlier try: make a set
+  SetUuid set_uuid{};   // zeros: to be chosen
   Generation generation;
   ReplicaMask in_sync = 0;  // members to start with
   ReplicaMask rebuild = 0;  // reachable folders to be resynced from the members

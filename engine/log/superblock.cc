@@ -86,7 +86,7 @@ Result<SetDecision> decide_new_set(const std::array<FoundReplica, kReplicaCount>
       return fail(Errc::kInvalid, "a new set needs all {} replica folders; replica {}: {}",
                   kReplicaCount, i + 1, found[i].problem);
     }
-    if (!found[i].empty) {
+    if (!found[i].bare) {
       return fail(Errc::kCorrupt,
                   "no replica folder has a readable superblock, but replica {} is not empty ({}): "
                   "check that the folders are the right ones; to start anew, empty all of them",
@@ -95,9 +95,21 @@ Result<SetDecision> decide_new_set(const std::array<FoundReplica, kReplicaCount>
   }
   SetDecision decision;
   decision.create = true;
-  decision.generation = Generation(1);
+  for (const FoundReplica& replica : found) {
+    if (replica.superblock) decision.set_uuid = replica.superblock->set_uuid;
+  }
+  decision.generation = Generation(kFirstGeneration.value - 1);
   decision.in_sync = (1U << kReplicaCount) - 1;
   return decision;
+}
+
+// A set's first start was cut short before its first superblocks were everywhere: no disk was ever
+// made in it, and no folder holds anything else.
+bool was_never_complete(const std::array<FoundReplica, kReplicaCount>& found) {
+  return std::all_of(found.begin(), found.end(), [](const FoundReplica& replica) {
+    return replica.reachable && replica.bare &&
+           (!replica.superblock || replica.superblock->generation == kFirstGeneration);
+  });
 }
 
 // Two sets mixed, or folders swapped: refused before anything is written.
@@ -141,6 +153,7 @@ Result<SetDecision> decide_set(const std::array<FoundReplica, kReplicaCount>& fo
                                       [](const auto& f) { return f.superblock.has_value(); });
   if (readable == 0) return decide_new_set(found);
   if (auto same = check_identity(found); !same) return same.error();
+  if (readable < kReplicaCount && was_never_complete(found)) return decide_new_set(found);
 
   Generation newest;
   ReplicaMask listed_members = 0;

@@ -43,7 +43,7 @@ FUZZ_TARGET(superblock) {
   unsigned readable = 0;
   for (unsigned i = 0; i < kReplicaCount; ++i) {
     found[i].reachable = (state >> i & 1U) != 0;
-    found[i].empty = (state >> (3 + i) & 1U) != 0;
+    found[i].bare = (state >> (3 + i) & 1U) != 0;
     auto block = padded(feed.bytes(kHead), kSuperblockSize);
     static_cast<void>(decode_superblock(block));
     seal(block);

@@ -89,7 +89,7 @@ FoundReplica with(const Superblock& superblock) {
 FoundReplica empty_folder() {
   FoundReplica found;
   found.reachable = true;
-  found.empty = true;
+  found.bare = true;
   found.problem = "no superblock";
   return found;
 }
@@ -102,6 +102,10 @@ FoundReplica damaged() {
   FoundReplica found;
   found.reachable = true;
   found.problem = "checksum mismatch";
+  return found;
+}
+FoundReplica bare(FoundReplica found) {
+  found.bare = true;
   return found;
 }
 
@@ -144,6 +148,36 @@ std::vector<Row> rows() {
        {empty_folder(), damaged(), empty_folder()},
        {},
        Errc::kCorrupt},
+      {"NewButPowerWasLostOverTheFirstSuperblock",
+       {bare(damaged()), empty_folder(), empty_folder()},
+       {},
+       {},
+       kAll,
+       0,
+       true},
+      {"NewButTheFirstStartDied",
+       {bare(member(0, 2, kAll)), empty_folder(), bare(damaged())},
+       {},
+       {},
+       kAll,
+       0,
+       true},
+      {"TheFirstStartDiedAndOneIsUnreachable",
+       {bare(member(0, 2, kAll)), empty_folder(), unreachable()},
+       {},
+       Errc::kReplicasLost},
+      {"TheFirstStartDiedAndAnotherFolderHoldsData",
+       {bare(member(0, 2, kAll)), empty_folder(), damaged()},
+       {},
+       Errc::kReplicasLost},
+      {"OneOfALaterStartIsBareAndAlone",
+       {bare(member(0, 3, kAll)), empty_folder(), empty_folder()},
+       {},
+       Errc::kReplicasLost},
+      {"OneOfTheFirstStartThatHoldsDataIsAlone",
+       {member(0, 2, kAll), empty_folder(), empty_folder()},
+       {},
+       Errc::kReplicasLost},
       {"AllDamaged", {damaged(), damaged(), damaged()}, {}, Errc::kCorrupt},
       {"AllInSync", {member(0, 9, kAll), member(1, 9, kAll), member(2, 9, kAll)}, {}, {}, kAll, 0},
       {"OneGone", {member(0, 9, kAll), empty_folder(), member(2, 9, kAll)}, {}, {}, 0b101, 0b010},
