@@ -23,6 +23,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "engine/base/bytes.h"
 #include "engine/base/log.h"
@@ -172,6 +173,7 @@ Task<Result<void>> Chain::repack_step(std::vector<ChainIndex::Sparse> sparse) {
 
 Task<Result<std::uint64_t>> Chain::repack(std::size_t frames_min) {
   std::uint64_t count = 0;
+  bool healed = false;
   while (!closing_) {
     std::uint64_t bytes = 0;
     {
@@ -184,10 +186,13 @@ Task<Result<std::uint64_t>> Chain::repack(std::size_t frames_min) {
       if (!sparse) co_return note(sparse.error());
       if (sparse->size() < wanted) break;
       sparse->resize(std::min(sparse->size(), kFramesPerStep));
-      count += sparse->size();
+      const std::size_t step = sparse->size();
       for (const ChainIndex::Sparse& one : *sparse) bytes += one.size;
       auto moved = co_await repack_step(std::move(*sparse));
+      // Where it is the index that is damaged, the next lock() makes it anew.
+      if (!moved && damaged_ && !std::exchange(healed, true)) continue;
       if (!moved) co_return fail(moved.error(), "chain {}", id());
+      count += step;
     }
     co_await pause(bytes);
   }
