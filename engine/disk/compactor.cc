@@ -70,6 +70,13 @@ Task<Result<void>> Compactor::round() {
   std::vector<Tombstone> tombstones;
   for (const SegmentSeq victim : victims) {
     if (disk_.closed_) break;
+    if (auto sealed = co_await seal_before(victim); !sealed) {
+      if (sealed.error().code != Errc::kCorrupt) co_return sealed;
+      log(LogLevel::kError, "compaction", "disk={} segment {} kept: the end of the one before: {}",
+          disk_.id(), victim.value, sealed.error().message);
+      stuck_.insert(victim);
+      continue;
+    }
     auto clean_enough = co_await clean(victim, tombstones);
     if (!clean_enough) co_return clean_enough.error();
     if (*clean_enough) {
@@ -83,6 +90,8 @@ Task<Result<void>> Compactor::round() {
   if (!broken(Variant::kRemoveBeforeCheckpoint)) {
     if (auto durable = co_await disk_.checkpoint(); !durable) co_return durable;
   }
+  // A checkpoint knows of batches alone: the seals of those before must be as durable.
+  if (auto durable = co_await disk_.store_->flush(); !durable) co_return durable;
   if (!broken(Variant::kSkipReadGate)) co_await disk_.gate_.drain();
   for (const SegmentSeq segment : cleaned) {
     // Cleaned again later: cheap, nothing in it is live.
@@ -98,9 +107,28 @@ Task<Result<void>> Compactor::round() {
       co_return removed;
     }
     oldest_.erase(segment);
+    sealed_.erase(segment);
   }
   disk_.store_->keep_spares(spares_to_keep(use()));
   co_return co_await disk_.store_->release_spares();
+}
+
+// One that a crash left unsealed ends where the next one begins, which is about to go.
+Task<Result<void>> Compactor::seal_before(SegmentSeq victim) {
+  const auto it = disk_.segments_.lower_bound(victim);
+  if (it == disk_.segments_.begin()) co_return Result<void>{};
+  const SegmentSeq before = *std::prev(it);
+  if (sealed_.count(before) != 0) co_return Result<void>{};
+  auto& pool = disk_.environment_.log_buffers;
+  const SegmentCut cut = co_await start_of(victim);
+  if (!co_await find_trailer(*disk_.store_, pool, disk_.log_->disk(), before, cut)) {
+    if (!cut) co_return fail(Errc::kCorrupt, "no copy of segment {} has a header", victim.value);
+    auto contents = co_await walk_contents(*disk_.store_, pool, disk_.log_->disk(), before, cut);
+    if (!contents) co_return contents.error();
+    if (auto sealed = co_await disk_.log_->seal_late(*contents); !sealed) co_return sealed;
+  }
+  sealed_.insert(before);
+  co_return Result<void>{};
 }
 
 // Which blocks of an entry some view still reads from the victim.
@@ -234,18 +262,13 @@ Task<Result<WriteSeq>> Compactor::oldest_write_kept() {
       const SegmentCut cut =
           co_await start_of(next == disk_.segments_.end() ? disk_.log_->active_segment() : *next);
       if (!cut) co_return WriteSeq(0);  // Nothing tells whether a trailer is of its last life.
-      Buffer block = co_await disk_.environment_.log_buffers.allocate(kBlockSize);
-      std::optional<WriteSeq> found;
-      for (unsigned copy = 0; copy < kReplicaCount && !found; ++copy) {
-        if ((disk_.store_->readable() >> copy & 1U) == 0) continue;
-        auto read = co_await disk_.store_->read(copy, segment, kTrailerBlock, block);
-        if (!read) continue;
-        auto trailer = decode_trailer(block.span(), disk_.log_->disk(), segment);
-        if (trailer && is_of_this_life(*trailer, cut)) found = trailer->oldest_write;
-      }
-      if (!found) co_return WriteSeq(0);  // Not sealed: it may hold anything.
-      if (found->value == 0) found = WriteSeq(~std::uint64_t{0});
-      known = oldest_.emplace(segment, *found).first;
+      const auto trailer = co_await find_trailer(*disk_.store_, disk_.environment_.log_buffers,
+                                                 disk_.log_->disk(), segment, cut);
+      if (!trailer) co_return WriteSeq(0);  // Not sealed: it may hold anything.
+      const bool holds_data = trailer->oldest_write.value != 0;
+      known =
+          oldest_.emplace(segment, holds_data ? trailer->oldest_write : WriteSeq(~std::uint64_t{0}))
+              .first;
     }
     oldest = std::min(oldest, known->second);
   }

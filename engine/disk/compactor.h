@@ -39,6 +39,7 @@ class Compactor {
   };
 
   Task<Result<void>> round();
+  Task<Result<void>> seal_before(SegmentSeq victim);
   Task<Result<bool>> clean(SegmentSeq victim, std::vector<Tombstone>& tombstones);
   Task<Result<std::vector<bool>>> find_live(const LogEntry& entry, SegmentSeq victim,
                                             std::span<const std::uint64_t> checksums);
@@ -52,6 +53,7 @@ class Compactor {
   std::uint64_t moved_bytes_ = 0;
   std::set<SegmentSeq> stuck_;             // hold a block that no copy has intact: kept as they are
   std::map<SegmentSeq, WriteSeq> oldest_;  // of sealed segments, as their trailers say
+  std::set<SegmentSeq> sealed_;            // known to be
 };
 
 }  // namespace clouddisk

@@ -86,7 +86,6 @@ class CopyCheck {
   };
 
   bool in_sync(unsigned copy) const { return (store_.readable() >> copy & 1U) != 0; }
-  Task<std::optional<Trailer>> find_trailer(SegmentCut cut);
   Task<Result<void>> gather(SegmentCut cut);
   Task<std::optional<Batch>> find_batch(SegmentReader& reader, const LogPosition& position,
                                         bool chained);

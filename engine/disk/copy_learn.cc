@@ -21,18 +21,6 @@ bool is_damage(const Error& error) {
 
 }  // namespace
 
-Task<std::optional<Trailer>> CopyCheck::find_trailer(SegmentCut cut) {
-  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-    if (!in_sync(copy)) continue;
-    Buffer block = co_await pool_.allocate(kBlockSize);
-    auto read = co_await store_.read(copy, segment_, kTrailerBlock, block);
-    if (!read) continue;
-    auto found = decode_trailer(block.span(), disk_, segment_);
-    if (found && is_of_this_life(*found, cut)) co_return *found;
-  }
-  co_return std::nullopt;
-}
-
 Task<Result<void>> CopyCheck::learn(SegmentCut cut, bool complete) {
   complete_ = complete;
   SegmentReader reader(store_, pool_, disk_, segment_);
@@ -42,7 +30,8 @@ Task<Result<void>> CopyCheck::learn(SegmentCut cut, bool complete) {
   } else if (!is_damage(header.error())) {
     co_return header.error();
   }
-  if (complete) trailer_ = co_await find_trailer(cut);
+  if (complete) trailer_ = co_await find_trailer(store_, pool_, disk_, segment_, cut);
+  if (trailer_ && cut) cut = trailer_->end;
   bool known = false;
   if (trailer_ && cut) {
     auto contents = co_await read_contents(store_, pool_, disk_, segment_, cut);
@@ -97,12 +86,11 @@ void CopyCheck::expect(std::uint32_t first, std::span<const std::byte> blocks) {
 // lost, and any later one will do.
 Task<std::optional<Batch>> CopyCheck::find_batch(SegmentReader& reader, const LogPosition& position,
                                                  bool chained) {
+  if (chained) co_return co_await reader.next(position);
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (!in_sync(copy)) continue;
     auto batch = co_await reader.batch(copy, position.block);
-    if (!batch) continue;
-    const bool next = batch->batch == position.next_batch && batch->parent == position.chain;
-    if (chained ? next : batch->batch >= position.next_batch) co_return std::move(*batch);
+    if (batch && batch->batch >= position.next_batch) co_return std::move(*batch);
   }
   co_return std::nullopt;
 }
@@ -164,13 +152,12 @@ Task<void> CopyCheck::learn_descriptors() {
   std::uint32_t block = kFirstBatchBlock;
   while (block < contents_.end.block) {
     std::optional<Batch> next;
-    for (unsigned copy = 0; copy < kReplicaCount && !next && !checked_[block]; ++copy) {
+    if (position && !checked_[block]) next = co_await reader.next(*position);
+    for (unsigned copy = 0; copy < kReplicaCount && !position && !next && !checked_[block];
+         ++copy) {
       if (!in_sync(copy)) continue;
       auto batch = co_await reader.batch(copy, block);
-      if (!batch) continue;
-      if (!position || (batch->batch == position->next_batch && batch->parent == position->chain)) {
-        next = std::move(*batch);
-      }
+      if (batch) next = std::move(*batch);
     }
     if (next) {
       if (position) position = next->end();

@@ -127,11 +127,16 @@ void SegmentCheck::expect_payload(std::uint32_t block, std::uint64_t checksum) {
 }
 
 Task<std::optional<Batch>> SegmentCheck::find_batch(const LogPosition& position) {
+  if (chained_) {
+    unsigned copy = 0;
+    auto next = co_await reader_.next(position, &copy);
+    if (next) expect_copy(copy, next->block, next->descriptor_blocks, "descriptor");
+    co_return next;
+  }
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (!in_mask(store_.readable(), copy)) continue;
     auto batch = co_await reader_.batch(copy, position.block);
     if (!batch || batch->batch != position.next_batch) continue;
-    if (chained_ && batch->parent != position.chain) continue;
     expect_copy(copy, batch->block, batch->descriptor_blocks, "descriptor");
     co_return std::move(*batch);
   }
@@ -351,6 +356,10 @@ Task<void> SegmentCheck::mend_all(std::size_t first) {
 }
 
 Task<Result<void>> SegmentCheck::run(SegmentCut cut, bool recent) {
+  if (cut) {  // Those between it and the next one that is there may have been cleaned.
+    const auto trailer = co_await clouddisk::find_trailer(store_, pool_, disk_, segment_, cut);
+    if (trailer) cut = trailer->end;
+  }
   auto header = co_await reader_.header();
   if (!header && header.error().code != Errc::kCorrupt && header.error().code != Errc::kIo &&
       header.error().code != Errc::kNotFound) {

@@ -45,15 +45,7 @@ Task<std::optional<Reach>> measure(LocalSegmentStore& store, BufferPool& pool, D
   std::vector<LogPosition> points{header->start};
   BatchSeq durable = std::max(settled, header->durable.next_batch);
   while (true) {
-    std::optional<Batch> next;
-    for (unsigned copy = 0; copy < kReplicaCount && !next; ++copy) {
-      if ((store.readable() >> copy & 1U) == 0) continue;
-      auto batch = co_await reader.batch(copy, points.back().block);
-      if (batch && batch->batch == points.back().next_batch &&
-          batch->parent == points.back().chain) {
-        next = std::move(*batch);
-      }
-    }
+    const std::optional<Batch> next = co_await reader.next(points.back());
     if (!next) break;
     durable = std::max(durable, next->durable.next_batch);
     points.push_back(next->end());
@@ -63,19 +55,6 @@ Task<std::optional<Reach>> measure(LocalSegmentStore& store, BufferPool& pool, D
     if (point.next_batch <= durable) reach.durable = point;
   }
   co_return reach;
-}
-
-Task<bool> is_sealed(LocalSegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment,
-                     LogPosition cut) {
-  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-    if ((store.readable() >> copy & 1U) == 0) continue;
-    Buffer block = co_await pool.allocate(kBlockSize);
-    auto read = co_await store.read(copy, segment, kTrailerBlock, block);
-    if (!read) continue;
-    auto trailer = decode_trailer(block.span(), disk, segment);
-    if (trailer && is_of_this_life(*trailer, cut)) co_return true;
-  }
-  co_return false;
 }
 
 }  // namespace
@@ -131,7 +110,7 @@ Task<Result<SegmentFindings>> scrub_closed_segment(LocalSegmentStore& store, Buf
       durable = std::max(durable, header->durable.next_batch);
     }
   }
-  if (cut && co_await is_sealed(store, pool, disk, segment, *cut)) {
+  if (cut && co_await find_trailer(store, pool, disk, segment, cut)) {
     co_return co_await scrub_segment(store, pool, disk, segment, cut, true, pace);
   }
   const auto reach = co_await measure(store, pool, disk, segment, durable);

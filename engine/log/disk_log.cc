@@ -458,9 +458,20 @@ void DiskLog::seal_what_is_acked() {
 
 // A segment that can't be sealed is read batch by batch later on: slower, never wrong.
 Task<void> DiskLog::seal(Segment segment) {
-  const Footer& contents = segment.contents;
+  auto result = co_await write_footer(segment.contents);
+  if (!result) {
+    log(LogLevel::kWarning, "log", "segment {} stays unsealed: {}", segment.segment.value,
+        result.error().message);
+  }
+  being_sealed_.erase(segment.segment);
+  progress_.wake_all();
+  background_.done();
+}
+
+Task<Result<void>> DiskLog::write_footer(const Footer& contents) {
+  const SegmentSeq segment = contents.segment;
   Trailer trailer;
-  trailer.segment = segment.segment;
+  trailer.segment = segment;
   trailer.end = contents.end;
   trailer.footer_block = contents.end.block;
   trailer.footer_blocks = footer_blocks_for(contents.entries.size(), contents.checksums.size());
@@ -477,7 +488,7 @@ Task<void> DiskLog::seal(Segment segment) {
     data->pieces.push_back({piece.data(), piece.size()});
     data->keep_alive.push_back(piece);
     const auto block = static_cast<std::uint32_t>(trailer.footer_block + at / kBlockSize);
-    result = co_await store_.append(segment.segment, block, std::move(data));
+    result = co_await store_.append(segment, block, std::move(data));
   }
   if (result) {
     Buffer block = co_await pool_.allocate(kBlockSize);
@@ -485,15 +496,9 @@ Task<void> DiskLog::seal(Segment segment) {
     auto data = std::make_shared<AppendData>();
     data->pieces.push_back({block.data(), block.size()});
     data->keep_alive.push_back(block);
-    result = co_await store_.append(segment.segment, kTrailerBlock, std::move(data));
+    result = co_await store_.append(segment, kTrailerBlock, std::move(data));
   }
-  if (!result) {
-    log(LogLevel::kWarning, "log", "segment {} stays unsealed: {}", segment.segment.value,
-        result.error().message);
-  }
-  being_sealed_.erase(segment.segment);
-  progress_.wake_all();
-  background_.done();
+  co_return result;
 }
 
 std::vector<SegmentSeq> DiskLog::take_begun() {

@@ -79,6 +79,9 @@ class DiskLog {
   // joined meanwhile included (resync).
   Task<Result<void>> roll();
 
+  // Seals a segment that is older than oldest_in_use() and that a crash left unsealed.
+  Task<Result<void>> seal_late(const Footer& contents) { return write_footer(contents); }
+
   // Waits for everything under way. Appends afterwards fail with kShutdown.
   Task<void> close();
 
@@ -151,6 +154,7 @@ class DiskLog {
   void fail_queue(const Error& error);
   void seal_what_is_acked();
   Task<void> seal(Segment segment);
+  Task<Result<void>> write_footer(const Footer& contents);
   void flush_if_due();
   Task<void> flush_in_background();
   void prepare_if_due();

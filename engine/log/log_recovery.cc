@@ -1,6 +1,7 @@
 #include "engine/log/log_recovery.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -26,13 +27,13 @@ class Recovery {
   LogPosition start_without_index() const;
   const SegmentHeader* successor(const LogPosition& position) const;
   SegmentReader& reader(SegmentSeq segment);
-  Task<std::optional<Batch>> next_batch(const LogPosition& position);
   Task<Result<void>> walk(LogPosition position, const LogPosition& from);
   Task<Result<void>> check_nothing_durable_follows();
   Task<Result<void>> verify_tail();
   Task<Result<bool>> equalise(const Batch& batch);
   Task<bool> equalise_header(unsigned copy, SegmentSeq segment);
   Task<void> equalise_headers();
+  Task<void> drop_stale_trailers();
 
   SegmentStore& store_;
   BufferPool& pool_;
@@ -96,18 +97,6 @@ const SegmentHeader* Recovery::successor(const LogPosition& position) const {
   return nullptr;
 }
 
-Task<std::optional<Batch>> Recovery::next_batch(const LogPosition& position) {
-  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-    if (!readable(copy)) continue;
-    auto batch = co_await reader(position.segment).batch(copy, position.block);
-    if (batch && batch->batch == position.next_batch &&
-        (batch->parent == position.chain || broken(Variant::kIgnoreParent))) {
-      co_return std::move(*batch);
-    }
-  }
-  co_return std::nullopt;
-}
-
 Task<Result<void>> Recovery::walk(LogPosition position, const LogPosition& from) {
   bool from_seen = false;
   reached_.insert(position.segment);
@@ -121,7 +110,7 @@ Task<Result<void>> Recovery::walk(LogPosition position, const LogPosition& from)
       from_seen = true;
       first_replayed_ = batches_.size();
     }
-    auto batch = co_await next_batch(position);
+    auto batch = co_await reader(position.segment).next(position);
     if (!batch) break;
     if (durable_.before(batch->durable)) durable_ = batch->durable;
     position = batch->end();
@@ -234,6 +223,25 @@ Task<Result<void>> Recovery::verify_tail() {
   co_return Result<void>{};
 }
 
+// The segment in which the log goes on may have been sealed, when what the power took was in it.
+// Its trailer would be believed once the log has gone on and died in the middle of another such
+// end.
+Task<void> Recovery::drop_stale_trailers() {
+  if (tail_.segment.value == 0) co_return;
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(copy)) continue;
+    Buffer block = co_await pool_.allocate(kBlockSize);
+    auto read = co_await store_.read(copy, tail_.segment, kTrailerBlock, block);
+    const bool is_there = read ? decode_trailer(block.span(), disk_, tail_.segment).has_value()
+                               : read.error().code != Errc::kCorrupt;  // The file ends before it.
+    if (!is_there || !readable(copy)) continue;
+    Buffer nothing = co_await pool_.allocate(kBlockSize);
+    std::memset(nothing.data(), 0, kBlockSize);
+    // A copy that can't take it is out of the set.
+    static_cast<void>(co_await store_.repair(copy, tail_.segment, kTrailerBlock, nothing));
+  }
+}
+
 Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogReplay& replay) {
   const SegmentSeq first = from ? from->segment : SegmentSeq(0);
   if (auto read = co_await read_headers(first); !read) co_return read.error();
@@ -269,6 +277,7 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
   if (auto checked = co_await check_nothing_durable_follows(); !checked) co_return checked.error();
   if (auto verified = co_await verify_tail(); !verified) co_return verified.error();
   co_await equalise_headers();
+  co_await drop_stale_trailers();
 
   // What survived the process need not survive the machine yet; nothing is built on it before it
   // does.

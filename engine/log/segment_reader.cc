@@ -60,6 +60,45 @@ Task<Result<Batch>> SegmentReader::batch(unsigned copy, std::uint32_t block) {
   co_return decode_descriptor(*data, disk_, segment_, block, &needed);
 }
 
+Task<std::optional<Batch>> SegmentReader::next(const LogPosition& position, unsigned* from) {
+  std::optional<Batch> best;
+  std::optional<Standing> best_standing;  // not looked at while all copies say the same
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(store_, copy)) continue;
+    auto found = co_await batch(copy, position.block);
+    if (!found || found->batch != position.next_batch ||
+        (found->parent != position.chain && !broken(Variant::kIgnoreParent))) {
+      continue;
+    }
+    if (best && best->chain == found->chain) continue;
+    if (best) {
+      if (!best_standing) best_standing = co_await standing(*best);
+      const Standing other = co_await standing(*found);
+      if (other <= *best_standing) continue;
+      best_standing = other;
+    }
+    best = std::move(*found);
+    if (from != nullptr) *from = copy;
+  }
+  co_return best;
+}
+
+Task<SegmentReader::Standing> SegmentReader::standing(const Batch& of) {
+  Standing standing;
+  standing.wall_ns = of.wall_ns;
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(store_, copy)) continue;
+    auto here = co_await batch(copy, of.block);
+    if (here && here->chain == of.chain) {
+      ++standing.copies;
+      if (!standing.whole) standing.whole = co_await holds(copy, of);
+    }
+    auto after = co_await batch(copy, of.end_block());
+    if (after && after->parent == of.chain) standing.followed = true;
+  }
+  co_return standing;
+}
+
 Task<bool> SegmentReader::holds(unsigned copy, const Batch& expected) {
   auto found = co_await batch(copy, expected.block);
   if (!found || found->chain != expected.chain) co_return false;
@@ -85,17 +124,23 @@ Task<Result<Buffer>> SegmentReader::bytes(unsigned copy, const Batch& batch) {
 
 namespace {
 
-Task<Result<Footer>> read_footer(SegmentStore& store, BufferPool& pool, DiskTag disk,
-                                 SegmentSeq segment, unsigned copy, const SegmentCut& cut) {
+Task<Result<Trailer>> read_trailer(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                   SegmentSeq segment, unsigned copy, SegmentCut cut) {
   Buffer block = co_await pool.allocate(kBlockSize);
   if (auto read = co_await store.read(copy, segment, kTrailerBlock, block); !read) {
     co_return read.error();
   }
   auto trailer = decode_trailer(block.span(), disk, segment);
-  if (!trailer) co_return trailer.error();
-  if (!is_of_this_life(*trailer, cut)) {
+  if (trailer && !is_of_this_life(*trailer, cut)) {
     co_return fail(Errc::kCorrupt, "segment {}: the trailer is of a former life", segment.value);
   }
+  co_return trailer;
+}
+
+Task<Result<Footer>> read_footer(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                 SegmentSeq segment, unsigned copy, SegmentCut cut) {
+  auto trailer = co_await read_trailer(store, pool, disk, segment, copy, cut);
+  if (!trailer) co_return trailer.error();
   // Almost always one piece; a segment of nothing but trims can have a footer of many.
   std::vector<std::byte> body(std::size_t{trailer->footer_blocks} * kBlockSize);
   constexpr std::uint32_t kPiece = BufferPool::kLargest / kBlockSize;
@@ -112,6 +157,16 @@ Task<Result<Footer>> read_footer(SegmentStore& store, BufferPool& pool, DiskTag 
 
 }  // namespace
 
+Task<std::optional<Trailer>> find_trailer(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                          SegmentSeq segment, SegmentCut cut) {
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(store, copy)) continue;
+    auto trailer = co_await read_trailer(store, pool, disk, segment, copy, cut);
+    if (trailer) co_return *trailer;
+  }
+  co_return std::nullopt;
+}
+
 Task<Result<Footer>> read_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
                                    SegmentSeq segment, SegmentCut cut) {
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
@@ -119,6 +174,9 @@ Task<Result<Footer>> read_contents(SegmentStore& store, BufferPool& pool, DiskTa
     auto footer = co_await read_footer(store, pool, disk, segment, copy, cut);
     if (footer || footer.error().code == Errc::kUnsupported) co_return footer;
   }
+  // Without a footer its trailer still tells where it ends.
+  const auto trailer = co_await find_trailer(store, pool, disk, segment, cut);
+  if (trailer && cut) cut = trailer->end;
   co_return co_await walk_contents(store, pool, disk, segment, cut);
 }
 
@@ -131,14 +189,7 @@ Task<Result<Footer>> walk_contents(SegmentStore& store, BufferPool& pool, DiskTa
   contents.segment = segment;
   LogPosition position = header->start;
   while (!cut || position.before(*cut)) {
-    std::optional<Batch> next;
-    for (unsigned copy = 0; copy < kReplicaCount && !next; ++copy) {
-      if (!readable(store, copy)) continue;
-      auto batch = co_await reader.batch(copy, position.block);
-      if (batch && batch->batch == position.next_batch && batch->parent == position.chain) {
-        next = std::move(*batch);
-      }
-    }
+    const std::optional<Batch> next = co_await reader.next(position);
     if (!next) break;
     for (const LogEntry& entry : next->entries) {
       contents.entries.push_back(entry);

@@ -25,6 +25,11 @@ class SegmentReader {
   Task<Result<SegmentHeader>> header();
   // The batch that starts at `block` on one copy; its payload is not looked at.
   Task<Result<Batch>> batch(unsigned copy, std::uint32_t block);
+  // The batch that follows at `position`, from whichever copy has it; `from` tells which one that
+  // was. A copy that lost a write silently may hold another one in the same place, of a log that
+  // was given up: the one is taken that a copy holds whole, that others follow, that more copies
+  // have.
+  Task<std::optional<Batch>> next(const LogPosition& position, unsigned* from = nullptr);
   // Whether that copy holds exactly this batch, payload included.
   Task<bool> holds(unsigned copy, const Batch& batch);
   // The bytes of the batch, descriptor and payload, on a copy that holds() it.
@@ -39,6 +44,15 @@ class SegmentReader {
   // `count` blocks from `block`, or as many as the segment has from there.
   Task<Result<std::span<const std::byte>>> view(unsigned copy, std::uint32_t block,
                                                 std::uint32_t count);
+  // How likely it is that the batch is of this log, when copies differ.
+  struct Standing {
+    bool whole = false;
+    bool followed = false;
+    unsigned copies = 0;
+    std::uint64_t wall_ns = 0;
+    auto operator<=>(const Standing&) const = default;
+  };
+  Task<Standing> standing(const Batch& of);
 
   SegmentStore& store_;
   BufferPool& pool_;
@@ -47,17 +61,24 @@ class SegmentReader {
   std::array<Window, kReplicaCount> windows_;
 };
 
-// Where the next segment begins, which is where this one ends.
+// Where the next segment that is there begins. One that is not sealed ends there; one that is may
+// end before, when those between the two were cleaned.
 using SegmentCut = std::optional<LogPosition>;
 
 // Whether a trailer is of the segment's last life. One that was sealed, cut in recovery and written
-// on since has a trailer of a former life, with a footer that may be whole still.
+// on since may have a trailer of a former life, with a footer that is whole still, until recovery
+// has looked at it (log_recovery.cc).
 inline bool is_of_this_life(const Trailer& trailer, const SegmentCut& cut) {
-  return !cut || trailer.end.meets(*cut);
+  return !cut || trailer.end.before(*cut) || trailer.end.meets(*cut);
 }
 
+// What a segment that was sealed says of itself, from the first readable copy that says it.
+Task<std::optional<Trailer>> find_trailer(SegmentStore& store, BufferPool& pool, DiskTag disk,
+                                          SegmentSeq segment, SegmentCut cut);
+
 // Everything a segment that is no longer written to holds: from its footer, or, when it was never
-// sealed (a crash came between), batch by batch up to where the next segment begins.
+// sealed (a crash came between), batch by batch up to where the next segment begins. That one is
+// not cleaned before this one is sealed (compactor.cc).
 Task<Result<Footer>> read_contents(SegmentStore& store, BufferPool& pool, DiskTag disk,
                                    SegmentSeq segment, SegmentCut cut);
 // The same batch by batch, whatever stands in the place of a footer.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/disk/scrub.h"
 #include "tests/engine/disk/test_pace.h"
 #include "tests/engine/log/log_fixture.h"
 
@@ -140,6 +141,27 @@ TEST_F(ResyncTest, ASegmentThatTheOthersDoNotHaveIsRemoved) {
   ASSERT_OK(life_.ring->block_on(resync()));
   EXPECT_FALSE(machine_.exists(segment_path(kJoiner, 0)));
   expect_equal(*life_.ring, 0, 1);
+}
+
+TEST_F(ResyncTest, ASegmentWhoseNextOneWasCleanedEndsWhereItSaysItself) {
+  for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
+  ASSERT_OK(life_.ring->block_on(life_.log().roll()));
+  ASSERT_OK(life_.flush());
+  ASSERT_OK(life_.ring->block_on(life_.store().remove(SegmentSeq(2))));
+  ASSERT_OK(life_.ring->block_on(life_.ring->remove(segment_path(kJoiner, 1))));
+  ASSERT_OK(life_.ring->block_on(resync()));
+  expect_equal(*life_.ring, 0, 1);
+  // Its footer may be damaged everywhere as well.
+  const std::uint32_t footer = 6 * 41 + 1;
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    ASSERT_TRUE(machine_.flip_bit(segment_path(copy, 1), footer * kBlockSize));
+  }
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  auto found = life_.ring->block_on(scrub_closed_segment(
+      life_.store(), life_.pool(), kLogDisk, SegmentSeq(1), SegmentSeq(3), std::nullopt, pace_));
+  ASSERT_OK(found);
+  EXPECT_TRUE(found->lost.empty());
 }
 
 Task<void> note(Task<Result<void>> task, Result<void>& result, bool& done) {

@@ -5,6 +5,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/checksum.h"
+#include "engine/log/segment_reader.h"
 #include "tests/engine/log/log_fixture.h"
 
 namespace clouddisk {
@@ -81,6 +82,54 @@ TEST_F(DiskLogRecovery, BatchesOfAnOldLifeBehindTheTailAreNotTaken) {
   LogLife life(machine_);
   ASSERT_OK(life.recover());
   EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 20}));
+}
+
+// A lost write, of which nobody was told: the first copy still has what was there before.
+TEST_F(DiskLogRecovery, ABatchOfAnOldLifeOnOneCopyDoesNotHideTheOneInItsPlace) {
+  three_writes();
+  const std::vector<std::byte> old_descriptor = [&] {
+    SimRing ring(machine_);
+    return blocks_of(ring, segment_path(0, 1), starts_[1].block, 1);
+  }();
+  damage_everywhere(payload_at(starts_[1]));
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    ASSERT_OK(life.write(20, 20));
+    ASSERT_OK(life.write(30, 30));
+    life.kill();
+  }
+  overwrite(machine_, segment_path(0, 1), starts_[1].block * kBlockSize, old_descriptor);
+  LogLife life(machine_);
+  ASSERT_OK(life.recover());
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 20, 30}));
+  EXPECT_TRUE(
+      same_blocks(*life.ring, segment_path(0, 1), segment_path(1, 1), 0, starts_[1].block + 1))
+      << "and the first copy is mended";
+}
+
+// Sealed, cut by a recovery and written on: what it said of its end is forgotten.
+TEST_F(DiskLogRecovery, TheSegmentInWhichTheLogGoesOnIsNotSealedAnyMore) {
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    write_each(life, {1, 2, 3});
+    ASSERT_OK(life.ring->block_on(life.log().roll()));
+    ASSERT_OK(life.flush());
+    life.ring->block_on(life.log().quiesce());
+    ASSERT_TRUE(life.ring->block_on(
+        find_trailer(life.store(), life.pool(), kLogDisk, SegmentSeq(1), std::nullopt)));
+    life.kill();
+  }
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    damage_block(machine_, segment_path(copy, 2), 0);
+  }
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  ASSERT_EQ(recovered->tail.segment, SegmentSeq(1));
+  EXPECT_FALSE(life.ring->block_on(
+      find_trailer(life.store(), life.pool(), kLogDisk, SegmentSeq(1), std::nullopt)));
 }
 
 TEST_F(DiskLogRecovery, CopiesThatDifferAtTheTailAreMadeEqualToTheLongest) {
