@@ -290,6 +290,7 @@ Task<Result<void>> Chain::rebuild() {
   if (!added) co_return added.error();
   // Or a loss of power might bring an older index of the same name back.
   const std::string parent = directory.substr(0, directory.rfind('/'));
+  if (auto synced = co_await ring().sync_directory(directory); !synced) co_return synced;
   if (auto synced = co_await ring().sync_directory(parent); !synced) co_return synced;
   head_ = new_head;
   std::swap(index_, fresh);

@@ -189,6 +189,12 @@ Task<Result<std::set<std::uint64_t>>> windows_in_use(const IndexBuild& build, bo
   co_return windows;
 }
 
+std::string parent_of(const std::string& directory) {
+  const auto slash = directory.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : directory.substr(0, slash);
+}
+
 }  // namespace
 
 Task<Result<std::unique_ptr<BlockMap>>> build_index(Ring& ring, PageCache& cache,
@@ -234,6 +240,11 @@ Task<Result<std::unique_ptr<BlockMap>>> build_index(Ring& ring, PageCache& cache
   if (!finished) co_return fail(finished.error(), "build index {}", directory);
   // One environment is opened once: let go before it is opened as a map.
   co_await ring.blocking([&store] { store.reset(); });
+  // Segments are removed on its word: a power loss must not bring back the one before it.
+  if (auto synced = co_await ring.sync_directory(directory); !synced) co_return synced.error();
+  if (auto synced = co_await ring.sync_directory(parent_of(directory)); !synced) {
+    co_return synced.error();
+  }
   co_return co_await BlockMap::open(ring, cache, std::move(directory), options);
 }
 
