@@ -50,7 +50,8 @@ void OverlayRing::hide(const std::string& path) {
 
 // --- Files ---
 
-Task<Result<OverlayRing::ContentRef>> OverlayRing::content_of(const std::string& path) {
+Task<Result<OverlayRing::ContentRef>> OverlayRing::content_of(const std::string& path,
+                                                              bool direct) {
   if (const auto it = files_.find(path); it != files_.end()) co_return it->second;
   if (!shows(path)) co_return fail(Errc::kNotFound, "open {}: removed", path);
   auto info = co_await below_.stat(path);
@@ -58,6 +59,7 @@ Task<Result<OverlayRing::ContentRef>> OverlayRing::content_of(const std::string&
   if (info->is_directory) co_return fail(Errc::kInvalid, "open {}: a folder", path);
   OpenOptions options;
   options.access = Access::kRead;
+  options.direct = direct;
   auto file = co_await below_.open(path, options);
   if (!file) co_return file.error();
   auto content = std::make_shared<Content>();
@@ -68,7 +70,7 @@ Task<Result<OverlayRing::ContentRef>> OverlayRing::content_of(const std::string&
 }
 
 Task<Result<File>> OverlayRing::open(std::string path, OpenOptions options) {
-  auto content = co_await content_of(path);
+  auto content = co_await content_of(path, options.direct);
   if (!content) {
     if (content.error().code != Errc::kNotFound || !options.create) co_return content.error();
     auto made = std::make_shared<Content>();
@@ -160,7 +162,7 @@ Task<Result<void>> OverlayRing::make_directories(std::string path) {
 }
 
 Task<Result<void>> OverlayRing::rename(std::string from, std::string to) {
-  auto content = co_await content_of(from);
+  auto content = co_await content_of(from, false);
   if (!content) co_return content.error();
   files_.erase(from);
   hide(from);

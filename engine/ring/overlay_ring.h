@@ -85,7 +85,8 @@ class OverlayRing final : public Ring {
   // Whether what the ring below has at that path shows.
   bool shows(const std::string& path) const;
   void hide(const std::string& path);
-  Task<Result<ContentRef>> content_of(const std::string& path);
+  // `direct`: as whoever opens it first wants the file below.
+  Task<Result<ContentRef>> content_of(const std::string& path, bool direct);
 
   Ring& below_;
   const std::string scratch_;

@@ -45,7 +45,7 @@ class LogCheckTest : public testing::Test {
     return all;
   }
   void damage(unsigned copy, std::uint64_t segment, std::uint32_t block) {
-    damage_block(machine_, segment_path(copy, segment), block);
+    damage_block(*life_.ring, segment_path(copy, segment), block);
     life_.files().forget_copy(copy);
   }
   void damage_all(std::uint64_t segment, std::uint32_t block) {

@@ -94,7 +94,7 @@ TEST_F(ResyncDamageTest, WhatOnlyTheCopyHasBehindTheEndDoesNotComeBack) {
   unknown.entries.push_back(trim);
   std::vector<std::byte> block(kBlockSize);
   encode_descriptor(unknown, kLogDisk, block);
-  overwrite(machine_, segment_path(kJoiner, 1), end.block * kBlockSize, block);
+  overwrite(*life_.ring, segment_path(kJoiner, 1), end.block * kBlockSize, block);
   ASSERT_OK(resync());
   ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
   life_.kill();

@@ -52,7 +52,7 @@ TEST(FormerLife, AFooterFromBeforeTheCutIsNotTakenForTheContents) {
   EXPECT_EQ(lbas_of(*sealed), wanted);
   // A crash before the new trailer is durable leaves the old one.
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-    overwrite(machine, segment_path(copy, 1), kTrailerBlock * kBlockSize, trailer);
+    overwrite(*life.ring, segment_path(copy, 1), kTrailerBlock * kBlockSize, trailer);
   }
   auto unsealed = contents_now();
   ASSERT_OK(unsealed);

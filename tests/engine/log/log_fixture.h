@@ -122,9 +122,8 @@ class LogLife {
 };
 
 // Changes bytes of a file behind everyone's back.
-inline void overwrite(SimMachine& machine, const std::string& path, std::uint64_t offset,
+inline void overwrite(Ring& ring, const std::string& path, std::uint64_t offset,
                       std::span<const std::byte> bytes) {
-  SimRing ring(machine);
   OpenOptions how;
   how.direct = false;
   auto file = ring.block_on(ring.open(path, how));
@@ -132,9 +131,19 @@ inline void overwrite(SimMachine& machine, const std::string& path, std::uint64_
   ASSERT_EQ(write_at(ring, *file, offset, bytes), static_cast<int>(bytes.size()));
   ASSERT_EQ(datasync(ring, *file), 0);
 }
-inline void damage_block(SimMachine& machine, const std::string& path, std::uint32_t block) {
+inline void damage_block(Ring& ring, const std::string& path, std::uint32_t block) {
   const std::vector<std::byte> rubbish(kBlockSize, std::byte{0x5a});
-  overwrite(machine, path, block * kBlockSize, rubbish);
+  overwrite(ring, path, block * kBlockSize, rubbish);
+}
+// The same of a machine on which nothing runs.
+inline void overwrite(SimMachine& machine, const std::string& path, std::uint64_t offset,
+                      std::span<const std::byte> bytes) {
+  SimRing ring(machine);
+  overwrite(ring, path, offset, bytes);
+}
+inline void damage_block(SimMachine& machine, const std::string& path, std::uint32_t block) {
+  SimRing ring(machine);
+  damage_block(ring, path, block);
 }
 // Blocks of a file as they are on the medium of a machine without faults; fewer past its end.
 inline std::vector<std::byte> blocks_of(Ring& ring, const std::string& path, std::uint32_t first,

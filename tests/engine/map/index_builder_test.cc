@@ -263,5 +263,34 @@ TEST(IndexBuilder, AsksOncePerWindowThatHoldsSomethingWhateverTheSizeOfTheDisk) 
   EXPECT_EQ((*map)->last_checkpoint().mapped_blocks, 2U);
 }
 
+// Segments are removed once it is there: the one before it would refer to them.
+TEST(IndexBuilderNames, APowerLossDoesNotBringTheIndexBeforeItBack) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SimMachine machine(seed);
+    {
+      SimRing ring(machine);
+      PageCache cache(4_MiB);
+      ASSERT_OK(ring.block_on(ring.make_directories("/root")));
+      ASSERT_OK(ring.block_on(ring.sync_directory("/")));
+      for (const std::uint64_t batch : {1U, 2U}) {
+        IndexBuild build;
+        build.disk_blocks = kBlocks;
+        build.checkpoint.epoch = Epoch(1);
+        build.checkpoint.position.next_batch = BatchSeq(batch);
+        const RunSource nothing = [](Lba, Lba, const RunVisitor&) -> Task<Result<void>> {
+          co_return Result<void>{};
+        };
+        ASSERT_OK(ring.block_on(build_index(ring, cache, "/root/index", {}, build, nothing)));
+      }
+    }
+    machine.power_loss();
+    SimRing ring(machine);
+    PageCache cache(4_MiB);
+    auto map = ring.block_on(BlockMap::open(ring, cache, "/root/index", {}));
+    ASSERT_OK(map) << "seed " << seed;
+    EXPECT_EQ((*map)->last_checkpoint().position.next_batch, BatchSeq(2)) << "seed " << seed;
+  }
+}
+
 }  // namespace
 }  // namespace clouddisk
