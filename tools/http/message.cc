@@ -72,7 +72,8 @@ std::optional<std::string> percent_decode(std::string_view text, bool plus_is_sp
   return out;
 }
 
-Result<void> add_form_params(std::string_view form, Params& params) {
+Result<FormFields> parse_form(std::string_view form) {
+  FormFields fields;
   while (!form.empty()) {
     const std::string_view field = form.substr(0, form.find('&'));
     form.remove_prefix(std::min(field.size() + 1, form.size()));
@@ -85,9 +86,21 @@ Result<void> add_form_params(std::string_view form, Params& params) {
       return fail(Errc::kInvalid, "a parameter is not percent-encoded UTF-8");
     }
     if (name->empty()) return fail(Errc::kInvalid, "a parameter has no name");
-    const auto [at, added] = params.try_emplace(*name, *value);
-    if (!added && at->second != *value) {
-      return fail(Errc::kInvalid, "parameter {} is given twice with different values", *name);
+    fields.emplace_back(std::move(*name), std::move(*value));
+    if (fields.size() > kParamsMax) {
+      return fail(Errc::kInvalid, "a request may have {} parameters", kParamsMax);
+    }
+  }
+  return fields;
+}
+
+Result<void> add_form_params(std::string_view form, Params& params) {
+  auto fields = parse_form(form);
+  if (!fields) return fields.error();
+  for (auto& [name, value] : *fields) {
+    const auto [at, added] = params.try_emplace(name, value);
+    if (!added && at->second != value) {
+      return fail(Errc::kInvalid, "parameter {} is given twice with different values", name);
     }
     if (params.size() > kParamsMax) {
       return fail(Errc::kInvalid, "a request may have {} parameters", kParamsMax);

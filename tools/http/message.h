@@ -40,9 +40,13 @@ bool valid_utf8(std::string_view text);
 // "%41+b" -> "A b". Nothing for a broken escape or when the result is not UTF-8.
 std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space);
 
-// Adds name=value&… to `params`. kInvalid for a broken escape, an empty name, more than
-// kParamsMax parameters, or a name that comes twice with different values.
+// name=value&…, decoded, in their order. kInvalid for a broken escape, an empty name, or more than
+// kParamsMax of them.
 inline constexpr std::size_t kParamsMax = 2000;
+using FormFields = std::vector<std::pair<std::string, std::string>>;
+Result<FormFields> parse_form(std::string_view form);
+// Adds the fields to `params`. kInvalid as above, and for a name that comes twice with different
+// values.
 Result<void> add_form_params(std::string_view form, Params& params);
 std::string encode_form(const Params& params);
 
