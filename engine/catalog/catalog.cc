@@ -44,6 +44,10 @@ Result<void> Catalog::take(const std::string& key, const std::string& json) {
     auto group = group_from_json(json);
     if (!group) return group.error();
     groups_.insert_or_assign(key.substr(kGroupKeys.size()), std::move(*group));
+  } else if (key.starts_with(kAccessKeys)) {
+    auto access_key = key_from_json(json);
+    if (!access_key) return access_key.error();
+    keys_.insert_or_assign(key.substr(kAccessKeys.size()), std::move(*access_key));
   }
   return {};
 }
@@ -77,6 +81,11 @@ const ChainRecord* Catalog::find_chain(std::string_view id) const {
 const GroupRecord* Catalog::find_group(std::string_view id) const {
   const auto at = groups_.find(id);
   return at != groups_.end() ? &at->second : nullptr;
+}
+
+const KeyRecord* Catalog::find_key(std::string_view id) const {
+  const auto at = keys_.find(id);
+  return at != keys_.end() ? &at->second : nullptr;
 }
 
 std::vector<const SnapshotRecord*> Catalog::snapshots_of_disk(std::string_view disk_id) const {
@@ -119,6 +128,8 @@ Task<Result<void>> Catalog::commit(CatalogChange change) {
       chains_.erase(key.substr(kChainKeys.size()));
     } else if (key.starts_with(kGroupKeys)) {
       groups_.erase(key.substr(kGroupKeys.size()));
+    } else if (key.starts_with(kAccessKeys)) {
+      keys_.erase(key.substr(kAccessKeys.size()));
     } else {
       tokens_.erase(key);
     }

@@ -14,18 +14,6 @@ Refusal wrong_status(const InstanceRecord& instance, std::string_view wanted) {
 
 }  // namespace
 
-Verdict region_must_exist(std::string_view region, std::string_view ours) {
-  if (region == ours) return std::nullopt;
-  return Refusal{404, "InvalidRegionId.NotFound",
-                 fmt::format("There is no region '{}' here; this one is {}.", region, ours)};
-}
-
-Verdict zone_must_exist(std::string_view zone, std::string_view ours) {
-  if (zone == ours) return std::nullopt;
-  return Refusal{404, "InvalidZoneId.NotFound",
-                 fmt::format("There is no zone '{}' here; this one is {}.", zone, ours)};
-}
-
 Verdict instance_must_be_stopped_to_start(const InstanceRecord& instance) {
   if (instance.status == InstanceStatus::kStopped) return std::nullopt;
   return wrong_status(instance, "Stopped");

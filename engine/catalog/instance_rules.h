@@ -1,4 +1,4 @@
-// instance_rules.h: the cloud's rules for instances, regions and zones. Each is one named pure
+// instance_rules.h: the cloud's rules for instances. Each is one named pure
 // function with the cloud's code and HTTP status.
 #pragma once
 
@@ -10,11 +10,6 @@
 namespace clouddisk {
 
 inline constexpr std::uint64_t kInstancesPerRequestMax = 100;
-
-// InvalidRegionId.NotFound (404).
-Verdict region_must_exist(std::string_view region, std::string_view ours);
-// InvalidZoneId.NotFound (404).
-Verdict zone_must_exist(std::string_view zone, std::string_view ours);
 
 // IncorrectInstanceStatus (403).
 Verdict instance_must_be_stopped_to_start(const InstanceRecord& instance);

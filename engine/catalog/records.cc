@@ -151,6 +151,9 @@ std::string key_of(const ChainRecord& chain) {
 std::string key_of(const GroupRecord& group) {
   return std::string(kGroupKeys) + group.id;
 }
+std::string key_of(const KeyRecord& key) {
+  return std::string(kAccessKeys) + key.id;
+}
 
 std::string to_json(const DiskRecord& disk) {
   const Json json = {
@@ -419,6 +422,28 @@ Result<GroupRecord> group_from_json(std::string_view json) {
   reader.read("created", group.created);
   reader.read("tags", group.tags);
   return reader.finish(std::move(group));
+}
+
+std::string to_json(const KeyRecord& key) {
+  const Json json = {
+      {"id", key.id},
+      {"secret", key.secret},
+      {"description", key.description},
+      {"active", key.active},
+      {"created", to_number(key.created)},
+  };
+  return json.dump();
+}
+
+Result<KeyRecord> key_from_json(std::string_view json) {
+  MemberReader reader("access key", json);
+  KeyRecord key;
+  reader.read("id", key.id);
+  reader.read("secret", key.secret);
+  reader.read("description", key.description);
+  reader.read("active", key.active);
+  reader.read("created", key.created);
+  return reader.finish(std::move(key));
 }
 
 }  // namespace clouddisk

@@ -186,6 +186,16 @@ struct TokenRecord {
   bool operator==(const TokenRecord&) const = default;
 };
 
+// Lets whoever has the secret sign requests. The file that this is in is its owner's alone to read.
+struct KeyRecord {
+  std::string id;      // "LTAI" and twenty letters or digits, or as the user had it
+  std::string secret;  // never shown again
+  std::string description;
+  bool active = true;
+  WallTime created{};
+  bool operator==(const KeyRecord&) const = default;
+};
+
 // Keys: "disk/d-…", "instance/i-…", "token/CreateDisk/…".
 inline constexpr std::string_view kDiskKeys = "disk/";
 inline constexpr std::string_view kInstanceKeys = "instance/";
@@ -193,12 +203,14 @@ inline constexpr std::string_view kTokenKeys = "token/";
 inline constexpr std::string_view kSnapshotKeys = "snapshot/";
 inline constexpr std::string_view kChainKeys = "chain/";
 inline constexpr std::string_view kGroupKeys = "group/";
+inline constexpr std::string_view kAccessKeys = "key/";
 std::string key_of(const DiskRecord& disk);
 std::string key_of(const InstanceRecord& instance);
 std::string key_of(const TokenRecord& token);
 std::string key_of(const SnapshotRecord& snapshot);
 std::string key_of(const ChainRecord& chain);
 std::string key_of(const GroupRecord& group);
+std::string key_of(const KeyRecord& key);
 
 std::string to_json(const DiskRecord& disk);
 std::string to_json(const InstanceRecord& instance);
@@ -206,6 +218,7 @@ std::string to_json(const TokenRecord& token);
 std::string to_json(const SnapshotRecord& snapshot);
 std::string to_json(const ChainRecord& chain);
 std::string to_json(const GroupRecord& group);
+std::string to_json(const KeyRecord& key);
 // kCorrupt names the member that is missing or of the wrong type.
 Result<DiskRecord> disk_from_json(std::string_view json);
 Result<InstanceRecord> instance_from_json(std::string_view json);
@@ -213,6 +226,7 @@ Result<TokenRecord> token_from_json(std::string_view json);
 Result<SnapshotRecord> snapshot_from_json(std::string_view json);
 Result<ChainRecord> chain_from_json(std::string_view json);
 Result<GroupRecord> group_from_json(std::string_view json);
+Result<KeyRecord> key_from_json(std::string_view json);
 
 // The frame around each record's JSON. The checksum covers the key as well, so a record filed under
 // another's key is noticed.

@@ -122,6 +122,13 @@ Verdict snapshot_must_be_usable(const SnapshotRecord& snapshot) {
   return std::nullopt;
 }
 
+Verdict snapshot_must_be_in_region(const SnapshotRecord& snapshot, std::string_view region) {
+  if (snapshot.region == region) return std::nullopt;
+  return Refusal{
+      404, "InvalidSnapshotId.NotFound",
+      fmt::format("Snapshot {} is in region {}, not in {}.", snapshot.id, snapshot.region, region)};
+}
+
 Verdict snapshot_must_be_of_a_data_disk(const SnapshotRecord& snapshot) {
   if (!snapshot.system) return std::nullopt;
   return Refusal{403, "InvalidSnapshotId.NotDataDiskSnapshot",

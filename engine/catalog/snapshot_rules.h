@@ -45,6 +45,8 @@ const SnapshotRecord* oldest_automatic_over_quota(std::span<const SnapshotRecord
 
 // InvalidSnapshotId.NotReady (403): failed, or being deleted. In progress is fine.
 Verdict snapshot_must_be_usable(const SnapshotRecord& snapshot);
+// InvalidSnapshotId.NotFound (404): things of another region can't be used.
+Verdict snapshot_must_be_in_region(const SnapshotRecord& snapshot, std::string_view region);
 // InvalidSnapshotId.NotDataDiskSnapshot (403).
 Verdict snapshot_must_be_of_a_data_disk(const SnapshotRecord& snapshot);
 // InvalidDiskSize.TooSmall (403).

@@ -7,7 +7,6 @@
 
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
-#include "engine/catalog/instance_rules.h"
 #include "engine/catalog/name_rules.h"
 #include "engine/control/action_names.h"
 #include "engine/control/control_impl.h"
@@ -73,9 +72,13 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"UndoResetDisk", &Impl::undo_reset_disk, true},
       Entry{"HydrateDisk", &Impl::hydrate_disk, true},
       Entry{"DescribeDiskHydration", &Impl::describe_disk_hydration},
+      Entry{"CreateAccessKey", &Impl::create_access_key, true, false, true},
+      Entry{"ListAccessKeys", &Impl::list_access_keys, false, false, true},
+      Entry{"UpdateAccessKey", &Impl::update_access_key, true, false, true},
+      Entry{"DeleteAccessKey", &Impl::delete_access_key, true, false, true},
       Entry{"DescribeReplicas", &Impl::describe_replicas},
       Entry{"ResyncReplica", &Impl::resync_replica, true},
-      Entry{"ReplaceReplica", &Impl::replace_replica, true},
+      Entry{"ReplaceReplica", &Impl::replace_replica, true, false, true},
       Entry{"DescribeScrub", &Impl::describe_scrub},
       Entry{"StartScrub", &Impl::start_scrub, true},
       Entry{"StopScrub", &Impl::stop_scrub, true},
@@ -115,14 +118,20 @@ Task<Result<std::unique_ptr<Control>>> Control::open(Ring& ring, ReplicaSet& rep
   co_return std::unique_ptr<Control>(new Control(std::move(impl)));
 }
 
-Task<Reply> Control::perform(Params params) {
+Task<Reply> Control::perform(Params params, Caller caller) {
   Impl& impl = *impl_;
-  ControlRequest request(std::move(params));
+  ControlRequest request(std::move(params), caller);
   impl.performing.add();
   const Outcome outcome = co_await impl.dispatch(request);
   Reply reply = to_reply(outcome, make_request_id(impl.random));
   impl.performing.done();
   co_return reply;
+}
+
+std::optional<Control::Key> Control::find_access_key(std::string_view id) const {
+  const KeyRecord* key = impl_->catalog->find_key(id);
+  if (key == nullptr) return std::nullopt;
+  return Key{key->secret, key->active};
 }
 
 Task<void> Control::close() {
@@ -154,33 +163,31 @@ Verdict Control::Impl::check_common(const ControlRequest& request) const {
   return std::nullopt;
 }
 
-Verdict Control::Impl::check_region_and_zone(ControlRequest& request) const {
-  const std::string region = request.reader.text("RegionId", options.region);
-  if (auto broken = region_must_exist(region, options.region)) return broken;
-  return zone_must_exist(request.reader.text("ZoneId", options.zone), options.zone);
-}
-
 Task<Outcome> Control::Impl::dispatch(ControlRequest& request) {
   if (auto broken = check_common(request)) co_return *broken;
   const std::string action = request.reader.required("Action");
   if (request.reader.problem()) co_return *request.reader.problem();
   const Entry* entry = find_action(action);
-  if (entry == nullptr && cloud_has_action(action)) {
-    co_return Refusal{400, "UnsupportedOperation",
-                      fmt::format("The cloud has the action {}; clouddisk has not.", action)};
-  }
   if (entry == nullptr) {
     co_return Refusal{404, "InvalidAction.NotFound",
-                      fmt::format("There is no action '{}'.", action)};
+                      cloud_has_action(action)
+                          ? fmt::format("The cloud has the action {}; clouddisk has not.", action)
+                          : fmt::format("There is no action '{}'.", action)};
   }
-  if (auto broken = check_region_and_zone(request)) co_return *broken;
+  if (entry->local_only && request.caller != Caller::kLocal) {
+    co_return Refusal{403, "Forbidden.RAM",
+                      fmt::format("{} is served on the daemon's unix socket alone.", entry->name)};
+  }
+  request.at = {request.reader.text("RegionId"), request.reader.text("ZoneId")};
+  if (auto broken = location_must_exist(options.places, request.at)) co_return *broken;
   request.dry_run = request.reader.boolean("DryRun", false);
   if (request.reader.problem()) co_return *request.reader.problem();
   if (entry->changes) co_return co_await run_change(*entry, request);
-  if (request.dry_run) {
-    co_return Refusal{400, "DryRunOperation", "The request would have succeeded."};
-  }
-  co_return co_await (this->*entry->run)(request);
+  const bool only_shows = entry->name.starts_with("Describe") || entry->name.starts_with("List");
+  if (request.dry_run && !only_shows) co_return would_succeed();
+  Outcome outcome = co_await (this->*entry->run)(request);
+  if (request.dry_run && !outcome.refusal) co_return would_succeed();
+  co_return outcome;
 }
 
 Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& request) {
@@ -209,9 +216,10 @@ Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& requ
   co_return co_await (this->*entry.run)(request);
 }
 
-std::string Control::Impl::new_id(std::string_view prefix) {
+std::string Control::Impl::new_id(std::string_view prefix, std::string_view region) {
+  if (region.empty()) region = options.places.home().id;
   while (true) {
-    std::string id = make_id(prefix, options.region, random);
+    std::string id = make_id(prefix, region, random);
     if (catalog->find_disk(id) == nullptr && catalog->find_instance(id) == nullptr &&
         catalog->find_snapshot(id) == nullptr && catalog->find_group(id) == nullptr &&
         catalog->find_chain(chain_id_of(id)) == nullptr) {

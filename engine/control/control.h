@@ -7,10 +7,12 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "engine/base/result.h"
+#include "engine/catalog/places.h"
 #include "engine/catalog/snapshot_rules.h"
 #include "engine/control/disk_host.h"
 #include "engine/log/replica_set.h"
@@ -26,6 +28,10 @@ struct NameLess {
 // Flat, as on the wire: "DiskId", "Tag.1.Key", "SystemDisk.Size"; includes "Action".
 using Params = std::map<std::string, std::string, NameLess>;
 
+// Who asks. kLocal: through the unix socket, whose file says who may. kSigned: somebody with an
+// access key, from anywhere; what hands out keys or names folders of the host is refused then.
+enum class Caller { kLocal, kSigned };
+
 struct Reply {
   int http_status = 200;
   std::string body;  // a JSON object with RequestId; errors have Code, Message and HostId too
@@ -34,8 +40,7 @@ struct Reply {
 class Control {
  public:
   struct Options {
-    std::string region = "cn-local";
-    std::string zone = "cn-local-a";
+    Places places{};
     std::string profile = "2021";  // of the category table
     // How long a disk keeps its category and level after a change; the cloud has seven days. Zero:
     // no wait.
@@ -53,7 +58,14 @@ class Control {
   ~Control();
 
   // Never fails: every error is a Reply.
-  Task<Reply> perform(Params params);
+  Task<Reply> perform(Params params, Caller caller = Caller::kLocal);
+
+  // The secret of an access key; nothing when there is none of that id.
+  struct Key {
+    std::string secret;
+    bool active = true;
+  };
+  std::optional<Key> find_access_key(std::string_view id) const;
 
   // Waits for the action under way; later ones answer ServiceUnavailable.
   Task<void> close();

@@ -25,12 +25,24 @@ namespace clouddisk {
 Outcome would_succeed();
 
 struct ControlRequest {
-  explicit ControlRequest(Params given) : params(std::move(given)), reader(params) {}
+  ControlRequest(Params given, Caller from)
+      : params(std::move(given)), caller(from), reader(params) {}
   ControlRequest(const ControlRequest&) = delete;
 
   const Params params;
+  const Caller caller;
   ParamReader reader;
+  // Whether a record there is among what the request asks to see.
+  bool asks_for(const std::string& region, const std::string& zone) const {
+    return (!reader.has("RegionId") || region == at.region) &&
+           (!reader.has("ZoneId") || zone == at.zone);
+  }
+  bool asks_for(const std::string& region) const {
+    return !reader.has("RegionId") || region == at.region;
+  }
+
   bool dry_run = false;
+  Location at;                       // where it is about: as it says, or the default
   std::optional<TokenRecord> token;  // to be kept with the answer, in the last commit
 };
 
@@ -57,6 +69,7 @@ struct Control::Impl {
     Action run;
     bool changes = false;  // one at a time
     bool keeps_token = false;
+    bool local_only = false;
   };
   static const Entry* find_action(std::string_view name);
 
@@ -64,8 +77,7 @@ struct Control::Impl {
   Task<Outcome> dispatch(ControlRequest& request);
   Task<Outcome> run_change(const Entry& entry, ControlRequest& request);
   Verdict check_common(const ControlRequest& request) const;
-  Verdict check_region_and_zone(ControlRequest& request) const;
-  std::string new_id(std::string_view prefix);
+  std::string new_id(std::string_view prefix, std::string_view region = {});  // empty: home
   WallTime now() const { return ring.wall_now(); }
   DiskSettings settings_of(const DiskRecord& disk) const;
   StoreSettings store_of(const DiskRecord& disk) const;
@@ -205,6 +217,12 @@ struct Control::Impl {
   Task<Outcome> start_scrub(ControlRequest& request);
   Task<Outcome> stop_scrub(ControlRequest& request);
   Task<Outcome> replace_replica(ControlRequest& request);
+
+  // --- key_actions.cc: access keys, for who is local ---
+  Task<Outcome> create_access_key(ControlRequest& request);
+  Task<Outcome> list_access_keys(ControlRequest& request);
+  Task<Outcome> update_access_key(ControlRequest& request);
+  Task<Outcome> delete_access_key(ControlRequest& request);
 
   // --- local_actions.cc: ours, not the cloud's ---
   Task<Outcome> describe_replicas(ControlRequest& request);

@@ -174,6 +174,7 @@ Task<Outcome> Control::Impl::describe_disks(ControlRequest& request) {
   if (auto broken = read_disk_filter(request.reader, profile, filter)) co_return *broken;
   std::vector<const DiskRecord*> found;
   for (const auto& [id, disk] : catalog->disks()) {
+    if (!request.asks_for(disk.region, disk.zone)) continue;
     if (filter.accepts(disk)) found.push_back(&disk);
   }
   Json answer = Json::object();
@@ -237,6 +238,7 @@ Task<Outcome> Control::Impl::describe_instances(ControlRequest& request) {
   std::vector<const InstanceRecord*> found;
   for (const auto& [id, instance] : catalog->instances()) {
     if (instance.status == InstanceStatus::kDeleting) continue;
+    if (!request.asks_for(instance.region, instance.zone)) continue;
     if (ids && std::find(ids->begin(), ids->end(), id) == ids->end()) continue;
     if (instance_name && !matches(*instance_name, instance.instance_name)) continue;
     if (image_id && instance.image_id != *image_id) continue;
@@ -263,6 +265,7 @@ Task<Outcome> Control::Impl::describe_instance_status(ControlRequest& request) {
   std::vector<const InstanceRecord*> found;
   for (const auto& [id, instance] : catalog->instances()) {
     if (instance.status == InstanceStatus::kDeleting) continue;
+    if (!request.asks_for(instance.region, instance.zone)) continue;
     if (!ids.empty() && std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
     found.push_back(&instance);
   }
@@ -278,17 +281,18 @@ Task<Outcome> Control::Impl::describe_instance_status(ControlRequest& request) {
 }
 
 Task<Outcome> Control::Impl::describe_regions(ControlRequest&) {
-  Json region = {{"RegionId", options.region},
-                 {"LocalName", options.region},
-                 {"RegionEndpoint", fmt::format("ecs.{}.clouddisk", options.region)},
-                 {"Status", "available"}};
   Json list = Json::array();
-  list.push_back(std::move(region));
+  for (const Region& region : options.places.regions()) {
+    list.push_back({{"RegionId", region.id},
+                    {"LocalName", region.id},
+                    {"RegionEndpoint", fmt::format("ecs.{}.clouddisk", region.id)},
+                    {"Status", "available"}});
+  }
   Json answer = {{"Regions", {{"Region", std::move(list)}}}};
   co_return Outcome(std::move(answer));
 }
 
-Task<Outcome> Control::Impl::describe_zones(ControlRequest&) {
+Task<Outcome> Control::Impl::describe_zones(ControlRequest& request) {
   Json data = Json::array();
   Json system = Json::array();
   for (const CategoryRow* row : category_table(profile)) {
@@ -313,8 +317,6 @@ Task<Outcome> Control::Impl::describe_zones(ControlRequest&) {
   Json creation = Json::array();
   for (const char* kind : {"Instance", "Disk"}) creation.push_back(kind);
   Json zone = {
-      {"ZoneId", options.zone},
-      {"LocalName", options.zone},
       {"ZoneType", "AvailabilityZone"},
       {"AvailableDiskCategories", {{"DiskCategories", data}}},
       {"AvailableResourceCreation", {{"ResourceTypes", std::move(creation)}}},
@@ -325,7 +327,11 @@ Task<Outcome> Control::Impl::describe_zones(ControlRequest&) {
       {"DedicatedHostGenerations", {{"DedicatedHostGeneration", Json::array()}}},
   };
   Json list = Json::array();
-  list.push_back(std::move(zone));
+  for (const std::string& id : options.places.find(request.at.region)->zones) {
+    zone["ZoneId"] = id;
+    zone["LocalName"] = id;
+    list.push_back(zone);
+  }
   Json answer = {{"Zones", {{"Zone", std::move(list)}}}};
   co_return Outcome(std::move(answer));
 }

@@ -159,7 +159,7 @@ Task<Outcome> Control::Impl::describe_snapshots(ControlRequest& request) {
   }
   std::vector<const SnapshotRecord*> found;
   for (const auto& [id, snapshot] : catalog->snapshots()) {
-    if (filter.nothing || snapshot.hidden) continue;
+    if (filter.nothing || snapshot.hidden || !request.asks_for(snapshot.region)) continue;
     const auto& ids = filter.ids;
     if (ids && std::find(ids->begin(), ids->end(), id) == ids->end()) continue;
     if (filter.disk_id && snapshot.disk_id != *filter.disk_id) continue;
@@ -217,6 +217,7 @@ Task<Outcome> Control::Impl::describe_snapshot_groups(ControlRequest& request) {
   if (reader.problem()) co_return *reader.problem();
   std::vector<const GroupRecord*> found;
   for (const auto& [id, group] : catalog->groups()) {
+    if (!request.asks_for(group.region)) continue;
     if (!ids.empty() && std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
     if (instance_id && group.instance_id != *instance_id) continue;
     if (group_name && !matches(*group_name, group.group_name)) continue;
@@ -287,7 +288,7 @@ Task<Outcome> Control::Impl::describe_snapshot_links(ControlRequest& request) {
     return count;
   };
   for (const auto& [id, chain] : catalog->chains()) {
-    if (visible(chain) == 0) continue;
+    if (visible(chain) == 0 || !request.asks_for(chain.region)) continue;
     if (disks && std::find(disks->begin(), disks->end(), chain.disk_id) == disks->end()) continue;
     if (ids && std::find(ids->begin(), ids->end(), id) == ids->end()) continue;
     const DiskRecord* disk = catalog->find_disk(chain.disk_id);
@@ -328,12 +329,15 @@ Task<Outcome> Control::Impl::describe_snapshot_links(ControlRequest& request) {
   co_return Outcome(std::move(answer));
 }
 
-Task<Outcome> Control::Impl::describe_snapshots_usage(ControlRequest&) {
+Task<Outcome> Control::Impl::describe_snapshots_usage(ControlRequest& request) {
   std::size_t count = 0;
-  for (const auto& [id, snapshot] : catalog->snapshots()) count += snapshot.hidden ? 0U : 1U;
+  for (const auto& [id, snapshot] : catalog->snapshots()) {
+    if (!snapshot.hidden && request.asks_for(snapshot.region)) ++count;
+  }
   std::uint64_t bytes = 0;
   const auto chains = catalog->chains();
   for (const auto& [id, chain] : chains) {
+    if (!request.asks_for(chain.region)) continue;
     auto stored = co_await host.chain_stored_bytes(chain.disk_id);
     if (stored) bytes += *stored;
   }

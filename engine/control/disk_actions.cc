@@ -59,6 +59,7 @@ Verdict Control::Impl::read_data_disk(ParamReader& reader, std::string_view cate
   const SnapshotRecord* snapshot = nullptr;
   if (const auto source = reader.optional_text("SnapshotId")) {
     if (auto broken = find_snapshot(*source, snapshot)) return broken;
+    if (auto broken = snapshot_must_be_in_region(*snapshot, disk.region)) return broken;
     if (auto broken = snapshot_must_be_usable(*snapshot)) return broken;
     if (auto broken = snapshot_must_be_of_a_data_disk(*snapshot)) return broken;
     names.snapshot_gib = snapshot->size_bytes / 1_GiB;
@@ -79,6 +80,8 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
                       "Give ZoneId or InstanceId, not both."};
   }
   DiskRecord disk;
+  disk.region = request.at.region;
+  disk.zone = request.at.zone;
   if (auto broken = read_data_disk(reader, "DiskCategory", disk)) co_return *broken;
   disk.tags = reader.tags();
   if (auto broken = tags_must_be_valid(disk.tags)) co_return *broken;
@@ -91,15 +94,15 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
     const auto attached = catalog->disks_of(*instance_id);
     if (auto broken = instance_must_have_room(attached)) co_return *broken;
     disk.instance_id = *instance_id;
+    disk.region = instance->region;
+    disk.zone = instance->zone;
     disk.device = first_free_device(attached);
     disk.prepaid = true;  // The cloud makes such a disk a part of the instance's subscription.
   }
   if (request.dry_run) co_return would_succeed();
 
-  disk.id = new_id("d");
+  disk.id = new_id("d", disk.region);
   disk.storage = disk.id;
-  disk.region = options.region;
-  disk.zone = options.zone;
   disk.resource_group = reader.text("ResourceGroupId");
   disk.created = now();
   disk.status = DiskStatus::kCreating;

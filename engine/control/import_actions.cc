@@ -42,10 +42,10 @@ Task<Outcome> Control::Impl::begin_snapshot_import(ControlRequest& request) {
   if (auto broken = image_must_fit_a_disk(image_bytes, *row)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
 
-  disk.id = new_id("d");
+  disk.region = request.at.region;
+  disk.zone = request.at.zone;
+  disk.id = new_id("d", disk.region);
   disk.storage = disk.id;
-  disk.region = options.region;
-  disk.zone = options.zone;
   disk.category = kImportCategory;
   disk.level = kImportLevel;
   disk.size_gib = size_gib_for_image(image_bytes, *row);
@@ -82,8 +82,8 @@ Task<Outcome> Control::Impl::finish_snapshot_import(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
 
   SnapshotRecord snapshot;
-  snapshot.id = new_id("s");
-  snapshot.region = options.region;
+  snapshot.id = new_id("s", disk->region);
+  snapshot.region = disk->region;
   snapshot.disk_id = disk_id;
   snapshot.snapshot_name = disk->disk_name;
   snapshot.description = disk->description;

@@ -56,8 +56,8 @@ Verdict Control::Impl::plan_instance(ControlRequest& request, NewInstance& plan)
   }
   instance.tags = reader.tags();
   if (auto broken = tags_must_be_valid(instance.tags)) return broken;
-  instance.region = options.region;
-  instance.zone = options.zone;
+  instance.region = request.at.region;
+  instance.zone = request.at.zone;
   instance.resource_group = reader.text("ResourceGroupId");
 
   const Params system_params = members_of(request.params, "SystemDisk.");
@@ -80,6 +80,7 @@ Verdict Control::Impl::plan_instance(ControlRequest& request, NewInstance& plan)
     if (auto broken = instance_must_have_room(attached)) return broken;
     ParamReader data_reader(params);
     DiskRecord disk;
+    disk.region = instance.region;
     if (auto broken = read_data_disk(data_reader, "Category", disk)) return broken;
     disk.device = data_reader.text("Device");
     if (disk.device.empty()) {
@@ -96,12 +97,12 @@ Verdict Control::Impl::plan_instance(ControlRequest& request, NewInstance& plan)
 }
 
 void Control::Impl::give_ids(NewInstance& plan) {
-  plan.instance.id = new_id("i");
+  plan.instance.id = new_id("i", plan.instance.region);
   plan.instance.created = now();
   plan.instance.status = InstanceStatus::kPending;
   if (plan.instance.instance_name.empty()) plan.instance.instance_name = plan.instance.id;
   for (DiskRecord& disk : plan.disks) {
-    disk.id = new_id("d");
+    disk.id = new_id("d", plan.instance.region);
     disk.storage = disk.id;
     disk.region = plan.instance.region;
     disk.zone = plan.instance.zone;

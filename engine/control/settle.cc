@@ -173,8 +173,8 @@ Task<Result<void>> Control::Impl::ensure_local_instance() {
   if (catalog->find_instance(kLocalInstanceId) != nullptr) co_return Result<void>{};
   InstanceRecord local;
   local.id = kLocalInstanceId;
-  local.region = options.region;
-  local.zone = options.zone;
+  local.region = options.places.home().id;
+  local.zone = options.places.home().zones.front();
   local.instance_name = "local";
   local.description = "the daemon's own host";
   local.host_name = "localhost";

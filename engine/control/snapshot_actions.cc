@@ -122,8 +122,8 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
   if (auto broken = quota_must_have_room(others, options.snapshot_quota)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
 
-  snapshot.id = new_id("s");
-  snapshot.region = options.region;
+  snapshot.id = new_id("s", disk->region);
+  snapshot.region = disk->region;
   snapshot.disk_id = disk_id;
   snapshot.resource_group = reader.text("ResourceGroupId");
   snapshot.created = now();
@@ -232,15 +232,15 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
   }
   if (request.dry_run) co_return would_succeed();
 
-  group.id = new_id("ssg");
-  group.region = options.region;
+  group.region = disks.front()->region;
+  group.id = new_id("ssg", group.region);
   group.resource_group = reader.text("ResourceGroupId");
   group.created = now();
   std::vector<NewSnapshot> taken;
   for (const DiskRecord* disk : disks) {
     SnapshotRecord snapshot;
-    snapshot.id = new_id("s");
-    snapshot.region = options.region;
+    snapshot.id = new_id("s", group.region);
+    snapshot.region = group.region;
     snapshot.disk_id = disk->id;
     snapshot.snapshot_name = group.group_name;
     snapshot.group_id = group.id;

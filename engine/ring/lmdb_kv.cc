@@ -3,6 +3,7 @@
 #include <lmdb.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
@@ -33,6 +34,8 @@ constexpr std::size_t kReopenBytes = 16_MiB;
 // maps up to 64 KiB around each page.
 constexpr unsigned kLookupsBeforeLettingGo = 512;
 constexpr std::uintptr_t kOsPage = 4096;
+// The catalog has secrets of access keys in it.
+constexpr mode_t kFileMode = 0600;
 
 MDB_val to_val(KvBytes bytes) {
   return MDB_val{bytes.size(), const_cast<std::byte*>(bytes.data())};
@@ -78,6 +81,8 @@ class Environment {
     if (error) size = 0;
     map_bytes_ = size + size / 4 + kHeadroom;
     auto opened = open_env(map_bytes_, there ? MDB_RDONLY : 0U);
+    // Older programs let the group read it. Whose it is not can't change that, and need not.
+    if (opened && there) static_cast<void>(::chmod((directory + "/data.mdb").c_str(), kFileMode));
     if (opened) note_size();
     return opened;
   }
@@ -161,7 +166,7 @@ class Environment {
     if (const int rc = mdb_env_create(&env_); rc != 0) return fail_lmdb(rc, "create");
     auto opened = [&]() -> Result<void> {
       mdb_env_set_mapsize(env_, align_up(map_bytes, 1_MiB));
-      if (const int rc = mdb_env_open(env_, directory_.c_str(), flags_, 0640); rc != 0) {
+      if (const int rc = mdb_env_open(env_, directory_.c_str(), flags_, kFileMode); rc != 0) {
         return fail(fail_lmdb(rc, "open"), "{}", directory_);
       }
       MDB_txn* txn = nullptr;

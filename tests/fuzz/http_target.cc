@@ -43,11 +43,18 @@ class Owner final : public http::ConnectionOwner {
  public:
   Owner() : ConnectionOwner(bounds()), machine_(1), ring_(machine_) {
     ApiHandler::Parts parts;
-    parts.perform = [](Params params) -> Task<Reply> { co_return read_all(params); };
+    parts.perform = [](Params params, Caller) -> Task<Reply> { co_return read_all(params); };
     parts.metrics = []() -> Task<std::string> { co_return "up 1\n"; };
+    parts.verify =
+        [this](const HttpRequest& request) -> Task<std::variant<ApiHandler::Verified, Refusal>> {
+      co_return verifier_.verify(request, WallTime(std::chrono::seconds(1'767'225'600)));
+    };
+    parts.throttle = [](const std::string&) { return std::optional<Duration>(); };
     handler_ = std::make_unique<ApiHandler>(std::move(parts));
   }
   void serve(http::Connection& connection) override {
+    // Nobody guesses a signature.
+    CHECK(ring_.block_on(handler_->handle_signed(connection.request)).status >= 400);
     connection.answer(ring_.block_on(handler_->handle(std::move(connection.request))));
   }
   void leave(http::Connections::iterator) override { over = true; }
@@ -61,6 +68,8 @@ class Owner final : public http::ConnectionOwner {
     bounds.body_bytes_max = 8192;
     return bounds;
   }
+  auth::SignatureVerifier verifier_{
+      [](std::string_view) { return auth::AccessKey{"0123456789abcdef"}; }};
   SimMachine machine_;
   SimRing ring_;
   std::unique_ptr<ApiHandler> handler_;

@@ -2,12 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "engine/ring/uring_ring.h"
+#include "tools/clouddiskd/request_throttle.h"
+#include "tools/http/xml.h"
 
 namespace clouddisk {
 namespace {
 
-Task<Reply> echo(Params params) {
+Task<Reply> echo(Params params, Caller caller) {
+  if (caller == Caller::kSigned) params["Caller"] = "signed";
   Reply reply;
   reply.body = R"({"RequestId":"ID-1","Seen":")" + encode_form(params) + "\"}";
   if (params["Action"] == "Fail") reply.http_status = 403;
@@ -35,8 +40,27 @@ class ApiHandlerTest : public testing::Test {
     return made;
   }
 
+  HttpResponse ask_signed(HttpRequest request) {
+    return ring_->block_on(handler_.handle_signed(std::move(request)));
+  }
+
   std::unique_ptr<UringRing> ring_;
-  ApiHandler handler_{{.perform = echo, .metrics = some_metrics}};
+  ApiHandler handler_{{
+      .perform = echo,
+      .metrics = some_metrics,
+      .verify =
+          [](const HttpRequest& request) -> Task<std::variant<ApiHandler::Verified, Refusal>> {
+        if (request.header("authorization") == nullptr) {
+          co_return Refusal{400, "MissingParameter", "Not signed."};
+        }
+        co_return ApiHandler::Verified{
+            *request.header("authorization"), "SignedAction", "2014-05-26", {}};
+      },
+      .throttle = [](const std::string& key) -> std::optional<Duration> {
+        if (key == "busy") return std::chrono::microseconds(99'001);
+        return std::nullopt;
+      },
+  }};
 };
 
 TEST_F(ApiHandlerTest, QueryAndFormBodyAreOneSetOfParameters) {
@@ -104,6 +128,89 @@ TEST_F(ApiHandlerTest, MetricsAndHealthAreServedBesideTheActions) {
   const HttpResponse hidden =
       ring_->block_on(handler_.handle_metrics(request("POST", "/", "Action=DeleteDisk")));
   EXPECT_EQ(hidden.status, 404);
+}
+
+TEST_F(ApiHandlerTest, WithoutASignatureNothingIsPerformed) {
+  const HttpResponse response = ask_signed(request("POST", "/", "Action=X"));
+  EXPECT_EQ(response.status, 400);
+  EXPECT_NE(response.body.find("\"Code\":\"MissingParameter\""), std::string::npos);
+  EXPECT_EQ(response.body.find("Seen"), std::string::npos);
+}
+
+TEST_F(ApiHandlerTest, TheActionThatWasSignedIsPerformed) {
+  HttpRequest post = request("POST", "/", "Size=40");
+  post.headers.emplace_back("authorization", "key");
+  EXPECT_NE(
+      ask_signed(post).body.find("Action=SignedAction&Caller=signed&Size=40&Version=2014-05-26"),
+      std::string::npos);
+  // Headers that the signature of parameters does not cover.
+  post.headers.emplace_back("x-acs-action", "DeleteDisk");
+  EXPECT_NE(ask_signed(post).body.find("Action=SignedAction&"), std::string::npos);
+  post.query = "Action=DeleteDisk";
+  const HttpResponse two = ask_signed(post);
+  EXPECT_EQ(two.status, 400);
+  EXPECT_NE(two.body.find("Action is given twice"), std::string::npos);
+}
+
+TEST_F(ApiHandlerTest, AKeyThatAsksTooMuchIsToldWhenToComeBack) {
+  HttpRequest post = request("POST", "/");
+  post.headers.emplace_back("authorization", "busy");
+  const HttpResponse response = ask_signed(std::move(post));
+  EXPECT_EQ(response.status, 400);
+  EXPECT_NE(response.body.find("\"Code\":\"Throttling.User\""), std::string::npos);
+  const std::pair<std::string, std::string> wait{"x-acs-retry-after", "100"};
+  EXPECT_NE(std::find(response.headers.begin(), response.headers.end(), wait),
+            response.headers.end());
+}
+
+TEST_F(ApiHandlerTest, OnTcpThereAreActionsAlone) {
+  EXPECT_EQ(ask_signed(request("GET", "/metrics")).status, 404);
+  EXPECT_EQ(ask_signed(request("GET", "/healthz")).status, 404);
+  EXPECT_EQ(ask_signed(request("DELETE", "/")).status, 405);
+}
+
+TEST_F(ApiHandlerTest, FormatChoosesJsonOrXml) {
+  EXPECT_TRUE(ask(request("GET", "/", "Action=X&Format=json")).body.starts_with("{"));
+  const HttpResponse xml = ask(request("GET", "/", "Action=DescribeX&format=xml"));
+  EXPECT_EQ(xml.content_type, "text/xml;charset=utf-8");
+  EXPECT_TRUE(
+      xml.body.starts_with("<?xml version='1.0' encoding='UTF-8'?><DescribeXResponse>"
+                           "<RequestId>ID-1</RequestId>"))
+      << xml.body;
+  const HttpResponse refused = ask(request("GET", "/", "Action=Fail&Format=XML"));
+  EXPECT_EQ(refused.status, 403);
+  EXPECT_NE(refused.body.find("?><Error>"), std::string::npos);
+  const HttpResponse not_signed = ask_signed(request("GET", "/", "Format=XML"));
+  EXPECT_NE(not_signed.body.find("<Code>MissingParameter</Code>"), std::string::npos);
+  const HttpResponse other = ask(request("GET", "/", "Action=X&Format=YAML"));
+  EXPECT_EQ(other.status, 400);
+  EXPECT_NE(other.body.find("\"Code\":\"InvalidParameter.Format\""), std::string::npos);
+}
+
+TEST(Xml, ListsRepeatTheirElementAndTextIsEscaped) {
+  EXPECT_EQ(
+      to_xml(R"({"Disks":{"Disk":[{"Size":40,"Portable":true},{"Name":"a<b>&\u0001"}]},"None":
+                       null,"Empty":[]})",
+             "R"),
+      "<?xml version='1.0' encoding='UTF-8'?><R><Disks><Disk><Portable>true</Portable><Size>40"
+      "</Size></Disk><Disk><Name>a&lt;b&gt;&amp;?</Name></Disk></Disks><None></None></R>");
+}
+
+TEST(RequestThrottle, LetsEachKeyHaveItsRateAndASecondOfSavings) {
+  RequestThrottle throttle(10);
+  TimePoint now{};
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(throttle.admit("a", now)) << i;
+  const auto wait = throttle.admit("a", now);
+  ASSERT_TRUE(wait);
+  EXPECT_EQ(std::chrono::round<std::chrono::milliseconds>(*wait).count(), 100);
+  EXPECT_FALSE(throttle.admit("b", now)) << "another key has its own";
+  EXPECT_TRUE(throttle.admit("a", now + std::chrono::milliseconds(99)));
+  EXPECT_FALSE(throttle.admit("a", now + std::chrono::milliseconds(101)));
+  now += std::chrono::hours(1);
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(throttle.admit("a", now));
+  EXPECT_TRUE(throttle.admit("a", now)) << "a second's worth is saved, not an hour's";
+  RequestThrottle unlimited(0);
+  for (int i = 0; i < 10'000; ++i) ASSERT_FALSE(unlimited.admit("a", now));
 }
 
 }  // namespace

@@ -32,9 +32,19 @@ TEST(DaemonOptions, DefaultsAreThoseOfTheContract) {
   EXPECT_TRUE(options.metrics.empty());
   EXPECT_FALSE(options.trust_replica);
   EXPECT_TRUE(options.limits);
-  EXPECT_EQ(options.zone, "cn-local-a");
+  EXPECT_EQ(options.places.regions(), (std::vector<Region>{{"cn-local", {"cn-local-a"}}}));
   EXPECT_EQ(options.store, StoreSettings{});
   EXPECT_EQ(options.hydrate_bytes_per_second, 200_MiB);
+}
+
+TEST(DaemonOptions, TheApiOnTcpLeavesItsUnixSocket) {
+  const DaemonOptions options = good(
+      {"--root", "/r", "--api", "tcp:127.0.0.1:0", "--api", "tcp:[::1]:80", "--api-rate", "7"});
+  ASSERT_EQ(options.api.size(), 1U);
+  EXPECT_EQ(options.api[0].text(), "unix:/r/api.sock");
+  ASSERT_EQ(options.api_tcp.size(), 2U);
+  EXPECT_EQ(options.api_tcp[1].text(), "tcp:[::1]:80");
+  EXPECT_EQ(options.api_rate, 7U);
 }
 
 TEST(DaemonOptions, TakesEveryOption) {
@@ -95,6 +105,7 @@ TEST(DaemonOptions, TakesEveryOption) {
   EXPECT_EQ(options.metrics.size(), 1U);
   EXPECT_EQ(options.profile, "2024");
   EXPECT_EQ(options.snapshot_quota, 1000U);
+  EXPECT_EQ(options.places.regions(), (std::vector<Region>{{"cn-x", {"cn-x-b"}}}));
 }
 
 TEST(DaemonOptions, WrongUsageIsStatus2) {
@@ -104,8 +115,12 @@ TEST(DaemonOptions, WrongUsageIsStatus2) {
       {"--replica", "/a", "--replica", "/b"},
       {"--replica", "/a", "--replica", "/b", "--replica", "/a/"},
       {"--nbd", "here"},
-      {"--api", "tcp:127.0.0.1:80"},
+      {"--api", "tcp:127.0.0.1"},
+      {"--api-rate", "-1"},
       {"--cache", "much"},
+      {"--region", "cn-a", "--region", "cn-a"},
+      {"--region", "cn-a", "--region", "cn-b", "--zone", "cn-c-a"},
+      {"--zone", "one two"},
       {"--log-level", "loud"},
       {"--reactors", "0"},
       {"--trust-replica", "4"},

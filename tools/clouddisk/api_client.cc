@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <optional>
 #include <set>
 
 #include "engine/base/units.h"
+#include "tools/auth/signer.h"
 #include "tools/http/client.h"
 #include "tools/http/message.h"
 
@@ -16,6 +19,17 @@ namespace {
 constexpr std::chrono::seconds kTimeout{120};  // stopping a disk waits for requests under way
 constexpr std::size_t kPageSize = 100;
 constexpr std::size_t kPagesMax = 100'000;
+
+// As the cloud's own clients have it.
+constexpr const char* kKeyVariable = "ALIBABA_CLOUD_ACCESS_KEY_ID";
+constexpr const char* kSecretVariable = "ALIBABA_CLOUD_ACCESS_KEY_SECRET";
+
+std::optional<auth::Credentials> credentials_of_environment() {
+  const char* key = std::getenv(kKeyVariable);
+  const char* secret = std::getenv(kSecretVariable);
+  if (key == nullptr || secret == nullptr || *key == '\0' || *secret == '\0') return std::nullopt;
+  return auth::Credentials{key, secret};
+}
 
 Failure unreachable(const Error& error, const Address& address, const std::string& root) {
   switch (error.code) {
@@ -53,6 +67,9 @@ std::string_view remedy_for(std::string_view code) {
        "See how far it is: clouddisk snapshot show ID"},
       {"DiskCreatingSnapshot", "See how far it is: clouddisk snapshot show ID"},
       {"InvalidSnapshotId.NotReady", "See: clouddisk snapshot show ID"},
+      {"SignatureDoesNotMatch", "Check the secret of the access key"},
+      {"InvalidAccessKeyId.NotFound", "See the keys with: clouddisk key list"},
+      {"InvalidTimeStamp.Expired", "Set the clocks right: they may differ by 15 minutes"},
       {"InvalidAction.NotFound", "See the actions in docs/api.md"},
       {"InvalidDisk.AlreadyAttached", "Detach it first with: clouddisk disk detach ID"},
       {"DiskInUse", "Detach it first with: clouddisk disk detach ID"},
@@ -97,6 +114,17 @@ Outcome<Json> ApiClient::call(const std::string& action, Params params) const {
   params["Action"] = action;
   params.try_emplace("Version", "2014-05-26");
   params.try_emplace("Format", "JSON");
+  if (!address_.is_unix()) {
+    const auto credentials = credentials_of_environment();
+    if (!credentials) {
+      return refuse(
+          "NoAccessKey",
+          "{} takes signed requests alone; set {} and {}, see: clouddisk key create --help",
+          address_.text(), kKeyVariable, kSecretVariable);
+    }
+    const auto now = std::chrono::system_clock::now();
+    auth::sign_v1(params, "POST", *credentials, now, make_request_id());
+  }
   auto answer = http_post(address_, "/", encode_form(params), kTimeout);
   if (!answer) return unreachable(answer.error(), address_, root_);
   Json body = Json::parse(answer->body, nullptr, false);

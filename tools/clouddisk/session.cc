@@ -66,7 +66,9 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
       ->capture_default_str();
   app->add_option(
          "--api", session.api,
-         "The daemon's API when it is not unix:DIR/api.sock; CLOUDDISK_API stands in for it")
+         "The daemon's API when it is not unix:DIR/api.sock; CLOUDDISK_API stands in for it. "
+         "Requests over tcp:HOST:PORT are signed with the access key in "
+         "ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET")
       ->envname("CLOUDDISK_API")
       ->type_name("ADDR");
   static const std::map<std::string, Output> kOutputs{{"table", Output::kTable},
@@ -93,6 +95,7 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
   add_fault_commands(*app, session);
   add_fsck_command(*app, session);
   add_scrub_commands(*app, session);
+  add_key_commands(*app, session);
   add_api_command(*app, session);
   add_completion_command(*app, session);
   // After the commands, which would inherit it.

@@ -16,10 +16,13 @@
 #include "engine/control/control.h"
 #include "engine/log/removed_disks.h"
 #include "nbd/server.h"
+#include "tools/auth/nonce_journal.h"
+#include "tools/auth/verifier.h"
 #include "tools/clouddiskd/api_handler.h"
 #include "tools/clouddiskd/engine_host.h"
 #include "tools/clouddiskd/metrics.h"
 #include "tools/clouddiskd/reactor.h"
+#include "tools/clouddiskd/request_throttle.h"
 #include "tools/clouddiskd/service_notify.h"
 #include "tools/http/server.h"
 #include "tools/net/root_lock.h"
@@ -29,6 +32,8 @@ namespace {
 
 constexpr Duration kFolderCheckEvery = std::chrono::seconds(1);
 constexpr std::size_t kWorkers = 4;
+// Of a request over TCP: 512 connections hold 192 MiB at the worst, heads included.
+constexpr std::uint64_t kSignedBodyBytesMax = 256 * 1024;
 
 void raise_descriptor_limit() {
   rlimit limit{};
@@ -40,7 +45,13 @@ void raise_descriptor_limit() {
 class Daemon {
  public:
   Daemon(const DaemonOptions& options, Ring& ring, WorkerPool& workers)
-      : options_(options), ring_(ring), workers_(workers), ticking_(ring), woken_(ring) {}
+      : options_(options),
+        ring_(ring),
+        workers_(workers),
+        nonces_(options.root + "/nonces", auth::kNonceLife),
+        throttle_(options.api_rate),
+        ticking_(ring),
+        woken_(ring) {}
 
   Task<Result<void>> start();
   Task<Result<void>> stop();
@@ -48,6 +59,9 @@ class Daemon {
  private:
   Task<Result<void>> start_engine();
   Result<void> start_http();
+  using Verified = auth::SignatureVerifier::Verified;
+  Task<std::variant<Verified, Refusal>> verify(const HttpRequest& request);
+  Task<Result<void>> recall_nonces();
   Task<void> tick();
   Task<void> purge();  // what was deleted goes here
   Task<void> purge_replica(unsigned replica);
@@ -63,7 +77,16 @@ class Daemon {
   std::unique_ptr<EngineHost> host_;
   std::unique_ptr<Control> control_;
   std::unique_ptr<ApiHandler> handler_;
+  auth::SignatureVerifier verifier_{[this](std::string_view id) -> std::optional<auth::AccessKey> {
+    auto key = control_->find_access_key(id);
+    if (!key) return std::nullopt;
+    return auth::AccessKey{std::move(key->secret), key->active};
+  }};
+  auth::NonceJournal nonces_;
+  RequestThrottle throttle_;
   std::unique_ptr<HttpServer> api_;
+  // Of its own, so that strangers can't take the connections that the unix socket needs.
+  std::unique_ptr<HttpServer> api_tcp_;
   std::unique_ptr<HttpServer> metrics_;
   WaitGroup ticking_;
   Signal woken_;
@@ -77,6 +100,7 @@ Task<Result<void>> Daemon::start() {
   started_ = ring_.now();
   auto engine = co_await start_engine();
   if (!engine) co_return engine;
+  if (auto recalled = co_await recall_nonces(); !recalled) co_return recalled;
   if (auto http = start_http(); !http) co_return http;
   nbd_->start();
   host_->resync_what_is_missing();
@@ -148,8 +172,7 @@ Task<Result<void>> Daemon::start_engine() {
   host_ = std::make_unique<EngineHost>(ring_, *replicas_, *nbd_, reactors, std::move(host_options));
   for (unsigned i = 0; i < kReplicaCount; ++i) host_->hold_folder(i, std::move(folder_locks_[i]));
   Control::Options control_options;
-  control_options.region = options_.region;
-  control_options.zone = options_.zone;
+  control_options.places = options_.places;
   control_options.profile = options_.profile;
   control_options.snapshot_quota = options_.snapshot_quota;
   control_options.store = options_.store;
@@ -162,7 +185,11 @@ Task<Result<void>> Daemon::start_engine() {
 
 Result<void> Daemon::start_http() {
   ApiHandler::Parts parts;
-  parts.perform = [this](Params params) { return control_->perform(std::move(params)); };
+  parts.perform = [this](Params params, Caller caller) {
+    return control_->perform(std::move(params), caller);
+  };
+  parts.verify = [this](const HttpRequest& request) { return verify(request); };
+  parts.throttle = [this](const std::string& key) { return throttle_.admit(key, ring_.now()); };
   parts.metrics = [this] { return metrics(); };
   handler_ = std::make_unique<ApiHandler>(std::move(parts));
   auto api = HttpServer::start(
@@ -170,6 +197,19 @@ Result<void> Daemon::start_http() {
       [this](HttpRequest request) { return handler_->handle(std::move(request)); }, {});
   if (!api) return api.error();
   api_ = std::move(*api);
+  if (!options_.api_tcp.empty()) {
+    HttpServer::Options bounds;
+    bounds.body_bytes_max = kSignedBodyBytesMax;
+    auto signed_api = HttpServer::start(
+        ring_, options_.api_tcp,
+        [this](HttpRequest request) { return handler_->handle_signed(std::move(request)); },
+        bounds);
+    if (!signed_api) return signed_api.error();
+    api_tcp_ = std::move(*signed_api);
+    for (const Address& address : api_tcp_->addresses()) {
+      log(LogLevel::kInfo, "daemon", "the API, for signed requests, is at {}", address.text());
+    }
+  }
   if (options_.metrics.empty()) return {};
   auto metrics = HttpServer::start(
       ring_, options_.metrics,
@@ -177,6 +217,30 @@ Result<void> Daemon::start_http() {
   if (!metrics) return metrics.error();
   metrics_ = std::move(*metrics);
   return {};
+}
+
+Task<Result<void>> Daemon::recall_nonces() {
+  if (options_.api_tcp.empty()) co_return Result<void>{};
+  const WallTime now = ring_.wall_now();
+  auto used = co_await ring_.blocking([this, now] { return nonces_.open(now); });
+  if (!used) co_return used.error();
+  for (const auth::UsedNonce& nonce : *used) verifier_.remember(nonce, now);
+  co_return Result<void>{};
+}
+
+// The nonce is on file before the request is carried out.
+Task<std::variant<Daemon::Verified, Refusal>> Daemon::verify(const HttpRequest& request) {
+  const WallTime now = ring_.wall_now();
+  auto outcome = verifier_.verify(request, now);
+  if (std::holds_alternative<Refusal>(outcome)) co_return outcome;
+  const auth::UsedNonce nonce = std::get<Verified>(outcome).nonce;
+  auto recorded =
+      co_await ring_.blocking([this, nonce, now] { return nonces_.append(nonce, now); });
+  if (!recorded) {
+    log(LogLevel::kError, "daemon", "a signed request is refused: {}", recorded.error().message);
+    co_return Refusal{503, "ServiceUnavailable", recorded.error().message};
+  }
+  co_return outcome;
 }
 
 Task<void> Daemon::tick() {
@@ -234,8 +298,8 @@ Task<std::string> Daemon::metrics() {
   snapshot.version = CLOUDDISK_VERSION;
   snapshot.uptime_seconds = std::chrono::duration<double>(ring_.now() - started_).count();
   read_process_counters(snapshot);
-  snapshot.http_connections = api_->connections();
-  snapshot.http_requests = api_->requests();
+  snapshot.http_connections = api_->connections() + (api_tcp_ ? api_tcp_->connections() : 0);
+  snapshot.http_requests = api_->requests() + (api_tcp_ ? api_tcp_->requests() : 0);
   snapshot.nbd_connections = nbd_->counters().connections.load();
   snapshot.nbd_connections_total = nbd_->counters().connections_total.load();
   snapshot.replicas = replicas_->status();
@@ -254,6 +318,7 @@ Task<Result<void>> Daemon::stop() {
   stopping_ = true;
   woken_.wake_all();
   co_await ticking_.wait();
+  if (api_tcp_) co_await api_tcp_->stop();
   if (api_) co_await api_->stop();
   if (metrics_) co_await metrics_->stop();
   if (control_) co_await control_->close();

@@ -22,10 +22,10 @@ struct Raw {
   unsigned reactors = 0;
   std::string tls_dir, tls_psk;
   bool tls_required = false;
-  std::string region = "cn-local";
-  std::string zone;
+  std::vector<std::string> regions, zones;
   std::string profile = "2021";
   unsigned snapshot_quota = kManualSnapshotsMax;
+  std::uint32_t api_rate = 5000;
   unsigned trust_replica = 0;
   bool no_limits = false;
   std::string store_latency = "0";
@@ -54,12 +54,19 @@ void add_options(CLI::App& app, Raw& raw) {
       ->type_name("ADDR")
       ->take_all()
       ->expected(1);
-  app.add_option("--api", raw.api,
-                 "Where to serve the action API, unix:PATH; may be repeated; default "
-                 "unix:DIR/api.sock")
+  app.add_option(
+         "--api", raw.api,
+         "Where to serve the action API: unix:PATH (default unix:DIR/api.sock, which tcp: does "
+         "not replace) for whoever may open it, tcp:HOST:PORT for requests that are signed "
+         "with an access key (clouddisk key create); may be repeated")
       ->type_name("ADDR")
       ->take_all()
       ->expected(1);
+  app.add_option("--api-rate", raw.api_rate,
+                 "Requests a second that an access key may make over TCP; 0: no limit. Beyond it "
+                 "the answer is Throttling.User")
+      ->type_name("N")
+      ->capture_default_str();
   app.add_option("--metrics", raw.metrics,
                  "Where to serve /metrics and /healthz as well, unix:PATH or tcp:HOST:PORT")
       ->type_name("ADDR")
@@ -83,11 +90,18 @@ void add_options(CLI::App& app, Raw& raw) {
       ->type_name("FILE");
   app.add_flag("--tls-required", raw.tls_required,
                "Refuse NBD clients on TCP that do not ask for TLS");
-  app.add_option("--region", raw.region, "Name of the region")
+  app.add_option("--region", raw.regions,
+                 "Name of a region; may be repeated, the first is where things are that say no "
+                 "other; default cn-local")
       ->type_name("NAME")
-      ->capture_default_str();
-  app.add_option("--zone", raw.zone, "Name of the zone; default: the region's name and -a")
-      ->type_name("NAME");
+      ->take_all()
+      ->expected(1);
+  app.add_option("--zone", raw.zones,
+                 "Name of a zone; may be repeated, and belongs to the region that it begins with; "
+                 "default: the region's name and -a")
+      ->type_name("NAME")
+      ->take_all()
+      ->expected(1);
   app.add_option("--profile", raw.profile, "Category table: 2021 (the manual) or 2024")
       ->check(CLI::IsMember({"2021", "2024"}))
       ->type_name("NAME")
@@ -177,16 +191,10 @@ Result<void> choose_addresses(const Raw& raw, DaemonOptions& options) {
   if (!api) return api.error();
   auto metrics = parse_addresses("--metrics", raw.metrics);
   if (!metrics) return metrics.error();
-  for (const Address& address : *api) {
-    if (address.kind == Address::Kind::kTcp) {
-      return fail(Errc::kInvalid,
-                  "--api {}: TCP would let anybody in, as requests are not signed yet; use "
-                  "unix:PATH",
-                  address.text());
-    }
+  for (Address& address : *api) {
+    (address.is_unix() ? options.api : options.api_tcp).push_back(std::move(address));
   }
   options.nbd = std::move(*nbd);
-  options.api = std::move(*api);
   options.metrics = std::move(*metrics);
   struct Default {
     std::vector<Address>& into;
@@ -220,10 +228,13 @@ Result<DaemonOptions> check(const Raw& raw) {
   options.tls_dir = raw.tls_dir;
   options.tls_psk = raw.tls_psk;
   options.tls_required = raw.tls_required;
-  options.region = raw.region;
-  options.zone = raw.zone.empty() ? raw.region + "-a" : raw.zone;
+  const std::vector<std::string> home{"cn-local"};
+  auto places = Places::parse(raw.regions.empty() ? home : raw.regions, raw.zones);
+  if (!places) return fail(places.error(), "--region and --zone");
+  options.places = std::move(*places);
   options.profile = raw.profile;
   options.snapshot_quota = raw.snapshot_quota;
+  options.api_rate = raw.api_rate;
   if (raw.trust_replica != 0) options.trust_replica = raw.trust_replica - 1;
   options.limits = !raw.no_limits;
   auto latency = parse_duration(raw.store_latency);
@@ -276,6 +287,7 @@ std::variant<DaemonOptions, int> parse_daemon_options(int argc, const char* cons
       "  clouddiskd --root /var/lib/clouddisk\n"
       "  clouddiskd --root /srv/cd --replica /disk1/cd --replica /disk2/cd --replica /disk3/cd\n"
       "  clouddiskd --root /srv/cd --nbd unix:/srv/cd/nbd.sock --nbd tcp:127.0.0.1:10809\n"
+      "  clouddiskd --root /srv/cd --api tcp:127.0.0.1:18080\n"
       "  clouddiskd --root /srv/cd --metrics tcp:127.0.0.1:9109 --log-level debug\n"
       "It prints READY when it serves; SIGTERM ends it cleanly.");
   app.failure_message([](const CLI::App*, const CLI::Error& error) {

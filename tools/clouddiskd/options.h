@@ -10,6 +10,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/result.h"
+#include "engine/catalog/places.h"
 #include "engine/control/disk_host.h"
 #include "engine/log/replica_set.h"
 #include "engine/ring/address.h"
@@ -21,7 +22,9 @@ struct DaemonOptions {
   std::string root;
   std::array<std::string, kReplicaCount> replicas;
   std::vector<Address> nbd;
-  std::vector<Address> api;      // unix only
+  std::vector<Address> api;      // unix: who may write to the file may do everything
+  std::vector<Address> api_tcp;  // for signed requests
+  std::uint32_t api_rate = 0;    // requests a second of an access key on TCP; 0: no limit
   std::vector<Address> metrics;  // beside the API's socket
   std::uint64_t cache_bytes = 0;
   LogLevel log_level = LogLevel::kInfo;
@@ -29,8 +32,7 @@ struct DaemonOptions {
   std::string tls_dir;        // certificates for NBD; empty: none
   std::string tls_psk;        // a file of pre-shared keys; empty: none
   bool tls_required = false;  // clients that don't ask for TLS are turned away
-  std::string region;
-  std::string zone;
+  Places places{};            // regions and zones
   std::string profile;
   unsigned snapshot_quota = 0;                 // manual snapshots of a disk
   std::optional<unsigned> trust_replica;       // from 0

@@ -79,6 +79,11 @@ TEST(Records, EveryMemberSurvivesARoundTrip) {
   ASSERT_TRUE(read_instance) << read_instance.error().message;
   EXPECT_EQ(*read_instance, instance);
 
+  const KeyRecord key{"LTAI1", "s", "ci", false, WallTime(std::chrono::nanoseconds(7))};
+  const auto read_key = key_from_json(to_json(key));
+  ASSERT_TRUE(read_key) << read_key.error().message;
+  EXPECT_EQ(*read_key, key);
+
   const TokenRecord token{"CreateDisk", "t-1", 0xffff'ffff'ffff'ffff, "{}",
                           WallTime(std::chrono::nanoseconds(9))};
   const auto read_token = token_from_json(to_json(token));

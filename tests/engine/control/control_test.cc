@@ -12,7 +12,9 @@ TEST_F(ControlTest, ActionsAreKnownUnknownOrNotHere) {
   Daemon daemon(root_.path());
   EXPECT_REFUSED(daemon.ask(Params{}), 400, "MissingParameter");
   EXPECT_REFUSED(daemon.ask("Conquer"), 404, "InvalidAction.NotFound");
-  EXPECT_REFUSED(daemon.ask("LockSnapshot"), 400, "UnsupportedOperation");
+  EXPECT_REFUSED(daemon.ask("LockSnapshot"), 404, "InvalidAction.NotFound");
+  EXPECT_NE(daemon.ask("LockSnapshot").body["Message"].get<std::string>().find("The cloud has"),
+            std::string::npos);
   EXPECT_TRUE(cloud_has_action("AddTags"));
   EXPECT_TRUE(cloud_has_action("UntagResources"));
   EXPECT_FALSE(cloud_has_action("DescribeReplicas")) << "ours, not the cloud's";
@@ -48,6 +50,62 @@ TEST_F(ControlTest, RegionsAndZones) {
   EXPECT_TRUE(zone["AvailableResources"]["ResourcesInfo"][0]["IoOptimized"]);
   EXPECT_REFUSED(daemon.ask("DescribeZones", {{"RegionId", "mars"}}), 404,
                  "InvalidRegionId.NotFound");
+}
+
+TEST_F(ControlTest, ThingsAreInTheRegionAndZoneThatWereNamed) {
+  const auto places = Places::parse({"cn-hangzhou", "cn-shanghai"},
+                                    {"cn-hangzhou-i", "cn-hangzhou-j", "cn-shanghai-b"});
+  ASSERT_TRUE(places) << places.error().message;
+  Daemon daemon(root_.path(), {.places = *places, .seed = 42});
+  EXPECT_EQ(daemon.must("DescribeRegions")["Regions"]["Region"].size(), 2U);
+  const Json zones = daemon.must("DescribeZones", {{"RegionId", "cn-hangzhou"}})["Zones"]["Zone"];
+  ASSERT_EQ(zones.size(), 2U);
+  EXPECT_EQ(zones[1]["ZoneId"], "cn-hangzhou-j");
+  EXPECT_EQ(daemon.must("DescribeZones", {{"RegionId", "cn-shanghai"}})["Zones"]["Zone"].size(),
+            1U);
+
+  const std::string home = daemon.create_disk();
+  const std::string far = daemon.create_disk(
+      {{"Size", "40"}, {"DiskCategory", "cloud_essd"}, {"RegionId", "cn-shanghai"}});
+  const std::string beside = daemon.create_disk(
+      {{"Size", "40"}, {"DiskCategory", "cloud_essd"}, {"ZoneId", "cn-hangzhou-j"}});
+  EXPECT_EQ(daemon.disk(home)["ZoneId"], "cn-hangzhou-i");
+  EXPECT_EQ(daemon.disk(far)["RegionId"], "cn-shanghai");
+  EXPECT_EQ(daemon.disk(far)["ZoneId"], "cn-shanghai-b");
+  EXPECT_TRUE(far.starts_with("d-uf")) << far;
+  EXPECT_TRUE(home.starts_with("d-bp")) << home;
+  const auto count = [&daemon](Params params) {
+    return daemon.must("DescribeDisks", std::move(params))["TotalCount"].get<int>();
+  };
+  EXPECT_EQ(count({}), 3);
+  EXPECT_EQ(count({{"RegionId", "cn-hangzhou"}}), 2);
+  EXPECT_EQ(count({{"RegionId", "cn-shanghai"}}), 1);
+  EXPECT_EQ(count({{"RegionId", "cn-hangzhou"}, {"ZoneId", "cn-hangzhou-j"}}), 1);
+  EXPECT_REFUSED(daemon.ask("AttachDisk", {{"DiskId", far}, {"InstanceId", "i-local"}}), 403,
+                 "ResourcesNotInSameZone");
+  EXPECT_REFUSED(
+      daemon.ask("CreateDisk",
+                 {{"Size", "40"}, {"RegionId", "cn-hangzhou"}, {"ZoneId", "cn-shanghai-b"}}),
+      404, "InvalidZoneId.NotFound");
+
+  const Json made = daemon.must(
+      "RunInstances",
+      {{"RegionId", "cn-shanghai"}, {"ImageId", "m-1"}, {"InstanceType", "ecs.g7.large"}});
+  const std::string instance = made["InstanceIdSets"]["InstanceIdSet"][0];
+  daemon.attach(far, instance);
+  const std::string snapshot = daemon.must("CreateSnapshot", {{"DiskId", far}})["SnapshotId"];
+  EXPECT_EQ(daemon.must("DescribeSnapshots", {{"RegionId", "cn-hangzhou"}})["TotalCount"], 0);
+  EXPECT_EQ(daemon.must("DescribeSnapshots", {{"RegionId", "cn-shanghai"}})["TotalCount"], 1);
+  EXPECT_REFUSED(daemon.ask("CreateDisk", {{"SnapshotId", snapshot}, {"RegionId", "cn-hangzhou"}}),
+                 404, "InvalidSnapshotId.NotFound");
+  daemon.must("CreateDisk", {{"SnapshotId", snapshot}, {"RegionId", "cn-shanghai"}});
+}
+
+TEST_F(ControlTest, ADryRunOfAQuestionChecksItToo) {
+  Daemon daemon(root_.path());
+  EXPECT_REFUSED(daemon.ask("DescribeDisks", {{"DryRun", "true"}}), 400, "DryRunOperation");
+  EXPECT_REFUSED(daemon.ask("DescribeDisks", {{"DryRun", "true"}, {"Status", "Odd"}}), 400,
+                 "InvalidStatus.ValueNotSupported");
 }
 
 TEST_F(ControlTest, CategoriesWithTheirLimits) {

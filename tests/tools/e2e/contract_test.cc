@@ -103,7 +103,7 @@ TEST_F(Contract, RefusalsAreStatus1WithTheCodeOfTheCloudAndChangeNothing) {
       {"InvalidReplica.NotFound", {"replica", "resync", "4"}},
       {"IncorrectReplicaStatus", {"replica", "resync", "1"}},
       {"InvalidAction.NotFound", {"api", "NoSuchAction"}},
-      {"UnsupportedOperation", {"api", "CopySnapshot"}},
+      {"InvalidAction.NotFound", {"api", "LockSnapshot"}},
       {"InvalidSize.ValueNotSupported", {"api", "CreateDisk", "Size=x"}},
       {"MissingParameter", {"api", "AttachDisk"}},
       {"InvalidParameter", {"api", "CreateDisk", "nonsense"}},
