@@ -53,7 +53,13 @@ class PopCoreClient {
   }
 
   call(action, parameters) {
-    return this.client.request(action, parameters, { method: this.method });
+    // It writes out lists, but no structures: those its users write out themselves.
+    const flat = {};
+    for (const [name, value] of Object.entries(parameters)) {
+      if (typeof value !== 'object' || Array.isArray(value)) flat[name] = value;
+      else for (const [member, content] of Object.entries(value)) flat[`${name}.${member}`] = content;
+    }
+    return this.client.request(action, flat, { method: this.method });
   }
 }
 
