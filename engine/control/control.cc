@@ -5,6 +5,8 @@
 #include <array>
 #include <random>
 
+#include "engine/base/bytes.h"
+#include "engine/base/checksum.h"
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
 #include "engine/catalog/name_rules.h"
@@ -198,7 +200,11 @@ Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& requ
   auto guard = co_await changing.lock();
   if (unsettled) co_await settle();
   if (token && entry.keeps_token && !request.dry_run) {
-    const std::uint64_t checksum = parameters_checksum(request.params);
+    std::uint64_t checksum = parameters_checksum(request.params);
+    // Leaving the home region out or naming it is the same; another region is another request.
+    if (request.at.region != options.places.home().id) {
+      checksum = checksum64(as_bytes(request.at.region), checksum);
+    }
     const TokenRecord* known = catalog->find_token(entry.name, *token);
     if (known != nullptr && now() - known->created < kTokenLife) {
       if (known->parameters_checksum != checksum) {

@@ -1,7 +1,7 @@
 // load: puts the real daemon under load and says whether it holds what docs/load.md promises.
 //
 //   load --quick            what the suite runs: every scenario, small
-//   load [--only NAME]      the full size: connections, disks, stalled, greedy
+//   load [--only NAME]      the full size: connections, disks, stalled, greedy, actions
 //   load --soak 1h          everything at once, every read verified; figures at the end
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -22,9 +22,10 @@ int main(int argc, char** argv) {
       {"connections", load::connections_scenario},
       {"disks", load::disks_scenario},
       {"stalled", load::stalled_scenario},
-      {"greedy", load::greedy_scenario}};
+      {"greedy", load::greedy_scenario},
+      {"actions", load::actions_scenario}};
   app.add_flag("--quick", quick, "Every scenario at a size for the test suite");
-  app.add_option("--only", only, "One scenario: connections, disks, stalled or greedy")
+  app.add_option("--only", only, "One scenario: connections, disks, stalled, greedy or actions")
       ->check(CLI::IsMember(scenarios));
   app.add_option("--soak", soak, "Everything at once for so long, as in 1h or 20m");
   app.add_option("--seed", seed, "Of the soak's draws; default: the time, printed");

@@ -16,9 +16,11 @@ struct Scale {
   unsigned greedy;         // connections that each want `greedy_depth` times 32 MiB
   unsigned greedy_depth;
   double greedy_seconds;
+  unsigned action_clients;  // of the action API, on TCP
+  double action_seconds;
 };
-inline constexpr Scale kFull = {1000, 500, 40, 14, 100, 64, 20};
-inline constexpr Scale kQuick = {100, 6, 4, 0.8, 6, 16, 0.8};
+inline constexpr Scale kFull = {1000, 500, 40, 14, 100, 64, 20, 64, 20};
+inline constexpr Scale kQuick = {100, 6, 4, 0.8, 6, 16, 0.8, 2, 0.5};
 
 // The bound that docs/load.md states, for this many connections and reactors.
 std::uint64_t memory_bound(unsigned reactors, unsigned connections);
@@ -27,5 +29,6 @@ void connections_scenario(Report& report, const Scale& scale);
 void disks_scenario(Report& report, const Scale& scale);
 void stalled_scenario(Report& report, const Scale& scale);
 void greedy_scenario(Report& report, const Scale& scale);
+void actions_scenario(Report& report, const Scale& scale);
 
 }  // namespace clouddisk::load

@@ -99,6 +99,13 @@ TEST_F(ControlTest, ThingsAreInTheRegionAndZoneThatWereNamed) {
   EXPECT_REFUSED(daemon.ask("CreateDisk", {{"SnapshotId", snapshot}, {"RegionId", "cn-hangzhou"}}),
                  404, "InvalidSnapshotId.NotFound");
   daemon.must("CreateDisk", {{"SnapshotId", snapshot}, {"RegionId", "cn-shanghai"}});
+
+  Params once{{"Size", "40"}, {"DiskCategory", "cloud_essd"}, {"ClientToken", "t-1"}};
+  const std::string made_once = daemon.create_disk(once);
+  once["RegionId"] = "cn-hangzhou";
+  EXPECT_EQ(daemon.create_disk(once), made_once) << "the same, said in full";
+  once["RegionId"] = "cn-shanghai";
+  EXPECT_REFUSED(daemon.ask("CreateDisk", once), 403, "IdempotentParameterMismatch");
 }
 
 TEST_F(ControlTest, ADryRunOfAQuestionChecksItToo) {
