@@ -10,6 +10,7 @@
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
 #include "engine/catalog/name_rules.h"
+#include "engine/catalog/token_rules.h"
 #include "engine/control/action_names.h"
 #include "engine/control/control_impl.h"
 #include "engine/control/disk_spec.h"
@@ -17,8 +18,6 @@
 namespace clouddisk {
 namespace {
 
-constexpr Duration kTokenLife = std::chrono::hours(24);
-constexpr std::size_t kTokensMax = 10'000;
 constexpr std::size_t kParametersMax = 2'000;
 
 std::uint64_t seed_from_system() {
@@ -206,7 +205,7 @@ Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& requ
       checksum = checksum64(as_bytes(request.at.region), checksum);
     }
     const TokenRecord* known = catalog->find_token(entry.name, *token);
-    if (known != nullptr && now() - known->created < kTokenLife) {
+    if (known != nullptr && token_is_good(*known, now())) {
       if (known->parameters_checksum != checksum) {
         co_return Refusal{403, "IdempotentParameterMismatch",
                           "The ClientToken was used with other parameters."};
@@ -278,12 +277,7 @@ Task<Outcome> Control::Impl::commit_and_answer(CatalogChange change, ControlRequ
 }
 
 void Control::Impl::prune_tokens(CatalogChange& change) const {
-  const TokenRecord* oldest = nullptr;
-  for (const auto& [key, token] : catalog->tokens()) {
-    if (now() - token.created >= kTokenLife) change.erase(token);
-    if (oldest == nullptr || token.created < oldest->created) oldest = &token;
-  }
-  if (oldest != nullptr && catalog->tokens().size() >= kTokensMax) change.erase(*oldest);
+  for (const TokenRecord* token : tokens_to_forget(catalog->tokens(), now())) change.erase(*token);
 }
 
 }  // namespace clouddisk

@@ -63,6 +63,10 @@ std::string canonical_query(FormFields fields) {
   return text;
 }
 
+std::string string_to_sign_v1(std::string_view method, FormFields fields) {
+  return fmt::format("{}&%2F&{}", method, percent_encode(canonical_query(std::move(fields))));
+}
+
 Refusal missing_parameter(std::string_view name) {
   return {400, "MissingParameter",
           fmt::format("The input parameter \"{}\" that is mandatory for processing this request is "

@@ -48,6 +48,8 @@ std::optional<WallTime> parse_time_stamp(std::string_view text);
 
 // Names and values encoded by RFC 3986, sorted by name, joined by '&'.
 std::string canonical_query(FormFields fields);
+// Of version 1: all fields but Signature.
+std::string string_to_sign_v1(std::string_view method, FormFields fields);
 
 Refusal missing_parameter(std::string_view name);
 Refusal incomplete_signature(std::string_view why);

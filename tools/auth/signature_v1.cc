@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 
-#include "engine/base/percent.h"
 #include "tools/auth/signature.h"
 
 namespace clouddisk::auth {
@@ -68,8 +67,7 @@ ReadSignature read_signature_v1(const HttpRequest& request) {
     const NameLess less;
     return !less(field.first, "Signature") && !less("Signature", field.first);
   });
-  read.string_to_sign =
-      fmt::format("{}&%2F&{}", request.method, percent_encode(canonical_query(std::move(fields))));
+  read.string_to_sign = string_to_sign_v1(request.method, std::move(fields));
   return read;
 }
 

@@ -16,14 +16,11 @@ void sign_v1(Params& params, std::string_view method, const Credentials& credent
   params["SignatureVersion"] = "1.0";
   params["SignatureNonce"] = nonce;
   params["Timestamp"] = iso_time(now);
-  params["Signature"] = "unknown yet";
-  HttpRequest request;
-  request.method = method;
-  request.query = encode_form(params);
-  const auto read = read_signature_v1(request);
-  const auto* to_sign = std::get_if<SignedRequest>(&read);
-  CHECK(to_sign != nullptr);  // We have just made it.
-  params["Signature"] = to_sign->expected_signature(credentials.secret);
+  params.erase("Signature");
+  SignedRequest to_sign;
+  to_sign.scheme = SignedRequest::Scheme::kV1;
+  to_sign.string_to_sign = string_to_sign_v1(method, FormFields(params.begin(), params.end()));
+  params["Signature"] = to_sign.expected_signature(credentials.secret);
 }
 
 void sign_v3(HttpRequest& request, std::string_view action, const Credentials& credentials,

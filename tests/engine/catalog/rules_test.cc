@@ -4,6 +4,7 @@
 #include "engine/catalog/disk_rules.h"
 #include "engine/catalog/instance_rules.h"
 #include "engine/catalog/name_rules.h"
+#include "engine/catalog/token_rules.h"
 
 namespace clouddisk {
 namespace {
@@ -295,6 +296,27 @@ TEST(NameRules, TagsAndTokens) {
       {"description", description_must_be_well_formed("x", "InvalidDescription.Malformed", 404),
        404, "InvalidDescription.Malformed"},
   });
+}
+
+TEST(TokenRules, TokensAreGoodForADayAndTheOldestGoesAtTheLimit) {
+  const WallTime now{std::chrono::hours(500'000)};
+  Catalog::ById<TokenRecord> tokens;
+  const auto add = [&tokens](const std::string& token, WallTime created) {
+    tokens[token] = {"CreateDisk", token, 1, "{}", created};
+  };
+  EXPECT_TRUE(tokens_to_forget(tokens, now).empty());
+  add("new", now);
+  add("almost", now - std::chrono::hours(24) + Duration(1));
+  EXPECT_TRUE(token_is_good(tokens["almost"], now));
+  EXPECT_TRUE(tokens_to_forget(tokens, now).empty());
+  for (int i = 0; tokens.size() < kTokensMax; ++i) add(std::to_string(i), now - Duration(i));
+  ASSERT_EQ(tokens_to_forget(tokens, now).size(), 1U);
+  EXPECT_EQ(tokens_to_forget(tokens, now)[0]->token, "almost");
+  add("old", now - std::chrono::hours(24));
+  add("older", now - std::chrono::hours(48));
+  EXPECT_FALSE(token_is_good(tokens["old"], now));
+  ASSERT_EQ(tokens_to_forget(tokens, now).size(), 2U);
+  EXPECT_EQ(tokens_to_forget(tokens, now)[0]->token, "old");
 }
 
 }  // namespace

@@ -338,7 +338,12 @@ TEST_F(Endpoint, TenThousandConnectionsInSequenceCostNothing) {
   round(1'000);
   const std::size_t before = resident_bytes();
   round(9'000);
-  EXPECT_LT(resident_bytes(), before + 16_MiB);
+#if defined(__SANITIZE_ADDRESS__)
+  constexpr std::size_t kKept = 256_MiB;  // what was freed, for a while
+#else
+  constexpr std::size_t kKept = 0;
+#endif
+  EXPECT_LT(resident_bytes(), before + 16_MiB + kKept);
   EXPECT_EQ(call("DescribeDisks").status, 200);
 }
 
