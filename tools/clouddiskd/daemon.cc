@@ -62,6 +62,7 @@ class Daemon {
   using Verified = auth::SignatureVerifier::Verified;
   Task<std::variant<Verified, Refusal>> verify(const HttpRequest& request);
   Task<Result<void>> recall_nonces();
+  Task<Result<void>> record(auth::UsedNonce nonce, WallTime now);
   Task<void> tick();
   Task<void> purge();  // what was deleted goes here
   Task<void> purge_replica(unsigned replica);
@@ -83,6 +84,7 @@ class Daemon {
     return auth::AccessKey{std::move(key->secret), key->active};
   }};
   auth::NonceJournal nonces_;
+  WorkerPool nonce_worker_{1};
   RequestThrottle throttle_;
   std::unique_ptr<HttpServer> api_;
   // Of its own, so that strangers can't take the connections that the unix socket needs.
@@ -228,14 +230,25 @@ Task<Result<void>> Daemon::recall_nonces() {
   co_return Result<void>{};
 }
 
+// On a thread of its own: the others may all wait for a device.
+Task<Result<void>> Daemon::record(auth::UsedNonce nonce, WallTime now) {
+  Result<void> recorded;
+  co_await ring_.operation([this, &recorded, nonce, now](Completion& completion) {
+    nonce_worker_.submit([this, &recorded, nonce, now, waiter = completion.waiter] {
+      recorded = nonces_.append(nonce, now);
+      ring_.post([waiter] { waiter.resume(); });
+    });
+  });
+  co_return recorded;
+}
+
 // The nonce is on file before the request is carried out.
 Task<std::variant<Daemon::Verified, Refusal>> Daemon::verify(const HttpRequest& request) {
   const WallTime now = ring_.wall_now();
   auto outcome = verifier_.verify(request, now);
   if (std::holds_alternative<Refusal>(outcome)) co_return outcome;
   const auth::UsedNonce nonce = std::get<Verified>(outcome).nonce;
-  auto recorded =
-      co_await ring_.blocking([this, nonce, now] { return nonces_.append(nonce, now); });
+  auto recorded = co_await record(nonce, now);
   if (!recorded) {
     log(LogLevel::kError, "daemon", "a signed request is refused: {}", recorded.error().message);
     co_return Refusal{503, "ServiceUnavailable", recorded.error().message};
