@@ -53,7 +53,8 @@ constexpr LinearFormula kMbBasic{40, 0, 0, 0};
 
 constexpr CategoryRow to_come(Profile profile, std::string_view category, std::string_view title,
                               std::string_view why) {
-  return {profile, category, "", title, why, {}, false, true, {}, {}, kNominal, 0, 0, kNone};
+  return {profile, category, "",       title, why, {},    false,           true,
+          {},      {},       kNominal, 0,     0,   kNone, SizeCost::kPlain};
 }
 
 // clang-format off
@@ -71,7 +72,7 @@ constexpr std::array kTable = {
     CategoryRow{k21, "cloud_auto", "", "ESSD AutoPL", "", {40, 32'768}, true, true,
                 kIopsPl1, kMbPl1, kFormula, 200, 200, kAutoOld},
     CategoryRow{k21, "cloud_ssd", "", "Standard SSD", "", {20, 32'768}, true, true,
-                kIopsSsd, kMbSsd, kFormula, 500, 2'000, kD21},
+                kIopsSsd, kMbSsd, kFormula, 500, 2'000, kD21, SizeCost::kStandardSsd},
     CategoryRow{k21, "cloud_efficiency", "", "Ultra disk", "", {20, 32'768}, true, true,
                 kIopsUltra, kMbUltra, kFormula, 1'000, 3'000, kD21},
     CategoryRow{k21, "cloud", "", "Basic disk", "", {5, 2'000}, true, true,
@@ -94,7 +95,7 @@ constexpr std::array kTable = {
     CategoryRow{k24, "cloud_essd_entry", "", "ESSD Entry", "", {10, 65'536}, true, true,
                 kIopsEntry, kMbEntry, kNominal, 1'000, 3'000, kEntry},
     CategoryRow{k24, "cloud_ssd", "", "Standard SSD", "", {20, 65'536}, true, true,
-                kIopsSsd, kMbSsd, kFormula, 500, 2'000, kDriver},
+                kIopsSsd, kMbSsd, kFormula, 500, 2'000, kDriver, SizeCost::kStandardSsd},
     CategoryRow{k24, "cloud_efficiency", "", "Ultra disk", "", {20, 65'536}, true, true,
                 kIopsUltra, kMbUltra, kFormula, 1'000, 3'000, kDriver},
     to_come(k24, "cloud", "Basic disk", kWithdrawn),
@@ -192,6 +193,7 @@ DiskLimits limits_for(const CategoryRow& row, std::uint64_t size_gib,
   limits.iops = row.iops.hundredths_at(size_gib) / 100 + provisioned_iops;
   limits.bytes_per_second =
       row.throughput.hundredths_at(size_gib) * 1_MiB / 100 + provisioned_iops * kProvisionedBytes;
+  limits.size_cost = row.size_cost;
   return limits;
 }
 

@@ -62,6 +62,7 @@ struct CategoryRow {
   std::uint32_t latency_min_us = 0;
   std::uint32_t latency_max_us = 0;
   std::string_view source;
+  SizeCost size_cost = SizeCost::kPlain;
 
   bool creatable() const { return unavailable.empty(); }
   // Capacity of a system disk of this row; nothing when it can't be one.

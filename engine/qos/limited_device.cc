@@ -27,7 +27,7 @@ Task<void> LimitedDevice::emulate_latency(TimePoint admitted) {
 
 Task<Result<Buffer>> LimitedDevice::read(std::uint64_t offset, std::uint32_t length) {
   const TimePoint arrived = ring().now();
-  const IoCost cost{1, length};
+  const IoCost cost = cost_of(gate_.limits().size_cost, length);
   const TimePoint admitted = co_await enter(cost);
   auto result = co_await below_.read(offset, length);
   co_await emulate_latency(admitted);
@@ -44,7 +44,7 @@ Task<Result<Buffer>> LimitedDevice::read(std::uint64_t offset, std::uint32_t len
 Task<Result<void>> LimitedDevice::write(std::uint64_t offset, Buffer data, bool fua) {
   const TimePoint arrived = ring().now();
   const std::uint64_t length = data.size();
-  const IoCost cost{1, length};
+  const IoCost cost = cost_of(gate_.limits().size_cost, length);
   const TimePoint admitted = co_await enter(cost);
   auto result = co_await below_.write(offset, std::move(data), fua);
   co_await emulate_latency(admitted);

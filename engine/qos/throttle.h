@@ -19,12 +19,6 @@
 
 namespace clouddisk {
 
-// What a request costs. FLUSH costs nothing; a trim or zero is one operation and no bytes.
-struct IoCost {
-  std::uint64_t operations = 1;
-  std::uint64_t bytes = 0;
-};
-
 class Throttle {
  public:
   static constexpr Duration kBurst = std::chrono::milliseconds(2);
