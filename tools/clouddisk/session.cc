@@ -96,6 +96,7 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
   add_fsck_command(*app, session);
   add_scrub_commands(*app, session);
   add_key_commands(*app, session);
+  add_bench_command(*app, session);
   add_api_command(*app, session);
   add_completion_command(*app, session);
   // After the commands, which would inherit it.

@@ -71,6 +71,7 @@ void add_fault_commands(CLI::App& root, Session& session);
 void add_fsck_command(CLI::App& root, Session& session);
 void add_scrub_commands(CLI::App& root, Session& session);
 void add_key_commands(CLI::App& root, Session& session);
+void add_bench_command(CLI::App& root, Session& session);
 void add_api_command(CLI::App& root, Session& session);
 void add_completion_command(CLI::App& root, Session& session);
 
