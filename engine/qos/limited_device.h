@@ -51,6 +51,9 @@ class LimitedDevice final : public BlockDevice {
   const DiskLimits& limits() const { return gate_.limits(); }
   // At once, for requests that wait as well. DiskLimits{} lets everyone go: do that before closing.
   void set_limits(DiskLimits limits) { gate_.set_limits(limits); }
+  // Limits that the disk shares with others, above its own; null: none. Anew when they were
+  // changed.
+  void share(std::shared_ptr<SharedThrottle> shared) { gate_.share(std::move(shared)); }
   // Reads and writes take at least this long from when they were let go; zero, the default: as
   // long as they take.
   void set_nominal_latency(Duration latency) { nominal_latency_ = latency; }

@@ -15,13 +15,13 @@ TimePoint Throttle::earliest(IoCost cost) const {
   return std::max(operations_.earliest(cost.operations), bytes_.earliest(cost.bytes));
 }
 
-bool Throttle::admit(IoCost cost, TimePoint now, TimePoint arrived) {
+std::optional<TimePoint> Throttle::admit(IoCost cost, TimePoint now, TimePoint arrived) {
   const TimePoint due = earliest(cost);
-  if (due > now) return false;
+  if (due > now) return std::nullopt;
   const TimePoint booked = std::max({due, arrived, now - kCatchUp});
   operations_.pay(cost.operations, booked);
   bytes_.pay(cost.bytes, booked);
-  return true;
+  return booked;
 }
 
 void Throttle::set_limits(DiskLimits limits, TimePoint now) {
@@ -38,16 +38,26 @@ ThrottleGate::~ThrottleGate() {
   CHECK(!releasing_);
 }
 
+bool ThrottleGate::admit(Pass& pass, TimePoint now) {
+  const auto booked = throttle_.admit(pass.cost_, now, pass.arrived_);
+  if (!booked) return false;
+  pass.admitted_ = true;
+  pass.go_at_ = shared_ != nullptr ? shared_->reserve(pass.cost_, *booked) : *booked;
+  return true;
+}
+
 bool ThrottleGate::Pass::await_ready() {
-  if (gate_.throttle_.unlimited() && gate_.first_ == nullptr) return true;
+  if (gate_.unlimited() && gate_.first_ == nullptr) return true;
   arrived_ = gate_.ring_.now();
-  return gate_.first_ == nullptr && gate_.throttle_.admit(cost_, arrived_, arrived_);
+  if (gate_.next_to_admit_ != nullptr || !gate_.admit(*this, arrived_)) return false;
+  return gate_.first_ == nullptr && go_at_ <= arrived_;
 }
 
 void ThrottleGate::Pass::await_suspend(std::coroutine_handle<> handle) {
   handle_ = handle;
   (gate_.last_ != nullptr ? gate_.last_->next_ : gate_.first_) = this;
   gate_.last_ = this;
+  if (!admitted_ && gate_.next_to_admit_ == nullptr) gate_.next_to_admit_ = this;
   if (!gate_.releasing_) {
     gate_.releasing_ = true;
     spawn(gate_.release_waiters());
@@ -57,8 +67,21 @@ void ThrottleGate::Pass::await_suspend(std::coroutine_handle<> handle) {
 void ThrottleGate::set_limits(DiskLimits limits) {
   if (limits == throttle_.limits()) return;
   throttle_.set_limits(limits, ring_.now());
-  // The sleeper reckoned with the old limits. It alone releases those that wait, so that it has
-  // ended before the last of them goes on and, perhaps, destroys the gate.
+  wake_sleeper();
+}
+
+void ThrottleGate::share(std::shared_ptr<SharedThrottle> shared) {
+  shared_ = std::move(shared);
+  const TimePoint now = ring_.now();
+  for (Pass* pass = first_; pass != next_to_admit_; pass = pass->next_) {
+    pass->go_at_ = shared_ != nullptr ? shared_->reserve(pass->cost_, now) : now;
+  }
+  wake_sleeper();
+}
+
+// The sleeper reckoned with the old limits. It alone releases those that wait, so that it has ended
+// before the last of them goes on and, perhaps, destroys the gate.
+void ThrottleGate::wake_sleeper() {
   if (asleep_ && ring_.cancel_timer(timer_)) {
     asleep_ = false;
     ring_.schedule(timer_.waiter);
@@ -66,12 +89,18 @@ void ThrottleGate::set_limits(DiskLimits limits) {
 }
 
 TimePoint ThrottleGate::next_wake() const {
-  return std::max(throttle_.earliest(first_->cost_), last_wake_ + kWakeInterval);
+  TimePoint due = first_->admitted_ ? first_->go_at_ : TimePoint::max();
+  // Admitted when it is due, so that it gets its turn among those of other disks.
+  if (next_to_admit_ != nullptr) due = std::min(due, throttle_.earliest(next_to_admit_->cost_));
+  return std::max(due, last_wake_ + kWakeInterval);
 }
 
 void ThrottleGate::release_due() {
   const TimePoint now = ring_.now();
-  while (first_ != nullptr && throttle_.admit(first_->cost_, now, first_->arrived_)) {
+  while (next_to_admit_ != nullptr && admit(*next_to_admit_, now)) {
+    next_to_admit_ = next_to_admit_->next_;
+  }
+  while (first_ != next_to_admit_ && first_->go_at_ <= now) {
     Pass& passing = *first_;
     first_ = passing.next_;
     if (first_ == nullptr) last_ = nullptr;

@@ -1,7 +1,8 @@
 // throttle.h: the limits of one disk: a bucket of operations and a bucket of bytes, one budget for
 // reads and writes together, first come first served.
 //
-// Throttle decides, with time as an argument; ThrottleGate lets coroutines wait for the decision.
+// Throttle decides, with time as an argument; ThrottleGate lets coroutines wait for the decision,
+// and then for their turn in the limits that the disk shares with others (shared_throttle.h).
 //
 // Accuracy: over any second the disk gives its limit within 1 %, counted to the whole request. An
 // idle disk saves up kBurst at the most. Requests that wait are released in the order of arrival by
@@ -11,9 +12,12 @@
 
 #include <coroutine>
 #include <cstdint>
+#include <memory>
+#include <optional>
 
 #include "engine/base/units.h"
 #include "engine/qos/limits.h"
+#include "engine/qos/shared_throttle.h"
 #include "engine/qos/token_bucket.h"
 #include "engine/ring/ring.h"
 
@@ -32,8 +36,8 @@ class Throttle {
   bool unlimited() const { return limits_.iops == 0 && limits_.bytes_per_second == 0; }
   // When the request at the head of the queue may go; at or before now means at once.
   TimePoint earliest(IoCost cost) const;
-  // Lets the head go, if it may: books it and says true.
-  bool admit(IoCost cost, TimePoint now, TimePoint arrived);
+  // Lets the head go, if it may, and gives the moment for which it is booked.
+  std::optional<TimePoint> admit(IoCost cost, TimePoint now, TimePoint arrived);
   // From `now` on, for those that wait as well.
   void set_limits(DiskLimits limits, TimePoint now);
 
@@ -66,6 +70,8 @@ class ThrottleGate {
     ThrottleGate& gate_;
     IoCost cost_;
     TimePoint arrived_;
+    bool admitted_ = false;  // by the disk's own limits
+    TimePoint go_at_;        // then: its turn in the shared ones, not before those ahead of it
     Duration waited_{0};
     std::coroutine_handle<> handle_;
     Pass* next_ = nullptr;
@@ -77,17 +83,28 @@ class ThrottleGate {
   const DiskLimits& limits() const { return throttle_.limits(); }
   // At once, for those that wait as well. No limits lets everyone go.
   void set_limits(DiskLimits limits);
+  // Limits above the disk's own, from now on; null: none. Also to be called when those have
+  // forgotten their turns: requests that wait for one ask again.
+  void share(std::shared_ptr<SharedThrottle> shared);
   bool has_waiters() const { return first_ != nullptr; }
 
  private:
   Task<void> release_waiters();
   TimePoint next_wake() const;
   void release_due();
+  bool unlimited() const { return throttle_.unlimited() && shared_ == nullptr; }
+  // Through the disk's own limits, in order; false: not yet.
+  bool admit(Pass& pass, TimePoint now);
+  void wake_sleeper();
 
   Ring& ring_;
   Throttle throttle_;
+  std::shared_ptr<SharedThrottle> shared_;  // null: none
+  // Those that wait: first the ones that their own limits let go and that have a turn in the shared
+  // limits, then, from next_to_admit_ on, the others.
   Pass* first_ = nullptr;
   Pass* last_ = nullptr;
+  Pass* next_to_admit_ = nullptr;
   Completion timer_;
   bool releasing_ = false;  // release_waiters() is alive
   bool asleep_ = false;     // and waits for timer_
