@@ -53,6 +53,13 @@ Verdict charge_type_must_be_known(std::string_view charge_type) {
                  fmt::format("'{}' is no charge type: PostPaid or PrePaid.", charge_type)};
 }
 
+Verdict instance_limits_must_be_possible(std::uint64_t iops, std::uint64_t throughput) {
+  if (iops <= kInstanceIopsMax && throughput <= kInstanceThroughputMax) return std::nullopt;
+  return Refusal{400, "InvalidParameter",
+                 fmt::format("IopsLimit is at most {}, ThroughputLimit {} MB/s; 0 is no limit.",
+                             kInstanceIopsMax, kInstanceThroughputMax)};
+}
+
 Verdict amount_must_be_possible(std::uint64_t amount, std::uint64_t min_amount) {
   if (amount >= 1 && amount <= kInstancesPerRequestMax && min_amount >= 1 && min_amount <= amount) {
     return std::nullopt;

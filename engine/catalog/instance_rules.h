@@ -24,6 +24,11 @@ Verdict instance_must_not_be_the_host(const InstanceRecord& instance);
 
 // PostPaid or PrePaid: InvalidInstanceChargeType.NotFound (404).
 Verdict charge_type_must_be_known(std::string_view charge_type);
+inline constexpr std::uint64_t kInstanceIopsMax = 100'000'000;
+inline constexpr std::uint64_t kInstanceThroughputMax = 1'000'000;  // MB/s
+// Ours. InvalidParameter (400).
+Verdict instance_limits_must_be_possible(std::uint64_t iops, std::uint64_t throughput);
+
 // InvalidParameter.Amount (400).
 Verdict amount_must_be_possible(std::uint64_t amount, std::uint64_t min_amount);
 

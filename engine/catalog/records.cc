@@ -257,6 +257,8 @@ std::string to_json(const InstanceRecord& instance) {
       {"created", to_number(instance.created)},
       {"started", to_number(instance.started)},
       {"tags", to_json_list(instance.tags)},
+      {"iops_limit", instance.iops_limit},
+      {"throughput_limit", instance.throughput_limit},
   };
   return json.dump();
 }
@@ -279,6 +281,8 @@ Result<InstanceRecord> instance_from_json(std::string_view json) {
   reader.read("created", instance.created);
   reader.read("started", instance.started);
   reader.read("tags", instance.tags);
+  reader.read_newer("iops_limit", instance.iops_limit);
+  reader.read_newer("throughput_limit", instance.throughput_limit);
   return reader.finish(std::move(instance));
 }
 

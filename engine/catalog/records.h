@@ -115,6 +115,9 @@ struct InstanceRecord {
   WallTime created{};
   WallTime started{};  // zero: never
   std::vector<Tag> tags;
+  // --- Of all its disks together, above their own; 0: no limit ---
+  std::uint64_t iops_limit = 0;
+  std::uint64_t throughput_limit = 0;  // MB/s
   bool operator==(const InstanceRecord&) const = default;
 };
 

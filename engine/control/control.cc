@@ -56,6 +56,7 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"StopInstance", &Impl::stop_instance, true},
       Entry{"RebootInstance", &Impl::reboot_instance, true},
       Entry{"DeleteInstance", &Impl::delete_instance, true},
+      Entry{"ModifyInstanceLimits", &Impl::modify_instance_limits, true},
       Entry{"DescribeRegions", &Impl::describe_regions},
       Entry{"DescribeZones", &Impl::describe_zones},
       Entry{"CreateSnapshot", &Impl::create_snapshot, true, true},
@@ -239,6 +240,16 @@ DiskSettings Control::Impl::settings_of(const DiskRecord& disk) const {
   settings.size_bytes = disk.visible_bytes();
   const bool limited = disk.status != DiskStatus::kImporting;
   settings.limits = limited ? limits_of(disk, profile) : DiskLimits{};
+  if (limited) {
+    const CategoryRow& row = row_of(disk, profile);
+    settings.nominal_latency =
+        std::chrono::microseconds(row.latency_min_us + row.latency_max_us) / 2;
+  }
+  settings.instance_id = disk.instance_id;
+  if (const InstanceRecord* instance = catalog->find_instance(disk.instance_id)) {
+    settings.instance_limits.iops = instance->iops_limit;
+    settings.instance_limits.bytes_per_second = instance->throughput_limit * 1_MiB;
+  }
   settings.storage = disk.storage;
   settings.base_snapshot = disk.base_snapshot;
   settings.store = store_of(disk);

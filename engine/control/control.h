@@ -47,6 +47,9 @@ class Control {
     Duration spec_cooling{0};
     std::size_t snapshot_quota = kManualSnapshotsMax;  // manual ones of a disk
     StoreSettings store{};                             // of disks that have none of their own
+    // What the host was told, for DescribeCategories to say.
+    bool limits_enforced = true;
+    bool latency_emulated = false;
     std::uint64_t seed = 0;  // of ids and request ids; 0: the system's randomness
   };
 

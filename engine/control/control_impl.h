@@ -130,6 +130,7 @@ struct Control::Impl {
   Task<Outcome> start_instance(ControlRequest& request);
   Task<Outcome> stop_instance(ControlRequest& request);
   Task<Outcome> reboot_instance(ControlRequest& request);
+  Task<Outcome> modify_instance_limits(ControlRequest& request);
   Task<Outcome> delete_instance(ControlRequest& request);
   struct NewInstance {
     InstanceRecord instance;

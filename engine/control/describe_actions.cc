@@ -209,6 +209,9 @@ Json Control::Impl::instance_view(const InstanceRecord& instance) const {
       {"OSType", "linux"},
       {"Cpu", 0},
       {"Memory", 0},
+      // Ours: of all its disks together; 0: no limit.
+      {"IopsLimit", instance.iops_limit},
+      {"ThroughputLimit", instance.throughput_limit},
       {"LocalStorageAmount", 0},
       {"LocalStorageCapacity", 0},
       {"OperationLocks", {{"LockReason", Json::array()}}},

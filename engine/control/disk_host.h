@@ -34,8 +34,11 @@ struct DiskSettings {
   std::string id;  // d-…, also the export name
   std::uint64_t size_bytes = 0;
   DiskLimits limits;
-  std::string storage;        // the folder of its content; a rollback gives it another
-  std::string base_snapshot;  // from which it borrows what it has not got itself; empty: none
+  Duration nominal_latency{0};  // of a 4 KiB write, as the category states it; zero: nobody says
+  std::string instance_id;      // empty: it is not attached
+  DiskLimits instance_limits;   // of all disks of the instance together
+  std::string storage;          // the folder of its content; a rollback gives it another
+  std::string base_snapshot;    // from which it borrows what it has not got itself; empty: none
   StoreSettings store;
 };
 

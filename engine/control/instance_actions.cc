@@ -37,7 +37,13 @@ Verdict Control::Impl::plan_instance(ControlRequest& request, NewInstance& plan)
   instance.type = reader.required("InstanceType");
   instance.host_name = reader.text("HostName");
   instance.deletion_protection = reader.boolean("DeletionProtection", false);
+  instance.iops_limit = reader.number("IopsLimit", 0);
+  instance.throughput_limit = reader.number("ThroughputLimit", 0);
   if (reader.problem()) return reader.problem();
+  if (auto broken =
+          instance_limits_must_be_possible(instance.iops_limit, instance.throughput_limit)) {
+    return broken;
+  }
   const std::string charge_type = reader.text("InstanceChargeType", "PostPaid");
   if (auto broken = charge_type_must_be_known(charge_type)) return broken;
   instance.prepaid = charge_type == "PrePaid";
@@ -291,6 +297,36 @@ Task<Outcome> Control::Impl::reboot_instance(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
   if (auto failed = co_await stop(id)) co_return *failed;
   if (auto failed = co_await start(id)) co_return *failed;
+  co_return done();
+}
+
+Task<Outcome> Control::Impl::modify_instance_limits(ControlRequest& request) {
+  const std::string id = request.reader.required("InstanceId");
+  const auto iops = request.reader.optional_number("IopsLimit");
+  const auto throughput = request.reader.optional_number("ThroughputLimit");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const InstanceRecord* found = nullptr;
+  if (auto broken = find_instance(id, found)) co_return *broken;
+  InstanceRecord instance = *found;
+  instance.iops_limit = iops.value_or(instance.iops_limit);
+  instance.throughput_limit = throughput.value_or(instance.throughput_limit);
+  if (auto broken =
+          instance_limits_must_be_possible(instance.iops_limit, instance.throughput_limit)) {
+    co_return *broken;
+  }
+  if (request.dry_run) co_return would_succeed();
+  CatalogChange change;
+  change.put(instance);
+  if (auto failed = co_await commit(std::move(change))) co_return *failed;
+  std::vector<DiskRecord> disks;
+  for (const DiskRecord* disk : catalog->disks_of(id)) disks.push_back(*disk);
+  for (const DiskRecord& disk : disks) {
+    DiskSettings settings = settings_of(disk);
+    auto applied = co_await host.apply_settings(std::move(settings));
+    if (!applied) {
+      log(LogLevel::kError, "control", "disk {}: {}", disk.id, applied.error().message);
+    }
+  }
   co_return done();
 }
 

@@ -101,7 +101,10 @@ Task<Outcome> Control::Impl::describe_categories(ControlRequest& request) {
   for (const CategoryRow* row : category_table(*wanted)) {
     list.push_back(category_view(*row, gib));
   }
-  Json answer = {{"Profile", name(*wanted)}, {"Categories", {{"Category", std::move(list)}}}};
+  Json answer = {{"Profile", name(*wanted)},
+                 {"LimitsEnforced", options.limits_enforced},
+                 {"LatencyEmulated", options.latency_emulated},
+                 {"Categories", {{"Category", std::move(list)}}}};
   co_return Outcome(std::move(answer));
 }
 

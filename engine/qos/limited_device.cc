@@ -20,8 +20,10 @@ Task<TimePoint> LimitedDevice::enter(IoCost cost) {
 }
 
 Task<void> LimitedDevice::emulate_latency(TimePoint admitted) {
-  if (nominal_latency_ > Duration::zero() && ring().now() < admitted + nominal_latency_) {
+  const TimePoint served = ring().now();
+  if (nominal_latency_ > Duration::zero() && served < admitted + nominal_latency_) {
     co_await ring().sleep_until(admitted + nominal_latency_);
+    counters_.emulated_nanoseconds += nanoseconds(ring().now() - served);
   }
 }
 

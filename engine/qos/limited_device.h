@@ -27,6 +27,7 @@ struct DeviceCounters {
   std::uint64_t write_nanoseconds = 0;
   std::uint64_t flush_nanoseconds = 0;
   std::uint64_t throttled_nanoseconds = 0;
+  std::uint64_t emulated_nanoseconds = 0;  // that requests were held back for the nominal latency
 };
 
 class LimitedDevice final : public BlockDevice {

@@ -16,9 +16,15 @@ DiskLimits SharedThrottle::limits() const {
   return limits_;
 }
 
+std::uint64_t SharedThrottle::version() const {
+  const std::lock_guard lock(mutex_);
+  return version_;
+}
+
 void SharedThrottle::set_limits(DiskLimits limits, TimePoint now) {
   const std::lock_guard lock(mutex_);
   limits_ = limits;
+  ++version_;
   operations_ = TokenBucket(limits.iops, Throttle::kBurst, now + Throttle::kBurst);
   bytes_ = TokenBucket(limits.bytes_per_second, Throttle::kBurst, now + Throttle::kBurst);
 }

@@ -8,6 +8,7 @@
 // used. Thread: any; a lock of a few instructions, taken for disks of limited instances alone.
 #pragma once
 
+#include <cstdint>
 #include <mutex>
 
 #include "engine/base/units.h"
@@ -24,12 +25,15 @@ class SharedThrottle {
   // Forgets the turns that were given and not yet used: every disk asks again for those that wait
   // (ThrottleGate::share). What was used is neither debt nor credit.
   void set_limits(DiskLimits limits, TimePoint now);
+  // How often limits were set.
+  std::uint64_t version() const;
   // When a request that its disk lets go at `booked` may go; not before that.
   TimePoint reserve(IoCost cost, TimePoint booked);
 
  private:
   mutable std::mutex mutex_;
   DiskLimits limits_;
+  std::uint64_t version_ = 0;
   TokenBucket operations_;
   TokenBucket bytes_;
 };

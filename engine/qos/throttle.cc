@@ -71,7 +71,10 @@ void ThrottleGate::set_limits(DiskLimits limits) {
 }
 
 void ThrottleGate::share(std::shared_ptr<SharedThrottle> shared) {
+  const std::uint64_t version = shared != nullptr ? shared->version() : 0;
+  if (shared == shared_ && version == shared_version_) return;
   shared_ = std::move(shared);
+  shared_version_ = version;
   const TimePoint now = ring_.now();
   for (Pass* pass = first_; pass != next_to_admit_; pass = pass->next_) {
     pass->go_at_ = shared_ != nullptr ? shared_->reserve(pass->cost_, now) : now;

@@ -83,8 +83,8 @@ class ThrottleGate {
   const DiskLimits& limits() const { return throttle_.limits(); }
   // At once, for those that wait as well. No limits lets everyone go.
   void set_limits(DiskLimits limits);
-  // Limits above the disk's own, from now on; null: none. Also to be called when those have
-  // forgotten their turns: requests that wait for one ask again.
+  // Limits above the disk's own, from now on; null: none. Also to be called when those were set
+  // anew, which forgets their turns: requests that wait for one ask again.
   void share(std::shared_ptr<SharedThrottle> shared);
   bool has_waiters() const { return first_ != nullptr; }
 
@@ -100,6 +100,7 @@ class ThrottleGate {
   Ring& ring_;
   Throttle throttle_;
   std::shared_ptr<SharedThrottle> shared_;  // null: none
+  std::uint64_t shared_version_ = 0;        // that those who wait have their turns of
   // Those that wait: first the ones that their own limits let go and that have a turn in the shared
   // limits, then, from next_to_admit_ on, the others.
   Pass* first_ = nullptr;

@@ -4,17 +4,12 @@
 
 #include <algorithm>
 
-#include "engine/base/units.h"
 #include "tools/clouddisk/table.h"
 
 namespace clouddisk::bench {
 namespace {
 
 using nlohmann::json;
-
-double megabytes(double bytes) {
-  return bytes / static_cast<double>(1_MiB);
-}
 
 std::string access_text(Access access) {
   switch (access) {

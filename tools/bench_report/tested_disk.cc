@@ -14,10 +14,6 @@ std::string grouped(std::uint64_t value) {
   return fmt::format("{},{:03}", grouped(value / 1'000), value % 1'000);
 }
 
-double megabytes(double bytes) {
-  return bytes / static_cast<double>(1_MiB);
-}
-
 // What a request of this size counts in bytes, when that is not its size.
 std::string charge_text(SizeCost size_cost, std::uint64_t block_bytes) {
   const std::uint64_t charged = cost_of(size_cost, block_bytes).bytes;
@@ -109,6 +105,10 @@ Result<Target> target_of(const TestedDisk& disk, std::uint64_t block_bytes) {
           fmt::format("{:g} MB/s of the instance / {}", megabytes(bytes), block_text(block_bytes)));
   }
   return target;
+}
+
+double megabytes(double bytes) {
+  return bytes / static_cast<double>(1_MiB);
 }
 
 std::string figure_text(double value) {

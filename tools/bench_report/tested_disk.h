@@ -45,6 +45,8 @@ struct Target {
 // kNotFound: no profile has figures for such a disk.
 Result<Target> target_of(const TestedDisk& disk, std::uint64_t block_bytes);
 
+// 1 MB is 2^20 bytes here.
+double megabytes(double bytes);
 // "12,345" of a figure, rounded; with one decimal below 100.
 std::string figure_text(double value);
 // "4 KiB", "1 MiB".

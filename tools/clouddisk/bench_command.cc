@@ -16,7 +16,7 @@
 namespace clouddisk::cli {
 namespace {
 
-struct Arguments {
+struct BenchArguments {
   std::optional<std::string> id;
   bool in_place = false;
   DiskInPlace::Wishes wishes;
@@ -55,7 +55,7 @@ std::string now_text() {
 }
 
 Outcome<std::vector<Planned>> make_plans(const ApiClient& api, const BenchDaemon& daemon,
-                                         const Arguments& arguments) {
+                                         const BenchArguments& arguments) {
   std::vector<Planned> plans;
   bench::PlanOptions options;
   options.only = arguments.cases;
@@ -105,7 +105,7 @@ std::string plan_text(const std::vector<Planned>& plans) {
         table.add_row({entry.name, "", "", "", "what one request at a time takes"});
       } else {
         table.add_row({entry.name, bench::figure_text(target.iops),
-                       bench::figure_text(target.bytes_per_second() / double{1 << 20}),
+                       bench::figure_text(bench::megabytes(target.bytes_per_second())),
                        std::string(bench::name(target.limit)), target.formula});
       }
     }
@@ -133,7 +133,7 @@ void say_progress(const Planned& planned, const bench::Case& entry) {
 
 class Bench {
  public:
-  Bench(const ApiClient& api, const std::string& root, const Arguments& arguments,
+  Bench(const ApiClient& api, const std::string& root, const BenchArguments& arguments,
         const BenchDaemon& daemon)
       : api_(api), root_(root), arguments_(arguments), daemon_(daemon) {}
 
@@ -214,7 +214,7 @@ class Bench {
 
   const ApiClient& api_;
   const std::string& root_;
-  const Arguments& arguments_;
+  const BenchArguments& arguments_;
   const BenchDaemon& daemon_;
 };
 
@@ -238,7 +238,7 @@ Verdict verdict_of(const bench::Report& report) {
   }
 }
 
-Verdict run_bench(const ApiClient& api, const Session& session, const Arguments& arguments) {
+Verdict run_bench(const ApiClient& api, const Session& session, const BenchArguments& arguments) {
   auto daemon = describe_daemon(api);
   if (!daemon) return daemon.failure();
   auto plans = make_plans(api, *daemon, arguments);
@@ -273,7 +273,7 @@ Verdict run_bench(const ApiClient& api, const Session& session, const Arguments&
 }
 
 // What goes with what; CLI11 prints it as wrong usage.
-void check_arguments(const Arguments& arguments) {
+void check_arguments(const BenchArguments& arguments) {
   if (arguments.matrix == arguments.id.has_value()) {
     throw CLI::ValidationError("bench", "takes the id of a disk, or --matrix");
   }
@@ -300,7 +300,7 @@ void add_bench_command(CLI::App& root, Session& session) {
       "  clouddisk bench --matrix --category cloud_essd --output json\n"
       "By default a throw-away disk of the same category, level and size is measured; the disk "
       "itself is left alone.");
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<BenchArguments>();
   command->add_option("DISK", arguments->id, "The disk's id, d-…")->type_name("");
   command->add_flag("--in-place", arguments->in_place,
                     "Measure the disk itself: the beginning of it, up to 1 GiB, is overwritten");

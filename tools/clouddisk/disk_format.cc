@@ -122,11 +122,19 @@ std::string disk_details(const Json& disk, const std::vector<ApiClient::Export>&
 }
 
 std::string instances_table(const Json& instances) {
-  Table table({{"ID"}, {"NAME"}, {"STATUS"}, {"TYPE"}, {"ZONE"}, {"CREATED"}});
+  Table table({{"ID"},
+               {"NAME"},
+               {"STATUS"},
+               {"TYPE"},
+               {"ZONE"},
+               {"IOPS", true},
+               {"MB/S", true},
+               {"CREATED"}});
   for (const Json& instance : instances) {
     table.add_row({text_of(instance, "InstanceId"), text_of(instance, "InstanceName"),
                    text_of(instance, "Status"), text_of(instance, "InstanceType"),
-                   text_of(instance, "ZoneId"), text_of(instance, "CreationTime")});
+                   text_of(instance, "ZoneId"), number_text(instance, "IopsLimit"),
+                   number_text(instance, "ThroughputLimit"), text_of(instance, "CreationTime")});
   }
   return table.text();
 }

@@ -1,5 +1,6 @@
 #include <optional>
 
+#include "engine/catalog/instance_rules.h"
 #include "tools/clouddisk/disk_format.h"
 #include "tools/clouddisk/mounted_disks.h"
 #include "tools/clouddisk/session.h"
@@ -7,17 +8,36 @@
 namespace clouddisk::cli {
 namespace {
 
+// Of all disks of an instance together.
+void add_limits(CLI::App* command, std::optional<std::uint64_t>& iops,
+                std::optional<std::uint64_t>& throughput) {
+  command->add_option("--iops", iops, "Operations a second of all its disks together; 0: no limit")
+      ->check(CLI::Range(std::uint64_t{0}, kInstanceIopsMax))
+      ->type_name("N");
+  command->add_option("--throughput", throughput, "MB/s of all its disks together; 0: no limit")
+      ->check(CLI::Range(std::uint64_t{0}, kInstanceThroughputMax))
+      ->type_name("N");
+}
+
+void set_limits(Params& params, const std::optional<std::uint64_t>& iops,
+                const std::optional<std::uint64_t>& throughput) {
+  if (iops) params["IopsLimit"] = std::to_string(*iops);
+  if (throughput) params["ThroughputLimit"] = std::to_string(*throughput);
+}
+
 void add_create(CLI::App& instance, Session& session) {
   struct Arguments {
     std::string type = "ecs.local";
     std::string image = "local";
     std::optional<std::string> name, description, zone;
+    std::optional<std::uint64_t> iops, throughput;
     unsigned count = 1;
   };
   CLI::App* command = add_command(instance, "create",
                                   "Make instances, which own disks as a server would; print ids",
                                   "  clouddisk instance create --name web\n"
                                   "  clouddisk instance create --name db --count 3\n"
+                                  "  clouddisk instance create --iops 60000 --throughput 500\n"
                                   "  clouddisk disk attach d-bp1example --instance i-bp1example");
   auto arguments = std::make_shared<Arguments>();
   command->add_option("--name", arguments->name, "2 to 128 characters, beginning with a letter")
@@ -28,6 +48,7 @@ void add_create(CLI::App& instance, Session& session) {
       ->type_name("NAME")
       ->capture_default_str();
   command->add_option("--zone", arguments->zone, "Zone; default: the daemon's")->type_name("ZONE");
+  add_limits(command, arguments->iops, arguments->throughput);
   command->add_option("--count", arguments->count, "How many to make")
       ->check(CLI::Range(1U, 100U))
       ->type_name("N")
@@ -39,6 +60,7 @@ void add_create(CLI::App& instance, Session& session) {
     if (arguments->name) params["InstanceName"] = *arguments->name;
     if (arguments->description) params["Description"] = *arguments->description;
     if (arguments->zone) params["ZoneId"] = *arguments->zone;
+    set_limits(params, arguments->iops, arguments->throughput);
     auto answer = api.call("RunInstances", params);
     if (!answer) return answer.failure();
     if (session.json()) {
@@ -86,6 +108,33 @@ void add_start(CLI::App& instance, Session& session) {
   });
 }
 
+void add_limit(CLI::App& instance, Session& session) {
+  struct Arguments {
+    std::string id;
+    std::optional<std::uint64_t> iops, throughput;
+  };
+  CLI::App* command = add_command(
+      instance, "limit", "Limit what all disks of an instance do together, above their own limits",
+      "  clouddisk instance limit i-bp1example --iops 60000\n"
+      "  clouddisk instance limit i-local --iops 0 --throughput 200");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("INSTANCE", arguments->id, "The instance's id, i-…")
+      ->required()
+      ->type_name("");
+  add_limits(command, arguments->iops, arguments->throughput);
+  on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
+    if (!arguments->iops && !arguments->throughput) {
+      return refuse("MissingParameter", "Nothing to limit: give --iops or --throughput");
+    }
+    Params params{{"InstanceId", arguments->id}};
+    set_limits(params, arguments->iops, arguments->throughput);
+    auto answer = api.call("ModifyInstanceLimits", params);
+    if (!answer) return answer.failure();
+    if (session.json()) print_json(*answer);
+    return Done{};
+  });
+}
+
 // Of stop and delete: both take the instance's disks away from those who use them.
 void add_ending(CLI::App& instance, Session& session, const std::string& name,
                 const std::string& purpose, const std::string& action, const std::string& force) {
@@ -127,6 +176,7 @@ void add_instance_commands(CLI::App& root, Session& session) {
   add_create(*instance, session);
   add_list(*instance, session);
   add_start(*instance, session);
+  add_limit(*instance, session);
   add_ending(*instance, session, "stop",
              "Stop an instance: the NBD sessions of its disks are closed", "StopInstance",
              "Also when this host has disks of it mounted; their file systems fail");

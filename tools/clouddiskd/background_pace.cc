@@ -18,7 +18,7 @@ ClientLoad load_of(const DeviceCounters& counters) {
   ClientLoad load;
   load.requests = counters.reads + counters.writes;
   load.nanoseconds = counters.read_nanoseconds + counters.write_nanoseconds;
-  load.throttled_nanoseconds = counters.throttled_nanoseconds;
+  load.throttled_nanoseconds = counters.throttled_nanoseconds + counters.emulated_nanoseconds;
   return load;
 }
 

@@ -21,7 +21,7 @@ namespace clouddisk {
 struct ClientLoad {
   std::uint64_t requests = 0;
   std::uint64_t nanoseconds = 0;            // of them, waiting for the limit included
-  std::uint64_t throttled_nanoseconds = 0;  // waiting for the limit
+  std::uint64_t throttled_nanoseconds = 0;  // waiting for the limit or the emulated latency
 };
 ClientLoad load_of(const DeviceCounters& counters);
 // What the work beside them is to clients, between two samples.

@@ -165,6 +165,7 @@ Task<Result<void>> Daemon::start_engine() {
   EngineHost::Options host_options;
   host_options.index_root = options_.root + "/index";
   host_options.limits = options_.limits;
+  host_options.emulate_latency = options_.emulate_latency;
   host_options.hydrate_bytes_per_second = options_.hydrate_bytes_per_second;
   host_options.root = options_.root;
   host_options.configured = options_.replicas;
@@ -178,6 +179,8 @@ Task<Result<void>> Daemon::start_engine() {
   control_options.profile = options_.profile;
   control_options.snapshot_quota = options_.snapshot_quota;
   control_options.store = options_.store;
+  control_options.limits_enforced = options_.limits;
+  control_options.latency_emulated = options_.emulate_latency;
   auto control = co_await Control::open(ring_, *replicas_, *host_, std::move(control_options));
   if (!control) co_return control.error();
   control_ = std::move(*control);

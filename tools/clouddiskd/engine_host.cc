@@ -8,6 +8,12 @@
 #include "engine/catalog/ids.h"
 
 namespace clouddisk {
+namespace {
+
+// Of a request between a client on this host and the device, both ways: sockets and sessions.
+constexpr Duration kTransport = std::chrono::microseconds(40);
+
+}  // namespace
 
 EngineHost::EngineHost(Ring& control, ReplicaSet& replicas, nbd::Server& server,
                        std::vector<Reactor*> reactors, Options options)
@@ -34,6 +40,29 @@ AsyncMutex& EngineHost::lock_of(const std::string& id) {
 std::string EngineHost::owner_of(const std::string& storage) {
   if (storage.starts_with("sl-")) return "d-" + storage.substr(3);
   return storage.substr(0, storage.find('.'));
+}
+
+Duration EngineHost::latency_of(const DiskSettings& settings) const {
+  if (!options_.emulate_latency) return Duration::zero();
+  return std::max(settings.nominal_latency - kTransport, Duration::zero());
+}
+
+std::shared_ptr<SharedThrottle> EngineHost::shared_limits_of(const DiskSettings& settings) {
+  // Of instances whose disks are gone.
+  std::erase_if(shared_limits_, [&](const auto& entry) {
+    return entry.second.use_count() == 1 && entry.first != settings.instance_id;
+  });
+  if (!options_.limits || settings.instance_limits == DiskLimits{}) {
+    shared_limits_.erase(settings.instance_id);
+    return nullptr;
+  }
+  auto& shared = shared_limits_[settings.instance_id];
+  if (!shared) {
+    shared = std::make_shared<SharedThrottle>(settings.instance_limits, control_.now());
+  } else if (shared->limits() != settings.instance_limits) {
+    shared->set_limits(settings.instance_limits, control_.now());
+  }
+  return shared;
 }
 
 snapshot::Volume::Options EngineHost::volume_options() const {
@@ -102,10 +131,13 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
   served.settings = settings;
   served.disk = *opened;
   const DiskLimits limits = limits_of(settings);
+  auto shared = shared_limits_of(settings);
   co_await past.reactor->ring().enter();
   past.store->set(settings.store);
   served.faulty = std::make_shared<FaultyDevice>(*served.disk);
   served.device = std::make_shared<LimitedDevice>(*served.faulty, limits);
+  served.device->share(std::move(shared));
+  served.device->set_nominal_latency(latency_of(settings));
   co_await control_.enter();
   nbd::Server::Export added;
   added.name = settings.id;
@@ -154,6 +186,7 @@ Task<Result<void>> EngineHost::stop_locked(std::string id) {
   }
   co_await past.reactor->ring().enter();
   served.device->set_limits({});
+  served.device->share(nullptr);
   co_await control_.enter();
   co_await end_faults(id);
   if (auto removed = co_await server_.remove_export(id); !removed) co_return removed;
@@ -194,6 +227,7 @@ Task<Result<void>> EngineHost::apply_settings(DiskSettings settings) {
   it->second.settings = settings;
   const Served served = it->second;
   const DiskLimits limits = limits_of(settings);
+  auto shared = shared_limits_of(settings);
   Past& past = past_of(settings.id);
   co_await past.reactor->ring().enter();
   if (!same_store) past.store->set(settings.store);
@@ -201,7 +235,11 @@ Task<Result<void>> EngineHost::apply_settings(DiskSettings settings) {
   if (settings.size_bytes > served.disk->size_bytes()) {
     result = served.disk->grow(settings.size_bytes);
   }
-  if (result) served.device->set_limits(limits);
+  if (result) {
+    served.device->set_limits(limits);
+    served.device->share(std::move(shared));
+    served.device->set_nominal_latency(latency_of(settings));
+  }
   co_await control_.enter();
   co_return result;
 }

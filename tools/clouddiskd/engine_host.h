@@ -34,8 +34,9 @@ namespace clouddisk {
 class EngineHost final : public DiskHost {
  public:
   struct Options {
-    std::string index_root;  // <root>/index
-    bool limits = true;      // false: disks are as fast as the host
+    std::string index_root;        // <root>/index
+    bool limits = true;            // false: disks are as fast as the host
+    bool emulate_latency = false;  // requests take what their category states
     Disk::Options disk;
     snapshot::PaceLimits capture_pace{};               // of each disk, beside its clients
     std::uint64_t hydrate_bytes_per_second = 200_MiB;  // of each disk; 0: as fast as it goes
@@ -145,6 +146,10 @@ class EngineHost final : public DiskHost {
   DiskLimits limits_of(const DiskSettings& settings) const {
     return options_.limits ? settings.limits : DiskLimits{};
   }
+  // What the device is told, so that a client sees the nominal latency.
+  Duration latency_of(const DiskSettings& settings) const;
+  // The limits that the disks of its instance share; null: none.
+  std::shared_ptr<SharedThrottle> shared_limits_of(const DiskSettings& settings);
   using Locked = std::set<std::string>;  // disks whose lock the caller holds
   // Those marked "locked" are called with lock_of(the disk) held.
   Task<Result<void>> stop_locked(std::string id);
@@ -226,7 +231,8 @@ class EngineHost final : public DiskHost {
   HostEvents events_;
   std::function<Task<Result<void>>(unsigned)> copy_catalog_;
   std::map<std::string, Served> served_;
-  std::map<std::string, Past> pasts_;                         // by disk id
+  std::map<std::string, Past> pasts_;                                     // by disk id
+  std::map<std::string, std::shared_ptr<SharedThrottle>> shared_limits_;  // by instance
   std::map<std::string, std::unique_ptr<AsyncMutex>> locks_;  // one change of a disk at a time
   // Storages that the resync under way is done with. Opening one again takes it out: its log may
   // have gone on in a segment that the replica lacks.

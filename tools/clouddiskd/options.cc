@@ -28,6 +28,7 @@ struct Raw {
   std::uint32_t api_rate = 5000;
   unsigned trust_replica = 0;
   bool no_limits = false;
+  bool emulate_latency = false;
   std::string store_latency = "0";
   std::string store_bandwidth = "0";
   std::string hydrate_rate = "200M";
@@ -118,6 +119,8 @@ void add_options(CLI::App& app, Raw& raw) {
       ->type_name("N");
   app.add_flag("--no-limits", raw.no_limits,
                "Disks are as fast as the host, whatever their level: for measuring");
+  app.add_flag("--emulate-latency", raw.emulate_latency,
+               "Reads and writes take at least the latency that their category states");
   app.add_option("--store-latency", raw.store_latency,
                  "Emulate an object store: extra latency of each fetch of what a disk borrows from "
                  "a snapshot, as in 20ms; disks may have their own")
@@ -237,6 +240,7 @@ Result<DaemonOptions> check(const Raw& raw) {
   options.api_rate = raw.api_rate;
   if (raw.trust_replica != 0) options.trust_replica = raw.trust_replica - 1;
   options.limits = !raw.no_limits;
+  options.emulate_latency = raw.emulate_latency;
   auto latency = parse_duration(raw.store_latency);
   if (!latency) return fail(latency.error(), "--store-latency");
   auto bandwidth = parse_size(raw.store_bandwidth);

@@ -36,6 +36,7 @@ struct DaemonOptions {
   std::string profile;
   unsigned snapshot_quota = 0;                 // manual snapshots of a disk
   std::optional<unsigned> trust_replica;       // from 0
+  bool emulate_latency = false;                // requests take what their category states
   bool limits = true;                          // false: disks are as fast as the host
   StoreSettings store;                         // of what disks borrow from snapshots
   std::uint64_t hydrate_bytes_per_second = 0;  // of each disk; 0: no limit
