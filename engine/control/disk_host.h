@@ -94,8 +94,9 @@ struct DiskStats {
   std::uint64_t errors = 0;
   std::uint64_t read_nanoseconds = 0, write_nanoseconds = 0;  // sums over requests
   std::uint64_t throttled_nanoseconds = 0;
-  std::uint64_t connections = 0;   // NBD sessions now
-  std::uint64_t mapped_bytes = 0;  // data that reads back
+  std::uint64_t stalled_nanoseconds = 0;  // limits had more to give, and the process did not run
+  std::uint64_t connections = 0;          // NBD sessions now
+  std::uint64_t mapped_bytes = 0;         // data that reads back
   std::uint64_t stored_bytes = 0;  // segments on one replica, with what compaction has not freed
   std::uint64_t index_bytes = 0;
   std::uint64_t checksum_errors = 0, repaired_blocks = 0, compacted_bytes = 0;

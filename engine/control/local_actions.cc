@@ -131,6 +131,7 @@ Task<Outcome> Control::Impl::describe_disk_stats(ControlRequest& request) {
       {"ReadNanoseconds", stats->read_nanoseconds},
       {"WriteNanoseconds", stats->write_nanoseconds},
       {"ThrottledNanoseconds", stats->throttled_nanoseconds},
+      {"StalledNanoseconds", stats->stalled_nanoseconds},
       {"Connections", stats->connections},
       {"MappedBytes", stats->mapped_bytes},
       {"StoredBytes", stats->stored_bytes},

@@ -60,6 +60,8 @@ class LimitedDevice final : public BlockDevice {
   void set_nominal_latency(Duration latency) { nominal_latency_ = latency; }
 
   const DeviceCounters& counters() const { return counters_; }
+  // Of the limits' time, lost because the process did not run: Throttle::stalled().
+  Duration stalled() const { return gate_.stalled(); }
 
  private:
   Task<TimePoint> enter(IoCost cost);

@@ -18,7 +18,9 @@ TimePoint Throttle::earliest(IoCost cost) const {
 std::optional<TimePoint> Throttle::admit(IoCost cost, TimePoint now, TimePoint arrived) {
   const TimePoint due = earliest(cost);
   if (due > now) return std::nullopt;
-  const TimePoint booked = std::max({due, arrived, now - kCatchUp});
+  const TimePoint could_go = std::max(due, arrived);
+  const TimePoint booked = std::max(could_go, now - kCatchUp);
+  if (!unlimited()) stalled_ += booked - could_go;
   operations_.pay(cost.operations, booked);
   bytes_.pay(cost.bytes, booked);
   return booked;

@@ -33,6 +33,8 @@ TEST(DaemonOptions, DefaultsAreThoseOfTheContract) {
   EXPECT_FALSE(options.trust_replica);
   EXPECT_TRUE(options.limits);
   EXPECT_EQ(options.places.regions(), (std::vector<Region>{{"cn-local", {"cn-local-a"}}}));
+  EXPECT_FALSE(options.emulate_latency);
+  EXPECT_EQ(options.zone, "cn-local-a");
   EXPECT_EQ(options.store, StoreSettings{});
   EXPECT_EQ(options.hydrate_bytes_per_second, 200_MiB);
 }
@@ -86,6 +88,7 @@ TEST(DaemonOptions, TakesEveryOption) {
                                       "--snapshot-quota",
                                       "1000",
                                       "--no-limits",
+                                      "--emulate-latency",
                                       "--store-latency",
                                       "20ms",
                                       "--store-bandwidth",
@@ -101,6 +104,7 @@ TEST(DaemonOptions, TakesEveryOption) {
   ASSERT_TRUE(options.trust_replica);
   EXPECT_EQ(*options.trust_replica, 1U);
   EXPECT_FALSE(options.limits);
+  EXPECT_TRUE(options.emulate_latency);
   EXPECT_TRUE(options.tls_required);
   EXPECT_EQ(options.metrics.size(), 1U);
   EXPECT_EQ(options.profile, "2024");

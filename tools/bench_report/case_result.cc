@@ -40,6 +40,13 @@ bool limits_acted(const Observation& seen) {
   return seen.throttled_share >= kThrottledLeast;
 }
 
+// Whether what is missing was lost while the daemon did not run. The count is of the whole run, of
+// which `seconds` are looked at: a part of it at the most is blamed on each.
+bool stalls_explain(const Observation& seen, const Target& target, double rate, double seconds) {
+  const double lost = std::min(seen.stalled_seconds, seconds) * target.iops;
+  return compare(rate + lost / seconds, target.iops, seconds) != Against::kBelow;
+}
+
 void judge_rate(CaseResult& result, const Target& target, double rate, double seconds) {
   result.ratio = target.iops > 0 ? rate / target.iops : 0;
   result.acted = limits_acted(result.seen) ? target.limit : Limit::kDevice;
@@ -55,11 +62,16 @@ void judge_rate(CaseResult& result, const Target& target, double rate, double se
       }
       return;
     case Against::kBelow:
-      if (limits_acted(result.seen)) {
+      if (limits_acted(result.seen) && stalls_explain(result.seen, target, rate, seconds)) {
+        result.verdict = Verdict::kHost;
+        result.note = fmt::format(
+            "{} below the target: this host is busy, and the daemon did not run for {:.0f} ms",
+            percent_text(result.ratio), result.seen.stalled_seconds * 1'000);
+      } else if (limits_acted(result.seen)) {
         result.verdict = Verdict::kFail;
         result.note = percent_text(result.ratio) +
-                      " below the target, although requests waited for the limit: the host stalled "
-                      "on the way, or the limit is too low; the windows and the chart tell";
+                      " below the target, although requests waited for the limit: the client "
+                      "stalled, or the limit is too low; the windows and the chart tell";
       } else {
         result.verdict = Verdict::kHost;
         result.note = percent_text(result.ratio) +

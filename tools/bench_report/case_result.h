@@ -2,7 +2,8 @@
 //
 // The verdict never says more than what was seen: a target that was not reached is no pass,
 // whatever the reason. Reasons are told apart by how long requests waited for the limits: a disk
-// that hardly waits is as fast as its host, and no limit can show.
+// that hardly waits is as fast as its host, and no limit can show; and by how long the daemon did
+// not run although limits had more to give, which it counts.
 #pragma once
 
 #include <optional>
@@ -38,6 +39,7 @@ struct Observation {
   double asked_seconds = 0;  // how long fio was told to run
   // From the daemon's counters, over the run.
   double throttled_share = 0;  // of the time that requests took: waiting for limits
+  double stalled_seconds = 0;  // limits had more to give, and the daemon did not run
   // When the disk was made into another, since the timeline's time zero.
   std::optional<double> change_asked_s, change_done_s;
   bool latency_emulated = false;
@@ -63,7 +65,7 @@ struct CaseResult {
   }
   double bytes_per_second() const { return iops * static_cast<double>(plan.workload.block_bytes); }
   // Whether the report is to say what the device gives.
-  bool wants_device_figure() const { return verdict == Verdict::kHost; }
+  bool wants_device_figure() const { return verdict == Verdict::kHost && acted == Limit::kDevice; }
 };
 
 CaseResult skipped(Case plan, std::string why);

@@ -52,6 +52,7 @@ std::vector<std::string> fio_command(const FioJob& job) {
   add("bs", workload.block_bytes);
   add("iodepth", workload.depth / workload.connections);
   add("numjobs", workload.connections);
+  if (workload.iops_max != 0) add("rate_iops", workload.iops_max);
   add("size", job.region_bytes);
   // Content that no storage can shorten, and another order each time.
   add("refill_buffers", 1);

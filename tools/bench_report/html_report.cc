@@ -60,7 +60,8 @@ figure { margin: 0; padding: 14px 16px 10px; background: var(--panel); border: 1
 figcaption { font-size: 0.85rem; color: var(--soft); overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; display: block; margin: 8px 0 2px; }
 svg .axis { fill: var(--soft); font-size: 12px; }
-svg .note { fill: var(--ink); font-size: 12px; }
+svg .note { fill: var(--ink); font-size: 12px; paint-order: stroke; stroke: var(--panel);
+  stroke-width: 4px; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .tick { stroke: var(--soft); stroke-width: 1; }
 svg .measured { fill: none; stroke: var(--measured); stroke-width: 2; stroke-linejoin: round; }
@@ -99,9 +100,13 @@ std::string summary_table(const DiskReport& disk) {
 
 RateChart chart_of(const CaseResult& result) {
   RateChart chart;
-  // Some 600 points are as many as the page can show.
-  const double span = std::max(0.1, std::ceil(result.seen.timeline.seconds() / 60) / 10);
+  // Some 600 points are as many as the page can show, and 20 requests a point make a line of steps.
+  const double seconds = std::min(result.seen.asked_seconds, result.seen.timeline.seconds());
+  const double least = std::max(seconds / 600, 20 / std::max(result.plan.target.iops, 20.0));
+  const double span = std::max(0.1, std::ceil(least * 10) / 10);
   chart.iops = result.seen.timeline.rates(span);
+  const auto whole = static_cast<std::size_t>(std::round(seconds / span));
+  if (chart.iops.size() > whole && whole > 0) chart.iops.resize(whole);
   chart.step_seconds = span;
   chart.label = result.plan.title + ": requests a second over time";
   chart.block_bytes = result.plan.workload.block_bytes;

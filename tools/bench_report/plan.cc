@@ -42,10 +42,10 @@ constexpr std::array kShapes = {
           Phase::kAfterLevelChange, Access::kRandomWrite, 4_KiB, 0},
 };
 
-// More in flight than a limit releases in the longest pause between two releases, and 64 as the
-// usual measure; more than 256 would measure the client's queues.
+// What the target takes in 50 ms, so that a client that is held up for a moment still has requests
+// waiting; 64 as the usual measure; more than 256 would measure the client's queues.
 unsigned depth_for(double iops, unsigned connections) {
-  const double wanted = std::clamp(iops * 0.004, 64.0, 256.0);
+  const double wanted = std::clamp(iops * 0.05, 64.0, 256.0);
   const unsigned depth = static_cast<unsigned>(std::ceil(wanted));
   return (depth + connections - 1) / connections * connections;
 }
@@ -143,8 +143,13 @@ Case make_case(const Shape& shape, const TestedDisk& disk, Target target,
   made.phase = shape.phase;
   made.disk = disk;
   made.target = std::move(target);
-  made.workload = {shape.access, shape.block_bytes, shape.depth, 1};
-  if (shape.phase != Phase::kLatency) made.workload.connections = options.connections;
+  made.workload = {shape.access, shape.block_bytes, shape.depth, 1, 0};
+  if (shape.phase == Phase::kLatency) {
+    // Far from the limit, which would add to the latency.
+    made.workload.iops_max = static_cast<unsigned>(std::max(made.target.iops / 2, 1.0));
+  } else {
+    made.workload.connections = options.connections;
+  }
   if (shape.phase == Phase::kAfterResize || shape.phase == Phase::kAfterLevelChange) {
     plan_change(made, disk);
   }

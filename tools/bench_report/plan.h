@@ -18,6 +18,7 @@ struct Workload {
   std::uint64_t block_bytes = 0;
   unsigned depth = 1;        // requests in flight on all connections together
   unsigned connections = 1;  // to the export
+  unsigned iops_max = 0;     // the client asks for no more; 0: for as much as it can
 
   bool writes() const { return access != Access::kRead && access != Access::kRandomRead; }
   bool reads() const { return access != Access::kWrite && access != Access::kRandomWrite; }

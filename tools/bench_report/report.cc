@@ -65,7 +65,8 @@ json measured_json(const CaseResult& result) {
                {"BytesPerSecond", result.bytes_per_second()},
                {"Ratio", result.ratio},
                {"Limit", name(result.acted)},
-               {"WaitedForLimits", result.seen.throttled_share}};
+               {"WaitedForLimits", result.seen.throttled_share},
+               {"StalledSeconds", result.seen.stalled_seconds}};
   if (result.iops_before) view["IOPSBefore"] = *result.iops_before;
   if (result.windows) {
     view["OneSecondWindows"] = {{"Least", result.windows->least}, {"Most", result.windows->most}};

@@ -11,10 +11,10 @@
 namespace clouddisk::bench {
 namespace {
 
-constexpr double kWidth = 720;
-constexpr double kLeft = 64, kRight = 60, kTop = 26, kBottom = 34;
+constexpr double kWidth = 560;
+constexpr double kLeft = 62, kRight = 54, kTop = 26, kBottom = 34;
 constexpr double kPlotWidth = kWidth - kLeft - kRight;
-constexpr double kRateHeight = 230;
+constexpr double kRateHeight = 220;
 constexpr double kRowHeight = 30;
 
 std::string line(double x1, double y1, double x2, double y2, std::string_view style) {
@@ -64,7 +64,7 @@ std::string rate_axes(const RateChart& chart, const RateScale& scale) {
   }
   svg += words(kLeft - 8, 14, "end", "IOPS");
   svg += words(kLeft + kPlotWidth + 8, 14, "start", "MB/s");
-  const double second = nice_step(scale.seconds, 10);
+  const double second = nice_step(scale.seconds, 8);
   for (double at = 0; at <= scale.seconds + second / 100; at += second) {
     svg += line(scale.x(at), kRateHeight - kBottom, scale.x(at), kRateHeight - kBottom + 4, "tick");
     svg += words(scale.x(at), kRateHeight - kBottom + 18, "middle",

@@ -192,7 +192,7 @@ Outcome<BenchRunner::Waiting> BenchRunner::waiting_of(const std::string& id) con
     return static_cast<double>(number_of(*stats, member));
   };
   return Waiting{figure("ReadNanoseconds") + figure("WriteNanoseconds"),
-                 figure("ThrottledNanoseconds")};
+                 figure("ThrottledNanoseconds"), figure("StalledNanoseconds")};
 }
 
 Verdict BenchRunner::pause(double seconds) const {
@@ -206,7 +206,7 @@ Verdict BenchRunner::pause(double seconds) const {
 Verdict BenchRunner::fill(const BenchExport& where, const bench::TestedDisk& disk) {
   bench::FioJob job;
   job.uri = where.uri;
-  job.workload = {bench::Access::kWrite, 1_MiB, 8, 1};
+  job.workload = {bench::Access::kWrite, 1_MiB, 8, 1, 0};
   job.region_bytes = region_bytes(disk);
   job.output_path = scratch_ + "/fill.json";
   auto filled = run_fio(job);
@@ -270,6 +270,7 @@ Outcome<bench::CaseResult> BenchRunner::run(const bench::Case& plan, const Bench
   seen.timeline = std::move(*timeline);
   const double total = after->total_ns - before->total_ns;
   if (total > 0) seen.throttled_share = (after->throttled_ns - before->throttled_ns) / total;
+  seen.stalled_seconds = std::max(after->stalled_ns - before->stalled_ns, 0.0) / 1e9;
   if (change && change->done_ms != 0) {
     const auto since_begin = [&](std::int64_t ms) {
       return static_cast<double>(ms - seen.timeline.begin_unix_ms()) / 1'000;
@@ -297,7 +298,7 @@ Verdict BenchRunner::measure_device(bench::CaseResult& result) {
   job.file = file->path();
   job.output_path = scratch_ + "/device.json";
   job.region_bytes = region_bytes(result.plan.disk);
-  job.workload = {bench::Access::kWrite, 1_MiB, 8, 1};
+  job.workload = {bench::Access::kWrite, 1_MiB, 8, 1, 0};
   auto ran = run_fio(job);  // Blocks that were never written would be read from nowhere.
   if (ran) {
     job.workload = result.plan.workload;

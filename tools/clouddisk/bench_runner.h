@@ -36,7 +36,7 @@ class BenchRunner {
       : api_(&api), interrupts_(&interrupts), daemon_(&daemon), seconds_(seconds) {}
 
   struct Waiting {
-    double total_ns = 0, throttled_ns = 0;
+    double total_ns = 0, throttled_ns = 0, stalled_ns = 0;
   };
   struct Change;
   Outcome<bench::FioResult> run_fio(const bench::FioJob& job);

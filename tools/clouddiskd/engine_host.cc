@@ -263,6 +263,7 @@ Task<Result<DiskStats>> EngineHost::stats(std::string id) {
   stats.read_nanoseconds = counters.read_nanoseconds;
   stats.write_nanoseconds = counters.write_nanoseconds;
   stats.throttled_nanoseconds = counters.throttled_nanoseconds;
+  stats.stalled_nanoseconds = static_cast<std::uint64_t>(served.device->stalled().count());
   const Disk::Usage usage = served.disk->usage();
   stats.mapped_bytes = usage.mapped_bytes;
   stats.stored_bytes = usage.stored_bytes;

@@ -75,6 +75,8 @@ TEST(Records, EveryMemberSurvivesARoundTrip) {
   instance.created = WallTime(std::chrono::nanoseconds(5));
   instance.started = WallTime(std::chrono::nanoseconds(6));
   instance.tags = {{"a", "b"}};
+  instance.iops_limit = 60'000;
+  instance.throughput_limit = 500;
   const auto read_instance = instance_from_json(to_json(instance));
   ASSERT_TRUE(read_instance) << read_instance.error().message;
   EXPECT_EQ(*read_instance, instance);

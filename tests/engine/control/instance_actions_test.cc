@@ -168,5 +168,57 @@ TEST_F(ControlTest, RunInstancesIsAllOrNothing) {
   EXPECT_EQ(status["TotalCount"], 4);
 }
 
+TEST_F(ControlTest, AnInstancesLimitsReachAllItsDisksAtOnceAndSurviveARestart) {
+  std::string id;
+  {
+    Daemon daemon(root_.path());
+    Params params = run_params();
+    params["IopsLimit"] = "60000";
+    id = run_one(daemon, params);
+    ASSERT_EQ(daemon.host.served().size(), 3U);
+    for (const auto& [disk, settings] : daemon.host.served()) {
+      EXPECT_EQ(settings.instance_id, id);
+      EXPECT_EQ(settings.instance_limits, (DiskLimits{60'000, 0})) << disk;
+    }
+    daemon.must("ModifyInstanceLimits", {{"InstanceId", id}, {"ThroughputLimit", "100"}});
+    for (const auto& [disk, settings] : daemon.host.served()) {
+      EXPECT_EQ(settings.instance_limits, (DiskLimits{60'000, 100 * 1_MiB})) << disk;
+    }
+    for (const char* limit : {"IopsLimit", "ThroughputLimit"}) {
+      EXPECT_REFUSED(
+          daemon.ask("ModifyInstanceLimits", {{"InstanceId", id}, {limit, "999999999999"}}), 400,
+          "InvalidParameter");
+      Params huge = run_params();
+      huge[limit] = "999999999999";
+      EXPECT_REFUSED(daemon.ask("RunInstances", huge), 400, "InvalidParameter");
+    }
+    EXPECT_REFUSED(daemon.ask("ModifyInstanceLimits", {{"InstanceId", "i-none"}}), 404,
+                   "InvalidInstanceId.NotFound");
+  }
+  Daemon daemon(root_.path());
+  const Json body = daemon.must("DescribeInstances", {{"InstanceIds", "[\"" + id + "\"]"}});
+  EXPECT_EQ(body["Instances"]["Instance"][0]["IopsLimit"], 60'000);
+  EXPECT_EQ(body["Instances"]["Instance"][0]["ThroughputLimit"], 100);
+  const std::string disk = daemon.create_disk();
+  daemon.attach(disk, id);
+  EXPECT_EQ(daemon.host.served().at(disk).instance_limits, (DiskLimits{60'000, 100 * 1_MiB}));
+  daemon.must("ModifyInstanceLimits",
+              {{"InstanceId", id}, {"IopsLimit", "0"}, {"ThroughputLimit", "0"}});
+  EXPECT_EQ(daemon.host.served().at(disk).instance_limits, DiskLimits{});
+}
+
+TEST_F(ControlTest, ADiskIsServedWithTheLatencyThatItsCategoryStates) {
+  Daemon daemon(root_.path());
+  const auto latency_of = [&](Params params) {
+    const std::string disk = daemon.create_disk(std::move(params));
+    daemon.attach(disk);
+    return daemon.host.served().at(disk).nominal_latency;
+  };
+  using std::chrono::microseconds;
+  EXPECT_EQ(latency_of({{"Size", "40"}, {"DiskCategory", "cloud_essd"}}), microseconds(200));
+  EXPECT_EQ(latency_of({{"Size", "40"}, {"DiskCategory", "cloud_ssd"}}), microseconds(1'250));
+  EXPECT_EQ(latency_of({{"Size", "40"}, {"DiskCategory", "cloud"}}), microseconds(7'500));
+}
+
 }  // namespace
 }  // namespace clouddisk

@@ -195,7 +195,8 @@ TEST(Throttle, AStalledProcessIsNotFollowedByAFlood) {
   const TimePoint after = kStart + seconds(30);  // Somebody has waited for 30 s.
   unsigned released = 0;
   while (throttle.admit({1, 0}, after, kStart)) ++released;
-  EXPECT_LE(released, 61U) << "4 ms of catching up and 2 ms of burst";
+  EXPECT_LE(released, 101U) << "8 ms of catching up and 2 ms of burst";
+  EXPECT_NEAR(std::chrono::duration<double>(throttle.stalled()).count(), 30 - 0.01, 0.002);
 }
 
 TEST(Throttle, ChangedLimitsHoldAtOnce) {

@@ -38,6 +38,20 @@ TEST(BenchVerdict, OnlyTheTargetWithinOnePercentPasses) {
   }
 }
 
+TEST(BenchVerdict, ADaemonThatDidNotRunIsTheHostsDoing) {
+  const auto stalled = [](double iops, double seconds) {
+    Observation seen = observe({{5, iops}}, 0.9);
+    seen.stalled_seconds = seconds;
+    return judge(case_of("randwrite-4k", pl1_disk()), std::move(seen));
+  };
+  const CaseResult busy = stalled(3'700, 0.12);
+  EXPECT_EQ(busy.verdict, Verdict::kHost);
+  EXPECT_NE(busy.note.find("did not run for 120 ms"), std::string::npos) << busy.note;
+  EXPECT_FALSE(busy.wants_device_figure()) << "the device is not the reason";
+  EXPECT_EQ(stalled(3'700, 0.01).verdict, Verdict::kFail) << "too little to explain it";
+  EXPECT_EQ(stalled(3'800, 0.12).verdict, Verdict::kPass);
+}
+
 TEST(BenchVerdict, TheFirstSecondDoesNotCount) {
   const CaseResult result =
       judge(case_of("randwrite-4k", pl1_disk()), observe({{1, 9'000}, {4, 3'800}}));

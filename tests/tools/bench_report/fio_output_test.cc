@@ -132,7 +132,7 @@ TEST(FioLog, LinesGiveTimeValueAndDirection) {
 TEST(FioJob, TheCommandNamesWhatIsMeasured) {
   FioJob job;
   job.uri = "nbd+unix:///d-x?socket=/tmp/nbd.sock";
-  job.workload = {Access::kRandomMix, 16 * 1024, 64, 4};
+  job.workload = {Access::kRandomMix, 16 * 1024, 64, 4, 500};
   job.region_bytes = 1 << 20;
   job.length = std::chrono::milliseconds(1'500);
   job.output_path = "/tmp/o";
@@ -143,8 +143,8 @@ TEST(FioJob, TheCommandNamesWhatIsMeasured) {
   const auto nbd = fio_command(job);
   for (const char* word :
        {"--ioengine=nbd", "--uri=nbd+unix:///d-x?socket=/tmp/nbd.sock", "--rw=randrw",
-        "--rwmixread=70", "--bs=16384", "--iodepth=16", "--numjobs=4", "--size=1048576",
-        "--runtime=1500ms", "--write_lat_log=/tmp/l", "--output=/tmp/o"}) {
+        "--rate_iops=500", "--rwmixread=70", "--bs=16384", "--iodepth=16", "--numjobs=4",
+        "--size=1048576", "--runtime=1500ms", "--write_lat_log=/tmp/l", "--output=/tmp/o"}) {
     EXPECT_TRUE(has(nbd, word)) << word;
   }
   EXPECT_EQ(fio_logs(job).size(), 4U);

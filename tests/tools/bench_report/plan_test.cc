@@ -79,7 +79,9 @@ TEST(BenchPlan, ADiskHasEveryCaseInOrder) {
     EXPECT_EQ((*plan)[i].skipped, "") << (*plan)[i].name;
   }
   EXPECT_EQ(find(*plan, "latency-read-4k").workload.depth, 1U);
-  EXPECT_EQ(find(*plan, "randwrite-4k").workload.depth, 64U);
+  EXPECT_EQ(find(*plan, "latency-read-4k").workload.iops_max, 1'900U) << "away from the limit";
+  EXPECT_EQ(find(*plan, "randread-4k").workload.iops_max, 0U);
+  EXPECT_EQ(find(*plan, "randwrite-4k").workload.depth, 190U) << "50 ms of 3,800 a second";
   EXPECT_TRUE(find(*plan, "mix-4k").workload.reads());
   EXPECT_TRUE(find(*plan, "mix-4k").workload.writes());
 }
