@@ -34,7 +34,6 @@ TEST(DaemonOptions, DefaultsAreThoseOfTheContract) {
   EXPECT_TRUE(options.limits);
   EXPECT_EQ(options.places.regions(), (std::vector<Region>{{"cn-local", {"cn-local-a"}}}));
   EXPECT_FALSE(options.emulate_latency);
-  EXPECT_EQ(options.zone, "cn-local-a");
   EXPECT_EQ(options.store, StoreSettings{});
   EXPECT_EQ(options.hydrate_bytes_per_second, 200_MiB);
 }

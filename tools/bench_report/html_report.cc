@@ -216,9 +216,9 @@ std::string to_html(const Report& report) {
   html +=
       "<p>A <span class=\"pass\">pass</span> is a rate within 1 % of the formula's target, "
       "measured "
-      "by the client after the first second. <span class=\"host\">host</span>: requests hardly "
-      "waited for the limit, so this machine can't reach the target and nothing is shown about the "
-      "limit. 1 s windows: the lowest and the highest rate over any second, to the target. Lines "
+      "by the client after the first second. <span class=\"host\">host</span>: this machine can't "
+      "reach the target or was too busy, so nothing is shown about the limit. 1 s windows: the "
+      "lowest and the highest rate over any second, to the target. Lines "
       "are measured, dashed lines the target.</p>\n";
   for (const DiskReport& disk : report.disks) html += disk_section(disk);
   return html + "</main></body></html>\n";

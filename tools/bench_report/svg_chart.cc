@@ -86,11 +86,12 @@ std::string target_line(const RateChart& chart, const RateScale& scale) {
         "<rect class=\"band\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>\n",
         scale.x(step.from_s), top, scale.x(to) - scale.x(step.from_s), bottom - top);
   }
-  const RateChart::Step& last = chart.target.back();
-  // Above the line, and at its end, where a change has already happened.
+  std::string figures;
+  for (const RateChart::Step& step : chart.target) {
+    figures += (figures.empty() ? "" : ", then ") + figure_text(step.iops);
+  }
   return band + fmt::format("<path class=\"target\" d=\"{}\"/>\n", path) +
-         words(kLeft + kPlotWidth - 4, scale.y(last.iops) - 6, "end",
-               "target " + figure_text(last.iops), "note");
+         words(kLeft + kPlotWidth / 2, 14, "middle", "target " + figures, "note");
 }
 
 double log_position(double value, double low, double high) {
