@@ -1,4 +1,6 @@
 // root_check_replicas.cc: superblocks, who is believed, and those who are to be brought back.
+#include <algorithm>
+
 #include "engine/disk/resync.h"
 #include "snapshot/root_checker.h"
 
@@ -27,13 +29,15 @@ Task<Result<void>> RootChecker::check_superblocks() {
     }
     Buffer slots = co_await pool.allocate(2 * kSuperblockSize);
     const int got = co_await ring_.read(*file, 0, slots.span());
+    found[i].problem = "its superblock is empty";
     std::vector<std::string> torn;
     for (unsigned slot = 0; slot < 2; ++slot) {
       const std::size_t end = (slot + 1) * kSuperblockSize;
-      if (got < static_cast<int>(end)) {
-        torn.push_back(fmt::format("slot {} is cut off", slot));
-        continue;
-      }
+      // A folder that was brought up to date has one slot until the next change.
+      const auto bytes = slots.span().subspan(slot * kSuperblockSize, kSuperblockSize);
+      const bool blank = std::all_of(bytes.begin(), bytes.end(),
+                                     [](std::byte byte) { return byte == std::byte{0}; });
+      if (got < static_cast<int>(end) || blank) continue;
       auto superblock =
           decode_superblock(slots.span().subspan(slot * kSuperblockSize, kSuperblockSize));
       if (!superblock && superblock.error().code == Errc::kUnsupported) {
@@ -47,7 +51,7 @@ Task<Result<void>> RootChecker::check_superblocks() {
       }
     }
     // They are written in turn, so a crash may tear one; the next start writes both.
-    const Kind kind = torn.size() == 1 ? Kind::kNote : Kind::kMendable;
+    const Kind kind = found[i].superblock ? Kind::kNote : Kind::kMendable;
     for (const std::string& what : torn) find(kind, "superblock", i, "{}", what);
   }
   auto decision = decide_set(found, std::nullopt);
