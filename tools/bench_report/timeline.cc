@@ -20,6 +20,19 @@ std::int64_t first_of(std::span<const std::vector<FioLogLine>> logs) {
   return first;
 }
 
+// When the first request was sent.
+std::int64_t first_sent(std::span<const std::vector<FioLogLine>> logs) {
+  constexpr double kNanosecondsAMs = 1e6;
+  std::int64_t first = std::numeric_limits<std::int64_t>::max();
+  for (const auto& log : logs) {
+    for (const FioLogLine& line : log) {
+      const double latency_ms = std::min(line.value / kNanosecondsAMs, double{kLengthMsMax});
+      first = std::min(first, line.unix_ms - static_cast<std::int64_t>(std::ceil(latency_ms)));
+    }
+  }
+  return first;
+}
+
 }  // namespace
 
 void Timeline::add(std::int64_t unix_ms, double requests) {
@@ -32,7 +45,7 @@ void Timeline::add(std::int64_t unix_ms, double requests) {
 
 Timeline Timeline::from_requests(std::span<const std::vector<FioLogLine>> logs) {
   Timeline timeline;
-  timeline.begin_unix_ms_ = first_of(logs);
+  timeline.begin_unix_ms_ = first_sent(logs);
   for (const auto& log : logs) {
     for (const FioLogLine& line : log) timeline.add(line.unix_ms, 1);
   }

@@ -13,7 +13,8 @@ class Timeline {
  public:
   static constexpr double kStep = 0.01;  // seconds
 
-  // A line for each request. The time zero is the first of all logs' lines.
+  // A line for each request, with its latency in nanoseconds. The time zero is when the first one
+  // was sent: what a disk gives at once is to be told from answers that came late.
   static Timeline from_requests(std::span<const std::vector<FioLogLine>> logs);
   // A line for each 100 ms and direction: requests a second since the line before. What came before
   // the first line is not known, so it counts from there.
@@ -24,7 +25,7 @@ class Timeline {
   double seconds() const { return static_cast<double>(counts_.size()) * kStep; }
   // Requests of each step.
   const std::vector<double>& counts() const { return counts_; }
-  // Requests in [from, to), in seconds since the time zero, to whole steps.
+  // Requests answered in [from, to), in seconds since the time zero, to whole steps.
   double requests(double from, double to) const;
   // A second, in [from, to); 0 when that is empty.
   double rate(double from, double to) const;

@@ -15,13 +15,13 @@ struct Stretch {
 inline Observation observe(const std::vector<Stretch>& stretches, double throttled_share = 0.9,
                            std::size_t at_once = 0) {
   constexpr std::int64_t kBegin = 1'795'876'755'000;
-  std::vector<FioLogLine> log(at_once, FioLogLine{kBegin, 1e6, 1});
+  std::vector<FioLogLine> log(at_once, FioLogLine{kBegin, 0, 1});
   Observation seen;
   double at = 0;
   for (const Stretch& stretch : stretches) {
     for (double i = 0; i < stretch.seconds * stretch.iops; ++i) {
       const double ms = (at + i / stretch.iops) * 1'000;
-      log.push_back({kBegin + static_cast<std::int64_t>(ms), 1e6, 1});
+      log.push_back({kBegin + static_cast<std::int64_t>(ms), 0, 1});
     }
     at += stretch.seconds;
   }

@@ -12,7 +12,7 @@ void add_requests(std::vector<FioLogLine>& log, std::int64_t from_ms, std::int64
                   double rate) {
   const double count = rate * static_cast<double>(to_ms - from_ms) / 1'000;
   for (double i = 0; i < count; ++i) {
-    log.push_back({kBegin + from_ms + static_cast<std::int64_t>(i * 1'000 / rate), 1e6, 0});
+    log.push_back({kBegin + from_ms + static_cast<std::int64_t>(i * 1'000 / rate), 0, 0});
   }
 }
 
@@ -27,6 +27,17 @@ TEST(Timeline, CountsTheRequestsOfAllLogsSinceTheFirst) {
   EXPECT_DOUBLE_EQ(timeline.rate(0.5, 2), 1'500);
   EXPECT_DOUBLE_EQ(timeline.rate(1, 1), 0);
   EXPECT_EQ(timeline.rates(0.5), (std::vector<double>{1'000, 1'500, 1'500, 1'500}));
+}
+
+TEST(Timeline, BeginsWhenTheFirstRequestWasSent) {
+  std::vector<std::vector<FioLogLine>> logs(1);
+  // The first answers took 30 ms, and came all at once: they are no burst.
+  for (int i = 0; i < 30; ++i) logs[0].push_back({kBegin + 30, 30e6, 0});
+  add_requests(logs[0], 31, 2'000, 1'000);
+  const Timeline late = Timeline::from_requests(logs);
+  EXPECT_EQ(late.begin_unix_ms(), kBegin);
+  EXPECT_LE(burst_ms(late, 1'000, 0.01), 0.5);
+  EXPECT_DOUBLE_EQ(late.rate(0, 0.03), 0);
 }
 
 TEST(Timeline, RatesAreSpreadOverTheirSpans) {
@@ -45,7 +56,7 @@ TEST(Timeline, RatesAreSpreadOverTheirSpans) {
 TEST(Timeline, NothingAndNonsenseAreNoRequests) {
   EXPECT_TRUE(Timeline::from_requests({}).empty());
   std::vector<std::vector<FioLogLine>> logs(1);
-  logs[0] = {{0, 1, 0}, {kBegin, 1, 0}};  // Sixty years between them.
+  logs[0] = {{0, 0, 0}, {kBegin, 0, 0}};  // Sixty years between them.
   EXPECT_DOUBLE_EQ(Timeline::from_requests(logs).seconds(), Timeline::kStep);
   EXPECT_LE(Timeline::from_rates(logs).seconds(), 24 * 3'600 + 1);
   EXPECT_DOUBLE_EQ(Timeline().rate(0, 1), 0);
@@ -66,7 +77,7 @@ TEST(Timeline, WindowsAreWholeSecondsWithinTheSpan) {
 
 TEST(Timeline, ABurstIsWhatIsAheadOfTheRate) {
   std::vector<std::vector<FioLogLine>> logs(1);
-  for (int i = 0; i < 50; ++i) logs[0].push_back({kBegin, 1e6, 0});
+  for (int i = 0; i < 50; ++i) logs[0].push_back({kBegin, 0, 0});
   add_requests(logs[0], 0, 3'000, 1'000);
   const Timeline burst = Timeline::from_requests(logs);
   EXPECT_NEAR(burst_ms(burst, 1'000, 0.01), 50, 0.2);
