@@ -23,8 +23,8 @@ struct Expected {
   std::uint64_t checksum = 0;
   const char* what = nullptr;
   bool known = false;       // false: no copy has it
-  bool made = false;        // it can be made without any copy
   bool unfinished = false;  // not known durable
+  bool made = false;        // it can be made without any copy
 };
 
 class SegmentCheck {
@@ -252,7 +252,7 @@ Task<void> SegmentCheck::expect_footer(SegmentCut cut, bool recent) {
       for (std::uint32_t i = 0; i < trailer->footer_blocks; ++i) {
         const auto block = std::span(made).subspan(i * kBlockSize, kBlockSize);
         Expected& expected = expected_[trailer->footer_block + i];
-        expected = {checksum64(block), "footer", true, true, recent};
+        expected = {checksum64(block), "footer", true, recent, true};
       }
       footer_ = std::move(made);
     } else {
