@@ -31,9 +31,6 @@ constexpr std::string_view kStyle = R"(
     --measured: #1f5fae; --band: #1f5fae22; --target: #000000; --read: #1f5fae; --write: #a8440f;
     --pass: #145c33; --fail: #8f1a11; --host: #6f4700;
   }
-  figure, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
-  main { max-width: none; padding: 0; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
@@ -70,6 +67,16 @@ svg .band { fill: var(--band); }
 svg .read, .key.read { fill: var(--read); background: var(--read); }
 svg .write, .key.write { fill: var(--write); background: var(--write); }
 .key { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin: 0 4px 0 10px; }
+@media print {
+  body { font-size: 11px; }
+  main { max-width: none; padding: 0; }
+  figure, tr { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  h2 { margin-top: 20px; }
+  .cases { grid-template-columns: 1fr 1fr; gap: 10px; }
+  .scroll { overflow: visible; }
+  th, td { padding: 3px 7px 3px 0; }
+}
 )";
 
 std::string verdict_mark(Verdict verdict) {

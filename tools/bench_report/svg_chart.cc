@@ -91,7 +91,7 @@ std::string target_line(const RateChart& chart, const RateScale& scale) {
     figures += (figures.empty() ? "" : ", then ") + figure_text(step.iops);
   }
   return band + fmt::format("<path class=\"target\" d=\"{}\"/>\n", path) +
-         words(kLeft + kPlotWidth / 2, 14, "middle", "target " + figures, "note");
+         words(kLeft + kPlotWidth / 2, 14, "middle", "dashed: target " + figures, "note");
 }
 
 double log_position(double value, double low, double high) {
