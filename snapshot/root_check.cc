@@ -40,7 +40,12 @@ Task<Result<RootCheck>> RootChecker::run() {
     const bool lost =
         std::any_of(result_.findings.begin(), result_.findings.end(),
                     [](const CheckFinding& finding) { return finding.kind == Kind::kLost; });
-    if (lost) {
+    bool any_out = false;
+    for (unsigned i = 0; i < kReplicaCount; ++i) any_out = any_out || !is_in(i);
+    if (any_out && !options_.disk.empty()) {
+      find(Kind::kNote, "replica", std::nullopt,
+           "those that are out are left as they are: other disks were not looked at");
+    } else if (lost) {
       find(Kind::kNote, "replica", std::nullopt,
            "those that are out are left as they are: one may hold what the others have lost");
     } else if (auto resynced = co_await resync_others(); !resynced) {

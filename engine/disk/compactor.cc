@@ -69,9 +69,11 @@ Task<Result<void>> Compactor::round() {
   std::vector<SegmentSeq> cleaned;
   std::vector<Tombstone> tombstones;
   for (const SegmentSeq victim : victims) {
-    if (disk_.closed_) break;
+    // A resync that compared the one before would not see it sealed.
+    if (disk_.closed_ || disk_.segment_holds_ > 0) break;
     if (auto sealed = co_await seal_before(victim); !sealed) {
-      if (sealed.error().code != Errc::kCorrupt) co_return sealed;
+      const Errc code = sealed.error().code;
+      if (code != Errc::kCorrupt && code != Errc::kIo && code != Errc::kNotFound) co_return sealed;
       log(LogLevel::kError, "compaction", "disk={} segment {} kept: the end of the one before: {}",
           disk_.id(), victim.value, sealed.error().message);
       stuck_.insert(victim);
@@ -90,9 +92,11 @@ Task<Result<void>> Compactor::round() {
   if (!broken(Variant::kRemoveBeforeCheckpoint)) {
     if (auto durable = co_await disk_.checkpoint(); !durable) co_return durable;
   }
-  // A checkpoint knows of batches alone: the seals of those before must be as durable.
-  if (auto durable = co_await disk_.store_->flush(); !durable) co_return durable;
-  if (!broken(Variant::kSkipReadGate)) co_await disk_.gate_.drain();
+  if (!broken(Variant::kSkipReadGate)) {
+    // A checkpoint knows of batches alone: the seals of those before must be as durable.
+    if (auto durable = co_await disk_.store_->flush(); !durable) co_return durable;
+    co_await disk_.gate_.drain();
+  }
   for (const SegmentSeq segment : cleaned) {
     // Cleaned again later: cheap, nothing in it is live.
     if (disk_.segment_holds_ > 0) break;
@@ -126,6 +130,9 @@ Task<Result<void>> Compactor::seal_before(SegmentSeq victim) {
     auto contents = co_await walk_contents(*disk_.store_, pool, disk_.log_->disk(), before, cut);
     if (!contents) co_return contents.error();
     if (auto sealed = co_await disk_.log_->seal_late(*contents); !sealed) co_return sealed;
+  } else {
+    // It may be of a process that was killed before it was durable.
+    disk_.store_->adopt(before);
   }
   sealed_.insert(before);
   co_return Result<void>{};

@@ -322,6 +322,16 @@ Task<Result<void>> CopyCheck::cut_joiner(unsigned copy) {
   co_return co_await store_.put(copy, segment_, end, blank);
 }
 
+Task<Result<void>> CopyCheck::unseal_joiner(unsigned copy) {
+  if (trailer_ || contents_.end.block >= kTrailerBlock) co_return Result<void>{};
+  Buffer block = co_await pool_.allocate(kBlockSize);
+  auto read = co_await store_.read(copy, segment_, kTrailerBlock, block);
+  if (!read || !decode_trailer(block.span(), disk_, segment_)) co_return Result<void>{};
+  Buffer blank = co_await pool_.allocate(kBlockSize);
+  std::memset(blank.data(), 0, blank.size());
+  co_return co_await store_.put(copy, segment_, kTrailerBlock, blank);
+}
+
 Task<Result<void>> CopyCheck::write_run(unsigned copy, Target target, std::uint32_t first,
                                         Buffer run) {
   if (target == Target::kJoiner) co_return co_await store_.put(copy, segment_, first, run);

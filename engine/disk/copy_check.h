@@ -70,6 +70,8 @@ class CopyCheck {
   // Of a joiner, and a segment that is not sealed: what stands on it behind the end is of a former
   // life, and must not be taken for the continuation. One block of it is enough.
   Task<Result<void>> cut_joiner(unsigned copy);
+  // The same of a trailer, of a segment that is not sealed.
+  Task<Result<void>> unseal_joiner(unsigned copy);
 
   // After learn(): where batches end, and everything in them.
   const Footer& contents() const { return contents_; }
@@ -87,6 +89,7 @@ class CopyCheck {
 
   bool in_sync(unsigned copy) const { return (store_.readable() >> copy & 1U) != 0; }
   Task<Result<void>> gather(SegmentCut cut);
+  Task<bool> some_header_is_unread();
   Task<std::optional<Batch>> find_batch(SegmentReader& reader, const LogPosition& position,
                                         bool chained);
   void take(const Batch& batch);
@@ -111,6 +114,7 @@ class CopyCheck {
   bool complete_ = false;
   bool untold_ = false;
   bool begun_ = true;
+  bool header_unread_ = false;
   std::optional<SegmentHeader> header_;
   std::optional<Trailer> trailer_;  // it is sealed
   Footer contents_;

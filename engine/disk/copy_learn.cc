@@ -29,6 +29,8 @@ Task<Result<void>> CopyCheck::learn(SegmentCut cut, bool complete) {
     header_ = *header;
   } else if (!is_damage(header.error())) {
     co_return header.error();
+  } else {
+    header_unread_ = co_await some_header_is_unread();
   }
   if (complete) trailer_ = co_await find_trailer(store_, pool_, disk_, segment_, cut);
   if (trailer_ && cut) cut = trailer_->end;
@@ -73,6 +75,19 @@ Task<Result<void>> CopyCheck::learn(SegmentCut cut, bool complete) {
   encode_trailer(*trailer_, disk_, trailer_block_);
   expect(kTrailerBlock, trailer_block_);
   co_return Result<void>{};
+}
+
+// Whether a copy may have a header that can't be read, so that nobody can say it was never begun.
+Task<bool> CopyCheck::some_header_is_unread() {
+  bool unread = true;
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!in_sync(copy)) continue;
+    Buffer block = co_await pool_.allocate(kBlockSize);
+    auto read = co_await store_.read(copy, segment_, 0, block);
+    if (!read) co_return true;
+    unread = false;
+  }
+  co_return unread;
 }
 
 void CopyCheck::expect(std::uint32_t first, std::span<const std::byte> blocks) {
@@ -128,7 +143,7 @@ Task<Result<void>> CopyCheck::gather(SegmentCut cut) {
     if (!lost && position.block > end.block + kSearchedBlocks) break;
   }
   if (store_.readable() == 0) co_return fail(Errc::kReplicasLost, "no replica to read from");
-  begun_ = header_.has_value() || !contents_.entries.empty();
+  begun_ = header_.has_value() || header_unread_ || !contents_.entries.empty();
   if (!header_ && begun_) untold_ = true;
   if (cut && begun_ && !end.meets(*cut)) {
     // Its last batches can't be told: what they took at most is looked at block by block.
@@ -160,7 +175,7 @@ Task<void> CopyCheck::learn_descriptors() {
       if (batch) next = std::move(*batch);
     }
     if (next) {
-      if (position) position = next->end();
+      position = next->end();
       block = next->end_block();
       descriptors_.emplace(next->block, std::move(*next));
     } else {

@@ -256,7 +256,7 @@ Task<void> SegmentCheck::expect_footer(SegmentCut cut, bool recent) {
       }
       footer_ = std::move(made);
     } else {
-      expect_lost(trailer->footer_block, "footer", false);
+      expect_lost(trailer->footer_block, "footer", recent);
     }
     co_return;
   }

@@ -90,6 +90,7 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, SegmentCut cut) {
     if (!intact) co_return intact.error();
     if (*intact) {
       ++outcome_.segments_kept;
+      if (auto unsealed = co_await check.unseal_joiner(copy_); !unsealed) co_return unsealed;
       if (cut) co_return Result<void>{};
       co_return co_await check.cut_joiner(copy_);
     }
@@ -101,6 +102,7 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, SegmentCut cut) {
     log(LogLevel::kError, "resync", "segment {} block {}, {} blocks in all: damaged everywhere",
         segment.value, mended->lost.front(), mended->lost.size());
   }
+  if (auto unsealed = co_await check.unseal_joiner(copy_); !unsealed) co_return unsealed;
   if (cut) co_return Result<void>{};
   co_return co_await check.cut_joiner(copy_);
 }

@@ -20,7 +20,9 @@ std::optional<TimePoint> Throttle::admit(IoCost cost, TimePoint now, TimePoint a
   if (due > now) return std::nullopt;
   const TimePoint could_go = std::max(due, arrived);
   const TimePoint booked = std::max(could_go, now - kCatchUp);
-  if (!unlimited()) stalled_ += booked - could_go;
+  // Those who go together in one catching up lost the same time, once.
+  if (!unlimited()) stalled_ += booked - std::clamp(last_booked_, could_go, booked);
+  last_booked_ = booked;
   operations_.pay(cost.operations, booked);
   bytes_.pay(cost.bytes, booked);
   return booked;

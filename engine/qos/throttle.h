@@ -51,6 +51,7 @@ class Throttle {
   TokenBucket operations_;
   TokenBucket bytes_;
   Duration stalled_{0};
+  TimePoint last_booked_{};
 };
 
 // Thread: one ring's. Nobody waits when it is destroyed.

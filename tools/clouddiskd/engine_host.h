@@ -202,6 +202,8 @@ class EngineHost final : public DiskHost {
   Task<Result<void>> remove_unknown(unsigned replica, std::vector<std::string> known);
   Task<Result<std::vector<std::string>>> stored_disks();
   Task<Result<void>> resync_disk(unsigned replica, std::uint32_t join, std::string storage);
+  Task<Result<void>> resync_in_turns(unsigned replica, std::uint32_t join, std::string owner,
+                                     std::string storage, std::set<SegmentSeq>& done);
   Task<Result<void>> resync_step(unsigned replica, std::uint32_t join, std::string storage,
                                  std::set<SegmentSeq>& done);
   Task<Result<std::uint64_t>> bytes_of_replica(ReplicaMask believed);
@@ -247,6 +249,7 @@ class EngineHost final : public DiskHost {
   WorkControl resync_work_;
   WorkControl scrub_work_;
   std::string resync_lock_, scrub_lock_;  // of the disk whose lock the work holds; empty: none
+  std::string resync_owner_;              // of the storage that resync is at; scrub waits for it
   std::optional<Join> resync_under_way_;
   std::array<std::optional<RootLock>, kReplicaCount> folder_locks_;
   std::optional<unsigned> replacing_;  // the replica whose folder is just being changed

@@ -143,6 +143,15 @@ Task<Result<void>> EngineHost::resync_disk(unsigned replica, std::uint32_t join,
                                            std::string storage) {
   const std::string owner = owner_of(storage);
   std::set<SegmentSeq> done;
+  resync_owner_ = owner;
+  auto brought = co_await resync_in_turns(replica, join, owner, storage, done);
+  resync_owner_.clear();
+  co_return brought;
+}
+
+Task<Result<void>> EngineHost::resync_in_turns(unsigned replica, std::uint32_t join,
+                                               std::string owner, std::string storage,
+                                               std::set<SegmentSeq>& done) {
   while (true) {
     auto guard = co_await lock_of(owner).lock();
     // It may have gone meanwhile.

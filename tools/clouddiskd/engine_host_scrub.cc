@@ -15,6 +15,7 @@ namespace clouddisk {
 namespace {
 
 constexpr Duration kSaveEvery = std::chrono::seconds(5);
+constexpr Duration kResyncWait = std::chrono::milliseconds(100);
 constexpr Duration kScrubRetryAfter = std::chrono::seconds(60);  // nothing to read from
 
 // The first segment of a disk that is not open behind `after`, and the one behind that; 0: none.
@@ -225,6 +226,11 @@ Task<Result<void>> EngineHost::scrub_storage(std::string storage) {
 // One segment of the storage; gives which, 0 when there is none any more.
 Task<Result<SegmentSeq>> EngineHost::scrub_step(std::string storage, SegmentSeq after) {
   const std::string owner = owner_of(storage);
+  // Resync lends the lock to whoever waits, at the price of a segment's check that begins anew.
+  while (resync_owner_ == owner && !stopping_ && !scrub_.stopped) {
+    const bool woken = co_await stopped_.wait_until(control_.now() + kResyncWait);
+    static_cast<void>(woken);
+  }
   auto guard = co_await lock_of(owner).lock();
   auto now = co_await stored_disks();
   if (!now) co_return now.error();

@@ -164,6 +164,22 @@ TEST_F(ResyncTest, ASegmentWhoseNextOneWasCleanedEndsWhereItSaysItself) {
   EXPECT_TRUE(found->lost.empty());
 }
 
+// Of a copy that was not there when recovery dropped the trailers of the others.
+TEST_F(ResyncTest, ATrailerThatTheOthersDoNotHaveGoes) {
+  std::vector<std::vector<std::byte>> sealed;
+  for (const std::uint64_t segment : {1, 2}) {
+    sealed.push_back(block_of(*life_.ring, segment_path(0, segment), kTrailerBlock));
+  }
+  const std::vector<std::byte> nothing(kBlockSize);
+  for (unsigned copy = 0; copy < kJoiner; ++copy) {
+    overwrite(*life_.ring, segment_path(copy, 2), kTrailerBlock * kBlockSize, nothing);
+  }
+  overwrite(*life_.ring, segment_path(kJoiner, 2), kTrailerBlock * kBlockSize, sealed[1]);
+  ASSERT_OK(life_.ring->block_on(resync()));
+  const auto left = block_of(*life_.ring, segment_path(kJoiner, 2), kTrailerBlock);
+  EXPECT_FALSE(decode_trailer(left, kLogDisk, SegmentSeq(2)));
+}
+
 Task<void> note(Task<Result<void>> task, Result<void>& result, bool& done) {
   result = co_await std::move(task);
   done = true;

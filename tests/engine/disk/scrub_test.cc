@@ -327,6 +327,16 @@ TEST_F(ScrubTest, ADescriptorThatIsDamagedEverywhereKeepsNothingElseFromBeingMen
   EXPECT_EQ(found->copies[1].mended_blocks, 2U);
 }
 
+TEST_F(ScrubTest, ASegmentThatIsGoneEverywhereIsNotSound) {
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    ASSERT_OK(life_.ring->block_on(life_.ring->remove(segment_path(copy, 1))));
+    life_.files().forget_copy(copy);
+  }
+  auto found = life_.ring->block_on(scrub_closed_segment(
+      life_.store(), life_.pool(), kLogDisk, SegmentSeq(1), SegmentSeq(2), std::nullopt, pace_));
+  EXPECT_FALSE(found && found->clean());
+}
+
 TEST_F(ScrubTest, StoppedInTheMiddleItSaysSo) {
   pace_.stop_after(100 * kBlockSize);
   auto found = scrub();
