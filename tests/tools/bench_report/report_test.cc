@@ -121,7 +121,7 @@ TEST(BenchPage, TextFromOutsideIsEscaped) {
 TEST(BenchPage, AReportOfNothingIsAPageToo) {
   EXPECT_NE(to_html(Report{}).find("</html>"), std::string::npos);
   CaseResult empty = judge(case_of("randread-4k", pl1_disk()), Observation{});
-  EXPECT_NE(to_html(report_of({empty})).find("no request was answered"), std::string::npos);
+  EXPECT_NE(to_html(report_of({empty})).find("No request was answered"), std::string::npos);
 }
 
 TEST(SvgChart, StepsOfAnAxisAreRound) {
