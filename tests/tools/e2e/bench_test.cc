@@ -84,6 +84,9 @@ TEST_F(BenchCommand, InPlaceSparesDataAndClientsUnlessToldOtherwise) {
     return daemon_.ok_json({"api", "DescribeDiskStats", "DiskId=" + id_})["Connections"] == 0;
   }));
   daemon_.refused("DiskHasData", {"bench", id_, "--in-place", "--case", "read-1m"});
+  daemon_.kill_now();  // Nothing was ever checkpointed.
+  ASSERT_TRUE(daemon_.start());
+  daemon_.refused("DiskHasData", {"bench", id_, "--in-place", "--case", "read-1m"});
   const Json read =
       measured({"--in-place", "--read-only", "--case", "randread-4k", "--case", "write-1m"});
   EXPECT_GT(read["Disks"][0]["Cases"][1]["Measured"]["Read"]["Requests"], 0);
