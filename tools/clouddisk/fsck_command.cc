@@ -235,9 +235,9 @@ int run_fsck(const Session& session, const FsckOptions& chosen) {
   std::array<RootLock, kReplicaCount> folder_locks;
   for (unsigned i = 0; i < kReplicaCount; ++i) {
     if (auto taken = folder_locks[i].take_folder(options.folders[i]); !taken) {
-      return fail_with(kOperational, "OperationConflict",
-                       fmt::format("a daemon or another check holds {}: stop it first",
-                                   options.folders[i]));
+      return fail_with(
+          kOperational, "OperationConflict",
+          fmt::format("a daemon or another check holds {}: stop it first", options.folders[i]));
     }
   }
   options.index_root = root + "/index";

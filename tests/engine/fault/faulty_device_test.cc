@@ -197,7 +197,9 @@ TEST_F(FaultyDeviceTest, DropSaysDoneAndDoesNothing) {
 }
 
 TEST_F(FaultyDeviceTest, WhatIsDroppedOrTornIsWithinTheBlocksNamed) {
-  const auto second_block = [](FaultSpec& spec) { spec.blocks = FaultSpec::Blocks{Lba(1), Lba(1)}; };
+  const auto second_block = [](FaultSpec& spec) {
+    spec.blocks = FaultSpec::Blocks{Lba(1), Lba(1)};
+  };
   const auto count_in = [&](std::size_t block, unsigned value) {
     const auto bytes = std::span(memory_.bytes).subspan(block * 4096, 4096);
     return std::count(bytes.begin(), bytes.end(), static_cast<std::byte>(value));

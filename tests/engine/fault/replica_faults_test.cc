@@ -168,7 +168,8 @@ TEST_F(ReplicaFaultsTest, AReadThatHangsIsGivenUp) {
   EXPECT_LT(ring().now() - before, seconds(3)) << "cleared before its time";
 }
 
-// The fault is one thing, a device that hangs by itself another: the disk's end waits for no device.
+// The fault is one thing, a device that hangs by itself another: the disk's end waits for no
+// device.
 TEST_F(ReplicaFaultsTest, WhatMetNoFaultIsNotWaitedFor) {
   set(FaultKind::kError, kFaultFlush);
   SimFaults faults;
