@@ -26,6 +26,7 @@ Task<HttpResponse> answer(Ring& ring, HttpRequest request) {
   if (request.path == "/slow") co_await ring.sleep_for(milliseconds(300));
   HttpResponse response;
   response.body = request.method + ' ' + request.path + '?' + request.query + '#' + request.body;
+  if (request.path == "/last") response.headers.emplace_back("Connection", "close");
   if (request.path == "/big") response.body.resize(kBig);
   co_return response;
 }
@@ -123,8 +124,8 @@ TEST_F(HttpServerTest, KeepsAConnectionForManyRequests) {
     const std::string body = fmt::format("GET /{}?#", i);
     EXPECT_EQ(receive(socket, body).find("Connection: close"), std::string::npos);
   }
-  send(socket, "GET /last HTTP/1.1\r\nConnection: close\r\n\r\n");
-  EXPECT_NE(receive(socket).find("GET /last?#"), std::string::npos);
+  send(socket, "GET /end HTTP/1.1\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(receive(socket).find("GET /end?#"), std::string::npos);
 }
 
 TEST_F(HttpServerTest, TakesRequestsThatArriveTogetherOneByOneHoweverTheBytesAreCut) {
@@ -241,6 +242,34 @@ TEST_F(HttpServerTest, AnyBytesAreAnsweredOrCutOffAndTheServerGoesOn) {
   }
   EXPECT_GT(whole, 500);
   EXPECT_TRUE(http_get(unix_, "/", seconds(5)));
+}
+
+TEST_F(HttpServerTest, AnAnswerMayBeTheLast) {
+  start({});
+  const Socket socket = connect();
+  send(socket, "GET /last HTTP/1.1\r\n\r\nGET /after HTTP/1.1\r\n\r\n");
+  const std::string reply = receive(socket);
+  EXPECT_TRUE(reply.starts_with("HTTP/1.1 200 ")) << reply;
+  EXPECT_NE(reply.find("Connection: close"), std::string::npos) << reply;
+  EXPECT_NE(reply.find("GET /last?#"), std::string::npos) << reply;
+  EXPECT_EQ(reply.find("/after"), std::string::npos) << reply;
+  EXPECT_EQ(reply.find("<timeout>"), std::string::npos) << reply;
+}
+
+TEST_F(HttpServerTest, AHeadHasSoManyFieldsHoweverSmallTheyAre) {
+  start({});
+  const auto status_of = [&](std::string_view bytes) {
+    const Socket socket = connect();
+    send(socket, bytes);
+    ::shutdown(socket.fd(), SHUT_WR);
+    return receive(socket).substr(0, 13);
+  };
+  const std::string head = "GET / HTTP/1.1\r\n";
+  EXPECT_EQ(status_of(head + repeated("a:\r\n", 200) + "\r\n"), "HTTP/1.1 200 ");
+  EXPECT_EQ(status_of(head + repeated("a:\r\n", 201) + "\r\n"), "HTTP/1.1 431 ");
+  const std::string chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+  EXPECT_EQ(status_of(chunked + repeated("a:\r\n", 199) + "\r\n"), "HTTP/1.1 200 ");
+  EXPECT_EQ(status_of(chunked + repeated("a:\r\n", 200) + "\r\n"), "HTTP/1.1 431 ");
 }
 
 TEST_F(HttpServerTest, TakesARequestLineOfManyIds) {

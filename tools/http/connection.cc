@@ -1,5 +1,6 @@
 #include "tools/http/connection.h"
 
+#include <algorithm>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/buffers_range.hpp>
 #include <boost/beast/core/string.hpp>
@@ -41,15 +42,21 @@ HttpResponse refusal_of(const error_code& error, bool in_line, const HttpServer:
                           kServer);
   }
   if (error == beast::http::error::header_limit) {
-    return error_response(
-        in_line ? 414 : 431, in_line ? "RequestUriTooLong" : "InvalidParameter.Format",
-        fmt::format("A head may have {} bytes.", options.head_bytes_max), kServer);
+    return error_response(in_line ? 414 : 431,
+                          in_line ? "RequestUriTooLong" : "InvalidParameter.Format",
+                          fmt::format("A head may have {} bytes and {} fields.",
+                                      options.head_bytes_max, options.fields_max),
+                          kServer);
   }
   if (error == beast::http::error::bad_version) {
     return error_response(505, "InvalidParameter.Format",
                           "Only HTTP/1.1 and HTTP/1.0 are spoken here.", kServer);
   }
   return bad_request(fmt::format("This is no request of HTTP/1.1: {}.", error.message()));
+}
+
+bool ends_connection(const std::pair<std::string, std::string>& header) {
+  return beast::iequals(header.first, "connection") && beast::iequals(header.second, "close");
 }
 
 // The parsed message in our form; or, when it can't be served, the answer.
@@ -101,6 +108,16 @@ std::string encode(HttpResponse response, unsigned version, bool head_only, bool
 
 }  // namespace
 
+void RequestParser::on_field_impl(beast::http::field name, beast::string_view name_text,
+                                  beast::string_view value, error_code& error) {
+  if (fields_left_ == 0) {
+    error = beast::http::error::header_limit;
+    return;
+  }
+  --fields_left_;
+  get().insert(name, name_text, value);
+}
+
 void Connection::begin(Connections::iterator self) {
   self_ = self;
   expect_within(owner_.options.request_max);
@@ -141,7 +158,7 @@ void Connection::next_request() {
   continued_ = false;
   head_only_ = false;  // A refusal of it is no answer to the one before.
   version_ = 11;
-  parser_.emplace();
+  parser_.emplace(owner_.options.fields_max);
   parser_->eager(true);
   parser_->header_limit(owner_.options.head_bytes_max);
   parser_->body_limit(owner_.options.body_bytes_max);
@@ -198,6 +215,9 @@ void Connection::hand_over() {
 }
 
 void Connection::answer(HttpResponse response) {
+  if (std::any_of(response.headers.begin(), response.headers.end(), ends_connection)) {
+    return refuse(response);
+  }
   state_ = State::kSending;
   keep_alive_ = keep_alive_ && !owner_.stopping;
   expect_within(owner_.options.send_max);

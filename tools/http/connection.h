@@ -45,6 +45,20 @@ class ConnectionOwner {
   bool stopping = false;
 };
 
+// Beast's parser, which bounds a head by its bytes alone: a field of three bytes takes a hundred
+// once it is parsed.
+class RequestParser final
+    : public boost::beast::http::request_parser<boost::beast::http::string_body> {
+ public:
+  explicit RequestParser(std::size_t fields_max) : fields_left_(fields_max) {}
+
+ private:
+  void on_field_impl(boost::beast::http::field name, boost::beast::string_view name_text,
+                     boost::beast::string_view value, error_code& error) override;
+
+  std::size_t fields_left_;
+};
+
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(boost::asio::io_context& io, ConnectionOwner& owner, Socket socket)
@@ -54,6 +68,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void begin(Connections::iterator self);
   // Says that there are too many, and ends.
   void turn_away(Connections::iterator self);
+  // With header `Connection: close` it is the last.
   void answer(HttpResponse response);
   // For a stop. Idle: no byte of a request is here, and nothing is to be sent.
   bool is_idle() const { return state_ == State::kReading && !started_; }
@@ -65,7 +80,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   enum class State { kReading, kServing, kSending, kDraining };
-  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
   std::string_view received() const;
   void next_request();
@@ -85,7 +99,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connections::iterator self_;
   State state_ = State::kReading;
   boost::beast::flat_buffer buffer_;
-  std::optional<Parser> parser_;
+  std::optional<RequestParser> parser_;
   std::string out_;
   bool turned_away_ = false;
   bool started_ = false;    // the request's first byte is here

@@ -9,8 +9,8 @@
 // Thread: calls and handlers run on the ring's thread; sockets and parsing on the server's. They
 // meet by
 //   Ring::post() and asio::post() alone. connections() and requests() may be read anywhere.
-// Bounded: connections, head and body of a request, the time in which a request has to arrive
-// whole, the
+// Bounded: connections, head, header fields and body of a request, the time in which a request has
+// to arrive whole, the
 //   time in which an answer has to be taken, and the time a connection may idle. A connection has
 //   one request under way; further ones wait in the socket.
 // Ownership: borrows the ring; wait for stop() before destroying it.
@@ -34,6 +34,7 @@ class HttpServer {
 
   struct Options {
     std::uint32_t head_bytes_max = 128 * 1024;  // a request line may hold 100 ids and 20 tags
+    std::size_t fields_max = 200;               // of a head and a chunked body's trailer together
     std::uint64_t body_bytes_max = 1024 * 1024;
     std::size_t connections_max = 512;
     Duration idle_max = std::chrono::seconds(75);     // between requests
