@@ -7,7 +7,8 @@
 
 namespace clouddisk {
 
-// `json`: an object, as the API answers. `root`: the name of the outermost element.
+// `json`: an object, as the API answers; what does not parse is the text of the root. `root`: the
+// name of the outermost element.
 std::string to_xml(std::string_view json, std::string_view root);
 
 }  // namespace clouddisk
