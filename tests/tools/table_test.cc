@@ -59,6 +59,13 @@ TEST(DiskTables, ShowWhatTheApiAnswered) {
       << "missing members are no reason to stop";
 }
 
+TEST(ShellQuoted, IsOneWordWhateverIsInIt) {
+  EXPECT_EQ(shell_quoted(""), "''");
+  EXPECT_EQ(shell_quoted("a b$c\\"), "'a b$c\\'");
+  EXPECT_EQ(shell_quoted("it's'"), R"('it'\''s'\'')"
+                                   "'");
+}
+
 TEST(Progress, IsABarAndWhatQemuSays) {
   EXPECT_EQ(bar_text(1_GiB, 4_GiB), "[==========" + std::string(30, ' ') + "] 1 GiB of 4 GiB");
   EXPECT_EQ(bar_text(0, 0), "[" + std::string(40, ' ') + "] 0 B of 0 B");

@@ -60,11 +60,12 @@ void add_key_create(CLI::App& key, Session& session) {
     if (session.json()) {
       print_json(*answer);
     } else {
-      const char* form = arguments->env ? "export ALIBABA_CLOUD_ACCESS_KEY_ID='{}'\n"
-                                          "export ALIBABA_CLOUD_ACCESS_KEY_SECRET='{}'\n"
-                                        : "{}\n{}\n";
-      print_text(fmt::format(fmt::runtime(form), text_of(made, "AccessKeyId"),
-                             text_of(made, "AccessKeySecret")));
+      const std::string id = text_of(made, "AccessKeyId");
+      const std::string secret = text_of(made, "AccessKeySecret");
+      print_text(arguments->env ? fmt::format("export ALIBABA_CLOUD_ACCESS_KEY_ID={}\n"
+                                              "export ALIBABA_CLOUD_ACCESS_KEY_SECRET={}\n",
+                                              shell_quoted(id), shell_quoted(secret))
+                                : fmt::format("{}\n{}\n", id, secret));
     }
     return Done{};
   });

@@ -83,6 +83,18 @@ std::string with_thousands(std::uint64_t value) {
   return digits;
 }
 
+std::string shell_quoted(std::string_view text) {
+  std::string word = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      word += "'\\''";
+    } else {
+      word += c;
+    }
+  }
+  return word + '\'';
+}
+
 std::string gib_text(std::uint64_t gib) {
   if (gib != 0 && gib % 1024 == 0) return fmt::format("{} TiB", gib / 1024);
   return fmt::format("{} GiB", gib);

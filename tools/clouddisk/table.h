@@ -33,6 +33,7 @@ std::string fields_text(const std::vector<std::pair<std::string, std::string>>& 
 // Columns a terminal needs for it: UTF-8 sequences count once.
 std::size_t display_width(std::string_view text);
 std::string with_thousands(std::uint64_t value);  // "101,800"
+std::string shell_quoted(std::string_view text);  // one word for a shell, whatever is in it
 std::string gib_text(std::uint64_t gib);          // "40 GiB", "2 TiB"
 
 }  // namespace clouddisk::cli
