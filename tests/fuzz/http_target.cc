@@ -50,6 +50,7 @@ class Owner final : public http::ConnectionOwner {
       co_return verifier_.verify(request, WallTime(std::chrono::seconds(1'767'225'600)));
     };
     parts.throttle = [](const std::string&) { return std::optional<Duration>(); };
+    parts.use_nonce = [](const ApiHandler::Verified&) -> Task<Verdict> { co_return std::nullopt; };
     handler_ = std::make_unique<ApiHandler>(std::move(parts));
   }
   void serve(http::Connection& connection) override {

@@ -90,7 +90,7 @@ class ActionClient {
 void actions_scenario(Report& report, const Scale& scale) {
   report.heading(fmt::format("{} clients of the action API", scale.action_clients));
   e2e::TestDaemon daemon;
-  const bool started = daemon.start({"--no-limits", "--api", "tcp:127.0.0.1:0"});
+  const bool started = daemon.start({"--no-limits", "--api", "tcp:127.0.0.1:0", "--api-rate", "0"});
   if (!report.claim(started, "the daemon starts")) return;
   const std::string log = daemon.log();
   const std::string_view said = "signed requests, is at tcp:127.0.0.1:";

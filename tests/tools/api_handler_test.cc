@@ -44,6 +44,13 @@ class ApiHandlerTest : public testing::Test {
     return ring_->block_on(handler_.handle_signed(std::move(request)));
   }
 
+  static bool ends_connection(const HttpResponse& response) {
+    const std::pair<std::string, std::string> close{"Connection", "close"};
+    return std::find(response.headers.begin(), response.headers.end(), close) !=
+           response.headers.end();
+  }
+
+  int nonces_used_ = 0;
   std::unique_ptr<UringRing> ring_;
   ApiHandler handler_{{
       .perform = echo,
@@ -59,6 +66,11 @@ class ApiHandlerTest : public testing::Test {
       .throttle = [](const std::string& key) -> std::optional<Duration> {
         if (key == "busy") return std::chrono::microseconds(99'001);
         return std::nullopt;
+      },
+      .use_nonce = [this](const ApiHandler::Verified& who) -> Task<Verdict> {
+        ++nonces_used_;
+        if (who.key_id != "full") co_return std::nullopt;
+        co_return Refusal{400, "Throttling", "No room."};
       },
   }};
 };
@@ -163,6 +175,23 @@ TEST_F(ApiHandlerTest, AKeyThatAsksTooMuchIsToldWhenToComeBack) {
             response.headers.end());
 }
 
+TEST_F(ApiHandlerTest, NoncesAreUsedByWhatIsSignedAndNotThrottledAlone) {
+  const auto ask_as = [&](const char* key) {
+    HttpRequest post = request("POST", "/");
+    if (*key != '\0') post.headers.emplace_back("authorization", key);
+    return ask_signed(std::move(post));
+  };
+  EXPECT_TRUE(ends_connection(ask_as(""))) << "nobody tries again and again";
+  EXPECT_FALSE(ends_connection(ask_as("busy")));
+  EXPECT_EQ(nonces_used_, 0);
+  EXPECT_FALSE(ends_connection(ask_as("key")));
+  EXPECT_EQ(nonces_used_, 1);
+  const HttpResponse full = ask_as("full");
+  EXPECT_NE(full.body.find("\"Code\":\"Throttling\""), std::string::npos) << full.body;
+  EXPECT_EQ(full.body.find("Seen"), std::string::npos) << "it is not performed";
+  EXPECT_FALSE(ends_connection(full));
+}
+
 TEST_F(ApiHandlerTest, OnTcpThereAreActionsAlone) {
   EXPECT_EQ(ask_signed(request("GET", "/metrics")).status, 404);
   EXPECT_EQ(ask_signed(request("GET", "/healthz")).status, 404);
@@ -194,6 +223,17 @@ TEST(Xml, ListsRepeatTheirElementAndTextIsEscaped) {
              "R"),
       "<?xml version='1.0' encoding='UTF-8'?><R><Disks><Disk><Portable>true</Portable><Size>40"
       "</Size></Disk><Disk><Name>a&lt;b&gt;&amp;?</Name></Disk></Disks><None></None></R>");
+}
+
+TEST(Xml, WhatXmlCanNotSayAndWhatIsNoJsonStillMakeADocument) {
+  const std::string start = "<?xml version='1.0' encoding='UTF-8'?>";
+  EXPECT_EQ(to_xml("{\"A\":\"a\\uFFFEb\\uFFFFc\\uFFFDd\xef\xbf\xbf\"}", "R"),
+            start +
+                "<R><A>a?b?c\xef\xbf\xbd"
+                "d?</A></R>");
+  EXPECT_EQ(to_xml("{\"A\":", "R"), start + "<R>{\"A\":</R>");
+  EXPECT_EQ(to_xml("<\xff\xef\xbf\xbf\xc3\xa9>", "R"), start + "<R>&lt;????&gt;</R>");
+  EXPECT_EQ(to_xml("", "R"), start + "<R></R>");
 }
 
 TEST(RequestThrottle, LetsEachKeyHaveItsRateAndASecondOfSavings) {

@@ -24,7 +24,8 @@ using RecordBytes = std::array<std::byte, kRecordSize>;
 
 RecordBytes encode(const UsedNonce& nonce) {
   RecordBytes bytes{};
-  store_le(bytes.data(), static_cast<std::uint64_t>(nonce.forget_at));
+  store_le(bytes.data(), static_cast<std::uint32_t>(nonce.forget_at));
+  store_le(bytes.data() + 4, nonce.key);
   store_le(bytes.data() + 8, nonce.fingerprint);
   store_le(bytes.data() + 16, checksum64(std::span(bytes).first(16)));
   return bytes;
@@ -42,6 +43,15 @@ Result<void> write_all(int file, std::span<const std::byte> bytes, const std::st
   return fail_errno(reason, "write {}", name);
 }
 
+// What was renamed in the folder of `path` is so after a power cut, too.
+Result<void> sync_folder_of(const std::string& path) {
+  const std::string folder = path.substr(0, path.rfind('/') + 1);
+  const std::string name = folder.empty() ? "." : folder;
+  const Socket opened(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!opened || ::fsync(opened.fd()) != 0) return fail_errno(errno, "sync {}", name);
+  return {};
+}
+
 Result<void> read_records(int file, const std::string& name, std::vector<UsedNonce>& into) {
   std::vector<std::byte> buffer(kChunkRecords * kRecordSize);
   for (off_t offset = 0;;) {
@@ -51,8 +61,9 @@ Result<void> read_records(int file, const std::string& name, std::vector<UsedNon
     for (std::size_t i = 0; i < whole; ++i) {
       const auto record = std::span<const std::byte>(buffer).subspan(i * kRecordSize, kRecordSize);
       if (load_le<std::uint64_t>(record.data() + 16) != checksum64(record.first(16))) continue;
-      into.push_back({static_cast<std::int64_t>(load_le<std::uint64_t>(record.data())),
-                      load_le<std::uint64_t>(record.data() + 8)});
+      into.push_back({load_le<std::uint32_t>(record.data()),
+                      load_le<std::uint64_t>(record.data() + 8),
+                      load_le<std::uint32_t>(record.data() + 4)});
     }
     if (whole == 0) return {};
     offset += static_cast<off_t>(whole * kRecordSize);
@@ -101,8 +112,11 @@ Result<void> NonceJournal::replace(unsigned file, const std::vector<UsedNonce>& 
     if (auto written = write_all(made.fd(), bytes, aside); !written) return written;
     bytes.clear();
   }
+  // The name must not come to what is not there yet: the old file has nonces that still matter.
+  if (::fdatasync(made.fd()) != 0) return fail_errno(errno, "sync {}", aside);
   if (::rename(aside.c_str(), name_of(file).c_str()) != 0)
     return fail_errno(errno, "rename {}", aside);
+  if (auto synced = sync_folder_of(aside); !synced) return synced;
   files_[file] = std::move(made);
   return {};
 }

@@ -1,8 +1,9 @@
 // nonce_journal.h: used nonces in two files, so that a daemon that was killed knows them again. One
 // file is written for as long as a nonce can matter, then the other one, from its beginning.
 //
-// A record is three little-endian numbers of 64 bits: forget_at, fingerprint, and the XXH3-64 of
-// both. What is no record is passed over. Not synced: a power cut loses the last seconds.
+// A record is three little-endian numbers of 64 bits: forget_at with the key in its upper half,
+// fingerprint, and the XXH3-64 of both. What is no record is passed over. What is appended is
+// not synced: a power cut loses the last seconds. What open() puts in place of a file is.
 // Any thread; the calls block.
 #pragma once
 

@@ -24,10 +24,10 @@ std::string SignedRequest::expected_signature(std::string_view secret) const {
                                : hmac_sha1_base64(std::string(secret) + '&', string_to_sign);
 }
 
-ReadSignature read_signature(const HttpRequest& request) {
+ReadSignature read_signature(const HttpRequest& request, const Admit& admit) {
   const std::string* authorization = request.header("authorization");
-  return authorization != nullptr ? read_signature_v3(request, *authorization)
-                                  : read_signature_v1(request);
+  return authorization != nullptr ? read_signature_v3(request, *authorization, admit)
+                                  : read_signature_v1(request, admit);
 }
 
 std::optional<WallTime> parse_time_stamp(std::string_view text) {

@@ -3,6 +3,7 @@
 // signatures. Pure: no key, no clock.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -36,12 +37,17 @@ inline constexpr std::size_t kSignedHeadersMax = 64;
 // By header Authorization or parameter Signature. Without either MissingParameter (400); what is
 // there but not as it has to be IncompleteSignature, InvalidSignatureMethod,
 // InvalidTimeStamp.Format or InvalidParameter.Format (400).
+//
+// `admit` is asked when all but the strings that were signed is known; what it refuses costs no
+// sorting, encoding or hashing. Without one nothing is.
 using ReadSignature = std::variant<SignedRequest, Refusal>;
-ReadSignature read_signature(const HttpRequest& request);
+using Admit = std::function<Verdict(const SignedRequest& read)>;
+ReadSignature read_signature(const HttpRequest& request, const Admit& admit = {});
 
 // The two kinds.
-ReadSignature read_signature_v3(const HttpRequest& request, std::string_view authorization);
-ReadSignature read_signature_v1(const HttpRequest& request);
+ReadSignature read_signature_v3(const HttpRequest& request, std::string_view authorization,
+                                const Admit& admit = {});
+ReadSignature read_signature_v1(const HttpRequest& request, const Admit& admit = {});
 
 // "2026-01-01T00:00:00Z" to the letter; nothing for anything else.
 std::optional<WallTime> parse_time_stamp(std::string_view text);

@@ -21,7 +21,7 @@ const std::string& value_of(const Params& params, std::string_view name) {
 
 }  // namespace
 
-ReadSignature read_signature_v1(const HttpRequest& request) {
+ReadSignature read_signature_v1(const HttpRequest& request, const Admit& admit) {
   Params params;
   FormFields fields;
   for (const std::string& form : {std::cref(request.query), std::cref(request.body)}) {
@@ -60,6 +60,9 @@ ReadSignature read_signature_v1(const HttpRequest& request) {
                    "Specified time stamp or date value is not well formatted."};
   }
   read.time = *time;
+  if (admit) {
+    if (auto refused = admit(read)) return std::move(*refused);
+  }
   // What is in the query and in the body was signed once.
   std::sort(fields.begin(), fields.end());
   fields.erase(std::unique(fields.begin(), fields.end()), fields.end());

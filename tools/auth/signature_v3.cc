@@ -86,7 +86,8 @@ std::optional<std::string> canonical_headers(const HttpRequest& request,
 
 }  // namespace
 
-ReadSignature read_signature_v3(const HttpRequest& request, std::string_view authorization) {
+ReadSignature read_signature_v3(const HttpRequest& request, std::string_view authorization,
+                                const Admit& admit) {
   const std::string_view algorithm = authorization.substr(0, authorization.find(' '));
   if (algorithm != kAlgorithm) {
     return Refusal{400, "InvalidSignatureMethod",
@@ -107,8 +108,6 @@ ReadSignature read_signature_v3(const HttpRequest& request, std::string_view aut
       return incomplete_signature(fmt::format("header {} is not signed", name));
     }
   }
-  const auto headers = canonical_headers(request, names);
-  if (!headers) return incomplete_signature("a signed header comes twice");
   SignedRequest read;
   read.scheme = SignedRequest::Scheme::kV3;
   read.key_id = members->credential;
@@ -122,6 +121,11 @@ ReadSignature read_signature_v3(const HttpRequest& request, std::string_view aut
   }
   read.time = *time;
   read.signature = lower(members->signature);
+  if (admit) {
+    if (auto refused = admit(read)) return std::move(*refused);
+  }
+  const auto headers = canonical_headers(request, names);
+  if (!headers) return incomplete_signature("a signed header comes twice");
   auto fields = parse_form(request.query);
   if (!fields) return Refusal{400, "InvalidParameter.Format", fields.error().message};
   read.canonical_request = fmt::format("{}\n{}\n{}\n{}\n{}\n{}", request.method, request.path,

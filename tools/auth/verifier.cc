@@ -26,31 +26,36 @@ Refusal expired() {
 
 std::variant<SignatureVerifier::Verified, Refusal> SignatureVerifier::verify(
     const HttpRequest& request, WallTime now) {
-  auto outcome = read_signature(request);
+  std::optional<AccessKey> key;
+  auto outcome = read_signature(request, [&](const SignedRequest& read) -> Verdict {
+    if (read.nonce.size() > kNonceSizeMax) {
+      return Refusal{400, "InvalidParameter",
+                     fmt::format("A nonce has at most {} bytes.", kNonceSizeMax)};
+    }
+    if (read.time > now + kSkewMax || read.time < now - kSkewMax) return expired();
+    key = find_key_(read.key_id);
+    if (key) return std::nullopt;
+    return Refusal{404, "InvalidAccessKeyId.NotFound", "Specified access key is not found."};
+  });
   if (auto* broken = std::get_if<Refusal>(&outcome)) return std::move(*broken);
   const SignedRequest& read = std::get<SignedRequest>(outcome);
-  if (read.nonce.size() > kNonceSizeMax) {
-    return Refusal{400, "InvalidParameter",
-                   fmt::format("A nonce has at most {} bytes.", kNonceSizeMax)};
-  }
-  if (read.time > now + kSkewMax || read.time < now - kSkewMax) return expired();
-  const auto key = find_key_(read.key_id);
-  if (!key) {
-    return Refusal{404, "InvalidAccessKeyId.NotFound", "Specified access key is not found."};
-  }
   if (!equal_in_constant_time(read.expected_signature(key->secret), read.signature)) {
     return does_not_match(read);
   }
   if (!key->active) {
     return Refusal{400, "InvalidAccessKeyId.Inactive", "Specified access key is disabled."};
   }
-  Verified verified{read.key_id, read.action, read.version, {}};
-  if (auto broken = use_nonce(read, now, verified.nonce)) return std::move(*broken);
-  return verified;
+  const UsedNonce nonce = nonces_.make(read.key_id, read.nonce, read.time);
+  if (auto broken = refusal_of(nonces_.look(nonce, now))) return std::move(*broken);
+  return Verified{read.key_id, read.action, read.version, nonce};
 }
 
-Verdict SignatureVerifier::use_nonce(const SignedRequest& read, WallTime now, UsedNonce& recorded) {
-  switch (nonces_.use(read.key_id, read.nonce, read.time, now, &recorded)) {
+Verdict SignatureVerifier::use_nonce(const UsedNonce& nonce, WallTime now) {
+  return refusal_of(nonces_.use(nonce, now));
+}
+
+Verdict SignatureVerifier::refusal_of(NonceStore::Answer answer) {
+  switch (answer) {
     case NonceStore::Answer::kNew:
       return std::nullopt;
     case NonceStore::Answer::kUsed:

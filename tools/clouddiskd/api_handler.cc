@@ -135,6 +135,7 @@ Task<HttpResponse> ApiHandler::handle_signed(HttpRequest request) {
   HttpResponse response;
   if (const auto* refusal = std::get_if<Refusal>(&who)) {
     response = refusal_response(request, *refusal);
+    response.headers.emplace_back("Connection", "close");
   } else if (const auto wait = parts_.throttle(std::get<Verified>(who).key_id)) {
     response = error_response(400, "Throttling.User",
                               "Request was denied due to user flow control.", host_of(request));
@@ -142,6 +143,8 @@ Task<HttpResponse> ApiHandler::handle_signed(HttpRequest request) {
     response.headers.emplace_back("x-acs-retry-after", std::to_string(milliseconds));
   } else if (!params) {
     response = refusal_response(request, {400, "InvalidParameter.Format", params.error().message});
+  } else if (const auto unused = co_await parts_.use_nonce(std::get<Verified>(who))) {
+    response = refusal_response(request, *unused);
   } else {
     co_return co_await perform(request, std::move(*params), Caller::kSigned);
   }

@@ -22,16 +22,19 @@ class ApiHandler {
   struct Parts {
     std::function<Task<Reply>(Params, Caller)> perform;
     std::function<Task<std::string>()> metrics;
-    // Who signed it, or why that is not known.
+    // Who signed it, or why that is not known. Its nonce was not used before, and still is not.
     std::function<Task<std::variant<Verified, Refusal>>(const HttpRequest&)> verify;
     // How long this key has to wait, if it has to.
     std::function<std::optional<Duration>(const std::string& key_id)> throttle;
+    // Last, so that a key takes no more nonces than it may make requests. Why not, if not.
+    std::function<Task<Verdict>(const Verified&)> use_nonce;
   };
   explicit ApiHandler(Parts parts) : parts_(std::move(parts)) {}
 
   // From whoever may use the unix socket.
   Task<HttpResponse> handle(HttpRequest request);
-  // From anybody: actions alone, and only with a signature.
+  // From anybody: actions alone, and only with a signature. The answer to another
+  // request is the last one on its connection: header Connection says so.
   Task<HttpResponse> handle_signed(HttpRequest request);
   // Without actions: for addresses that anybody may reach.
   Task<HttpResponse> handle_metrics(HttpRequest request);

@@ -32,7 +32,9 @@ namespace {
 
 constexpr Duration kFolderCheckEvery = std::chrono::seconds(1);
 constexpr std::size_t kWorkers = 4;
-// Of a request over TCP: 512 connections hold 192 MiB at the worst, heads included.
+// Of a request over TCP. A connection holds a request as it was received, parsed and decoded: some
+// three times the two, less than 1 MiB. So 512 connections hold less than 512 MiB at the worst.
+constexpr std::uint32_t kSignedHeadBytesMax = 16 * 1024;
 constexpr std::uint64_t kSignedBodyBytesMax = 256 * 1024;
 
 void raise_descriptor_limit() {
@@ -60,7 +62,7 @@ class Daemon {
   Task<Result<void>> start_engine();
   Result<void> start_http();
   using Verified = auth::SignatureVerifier::Verified;
-  Task<std::variant<Verified, Refusal>> verify(const HttpRequest& request);
+  Task<Verdict> use_nonce(auth::UsedNonce nonce);
   Task<Result<void>> recall_nonces();
   Task<Result<void>> record(auth::UsedNonce nonce, WallTime now);
   Task<void> tick();
@@ -193,7 +195,10 @@ Result<void> Daemon::start_http() {
   parts.perform = [this](Params params, Caller caller) {
     return control_->perform(std::move(params), caller);
   };
-  parts.verify = [this](const HttpRequest& request) { return verify(request); };
+  parts.verify = [this](const HttpRequest& request) -> Task<std::variant<Verified, Refusal>> {
+    co_return verifier_.verify(request, ring_.wall_now());
+  };
+  parts.use_nonce = [this](const Verified& verified) { return use_nonce(verified.nonce); };
   parts.throttle = [this](const std::string& key) { return throttle_.admit(key, ring_.now()); };
   parts.metrics = [this] { return metrics(); };
   handler_ = std::make_unique<ApiHandler>(std::move(parts));
@@ -204,6 +209,7 @@ Result<void> Daemon::start_http() {
   api_ = std::move(*api);
   if (!options_.api_tcp.empty()) {
     HttpServer::Options bounds;
+    bounds.head_bytes_max = kSignedHeadBytesMax;
     bounds.body_bytes_max = kSignedBodyBytesMax;
     auto signed_api = HttpServer::start(
         ring_, options_.api_tcp,
@@ -246,17 +252,15 @@ Task<Result<void>> Daemon::record(auth::UsedNonce nonce, WallTime now) {
 }
 
 // The nonce is on file before the request is carried out.
-Task<std::variant<Daemon::Verified, Refusal>> Daemon::verify(const HttpRequest& request) {
+Task<Verdict> Daemon::use_nonce(auth::UsedNonce nonce) {
   const WallTime now = ring_.wall_now();
-  auto outcome = verifier_.verify(request, now);
-  if (std::holds_alternative<Refusal>(outcome)) co_return outcome;
-  const auth::UsedNonce nonce = std::get<Verified>(outcome).nonce;
+  if (auto refused = verifier_.use_nonce(nonce, now)) co_return refused;
   auto recorded = co_await record(nonce, now);
   if (!recorded) {
     log(LogLevel::kError, "daemon", "a signed request is refused: {}", recorded.error().message);
     co_return Refusal{503, "ServiceUnavailable", recorded.error().message};
   }
-  co_return outcome;
+  co_return std::nullopt;
 }
 
 Task<void> Daemon::tick() {

@@ -25,7 +25,7 @@ struct Raw {
   std::vector<std::string> regions, zones;
   std::string profile = "2021";
   unsigned snapshot_quota = kManualSnapshotsMax;
-  std::uint32_t api_rate = 5000;
+  std::uint32_t api_rate = 250;
   unsigned trust_replica = 0;
   bool no_limits = false;
   bool emulate_latency = false;

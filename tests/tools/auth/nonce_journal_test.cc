@@ -1,12 +1,43 @@
 #include "tools/auth/nonce_journal.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 
 #include "tests/support/temporary_folder.h"
+
+namespace {
+
+// What was synced and renamed, in order.
+std::vector<std::string> steps;
+
+void note_sync(int file) {
+  struct stat info {};
+  const bool folder = ::fstat(file, &info) == 0 && S_ISDIR(info.st_mode);
+  steps.push_back(folder ? "sync folder" : "sync " + std::to_string(info.st_size));
+}
+
+}  // namespace
+
+// In place of the system's, for the whole program.
+extern "C" int fdatasync(int file) {
+  note_sync(file);
+  return static_cast<int>(::syscall(SYS_fdatasync, file));
+}
+extern "C" int fsync(int file) {
+  note_sync(file);
+  return static_cast<int>(::syscall(SYS_fsync, file));
+}
+extern "C" int rename(const char* from, const char* to) noexcept {
+  steps.emplace_back("rename");
+  return static_cast<int>(::syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0));
+}
 
 namespace clouddisk::auth {
 namespace {
@@ -51,6 +82,13 @@ TEST_F(NonceJournalTest, WhatWasAppendedIsThereInTheNextLifeUntilItIsToBeForgott
   }
 }
 
+TEST_F(NonceJournalTest, WhoseItIsIsKept) {
+  reopen();
+  const UsedNonce nonce{kMinute + 15, 1, 0xfedcba98};
+  ASSERT_TRUE(journal_->append(nonce, kNow));
+  EXPECT_EQ(reopen(), std::vector<UsedNonce>{nonce});
+}
+
 TEST_F(NonceJournalTest, TheFilesTakeTurnsAndLoseNothingThatMatters) {
   reopen();
   WallTime now = kNow;
@@ -72,6 +110,15 @@ TEST_F(NonceJournalTest, ADaemonThatIsRestartedOftenKeepsItBounded) {
     append(static_cast<std::uint64_t>(i), kMinute + i + 30, now);
     ASSERT_LE(bytes(), 60U * 24U + 48U);
   }
+}
+
+TEST_F(NonceJournalTest, AFileTakesThePlaceOfAnotherWhenItIsOnTheDevice) {
+  reopen();
+  append(1);
+  append(2);
+  steps.clear();
+  reopen();
+  EXPECT_EQ(steps, (std::vector<std::string>{"sync 48", "rename", "sync folder"}));
 }
 
 TEST_F(NonceJournalTest, DamageCostsTheRecordsThatItHits) {

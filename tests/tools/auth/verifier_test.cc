@@ -84,6 +84,10 @@ TEST(SignatureVerifier, TheWorkedExamplesAreAcceptedOnce) {
     EXPECT_EQ(verified.key_id, "LTAIexampleKeyId01");
     EXPECT_EQ(verified.action, "ModifyDiskAttribute");
     EXPECT_EQ(verified.version, "2014-05-26");
+    EXPECT_TRUE(std::holds_alternative<SignatureVerifier::Verified>(verifier.verify(request, kNow)))
+        << "until its nonce is used";
+    EXPECT_FALSE(verifier.use_nonce(verified.nonce, kNow));
+    EXPECT_EQ(verifier.use_nonce(verified.nonce, kNow)->code, "SignatureNonceUsed");
     const auto second = verifier.verify(request, kNow + minutes(14));
     ASSERT_TRUE(std::holds_alternative<Refusal>(second));
     EXPECT_EQ(std::get<Refusal>(second).code, "SignatureNonceUsed");
@@ -111,8 +115,35 @@ TEST(SignatureVerifier, ClocksMayDifferByAQuarterOfAnHour) {
 TEST(SignatureVerifier, WithoutRoomForNoncesRequestsWait) {
   SignatureVerifier verifier(find_key, 0);
   const auto outcome = verifier.verify(v3_example(), kNow);
-  ASSERT_TRUE(std::holds_alternative<Refusal>(outcome));
-  EXPECT_EQ(std::get<Refusal>(outcome).code, "Throttling");
+  ASSERT_TRUE(std::holds_alternative<SignatureVerifier::Verified>(outcome));
+  const auto refused =
+      verifier.use_nonce(std::get<SignatureVerifier::Verified>(outcome).nonce, kNow);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->code, "Throttling");
+}
+
+// What canonicalising would find is not found: it is not come to.
+TEST(SignatureVerifier, TimeAndKeyAreLookedAtBeforeAnythingIsSortedOrHashed) {
+  HttpRequest broken = v3_example();
+  broken.query += "&a=%zz";
+  broken.headers.emplace_back("x-acs-action", "DeleteDisk");
+  EXPECT_EQ(code_of(broken), "IncompleteSignature");
+  EXPECT_EQ(code_of(broken, kNow + minutes(16)), "InvalidTimeStamp.Expired");
+  replace(broken.headers[6].second, "LTAIexampleKeyId01", "LTAInobody");
+  EXPECT_EQ(code_of(broken), "InvalidAccessKeyId.NotFound");
+  for (const HttpRequest& request : {v3_example(), v1_example()}) {
+    int asked = 0;
+    const auto outcome = read_signature(request, [&](const SignedRequest& read) -> Verdict {
+      ++asked;
+      EXPECT_EQ(read.key_id, "LTAIexampleKeyId01");
+      EXPECT_EQ(read.time, kNow);
+      EXPECT_TRUE(read.string_to_sign.empty());
+      return Refusal{400, "No", "not today"};
+    });
+    EXPECT_EQ(asked, 1);
+    ASSERT_TRUE(std::holds_alternative<Refusal>(outcome));
+    EXPECT_EQ(std::get<Refusal>(outcome).code, "No");
+  }
 }
 
 TEST(SignatureVerifier, MalformedHeadersAreNamed) {

@@ -110,7 +110,10 @@ TEST_F(Endpoint, WhoHasNoKeyGetsNothingAndChangesNothing) {
   for (const Scheme scheme : kSchemes) {
     TcpClient client = connect();
     const auto refused = [&](const std::string& bytes, int status, const char* code) {
-      const TcpAnswer answer = client.send(bytes);
+      TcpClient stranger = connect();
+      const TcpAnswer answer = stranger.send(bytes);
+      EXPECT_EQ(answer.header("connection"), "close") << answer.head;
+      EXPECT_EQ(stranger.read_answer().status, 0) << "nor is anything more answered";
       EXPECT_EQ(answer.status, status) << answer.body;
       EXPECT_EQ(answer.code(), code) << answer.body;
       EXPECT_FALSE(answer.header("x-acs-request-id").empty());
@@ -138,10 +141,10 @@ TEST_F(Endpoint, WhoHasNoKeyGetsNothingAndChangesNothing) {
     changed.replace(at, 7, "Size=80");
     refused(changed, 400, "SignatureDoesNotMatch");
   }
-  TcpClient client = connect();
+  const TcpClient client = connect();
   const std::string host = "Host: " + client.host() + "\r\n";
   const auto plain = [&](const std::string& first_line) {
-    return client.send(first_line + " HTTP/1.1\r\n" + host + "\r\n");
+    return connect().send(first_line + " HTTP/1.1\r\n" + host + "\r\n");
   };
   EXPECT_EQ(plain("GET /?Action=CreateDisk&Size=40&Version=2014-05-26").code(), "MissingParameter");
   EXPECT_EQ(plain("GET /?Action=CreateDisk&AccessKeyId=" + key_.key_id).code(), "MissingParameter");
@@ -268,6 +271,10 @@ TEST_F(Endpoint, MalformedRequestsAreRefusedInJsonAndChangeNothing) {
   const Case cases[] = {
       {"too many parameters", many, Scheme::kV1Post, 400},
       {"a head that is too large", large, Scheme::kV3, 431},
+      {"a head that is too large for TCP",
+       {{"DiskName", std::string(17'000, 'x')}},
+       Scheme::kV3,
+       431},
       {"a name that is too long", large, Scheme::kV1Post, 400},
       {"a size that is none", {{"Size", "4o"}}, Scheme::kV3, 400},
       {"a size beyond 64 bits", {{"Size", "99999999999999999999999"}}, Scheme::kV3, 400},
@@ -296,6 +303,13 @@ TEST_F(Endpoint, MalformedRequestsAreRefusedInJsonAndChangeNothing) {
       {"a JSON body",
        "POST / HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"},
       {"half a signature", "POST / HTTP/1.1\r\nAuthorization: ACS3-HMAC-SHA256\r\n\r\n"},
+      {"more fields than are taken", "POST / HTTP/1.1\r\n" +
+                                         [] {
+                                           std::string lines;
+                                           for (int i = 0; i < 201; ++i) lines += "a:\r\n";
+                                           return lines;
+                                         }() +
+                                         "\r\n"},
       {"many headers", "POST / HTTP/1.1\r\n" +
                            [] {
                              std::string lines;
@@ -381,6 +395,18 @@ TEST_F(Endpoint, TheCommandLineSignsOverTcp) {
       std::regex_match(lines, std::regex("export ALIBABA_CLOUD_ACCESS_KEY_ID='LTAI\\w{20}'\n"
                                          "export ALIBABA_CLOUD_ACCESS_KEY_SECRET='\\w{30}'")))
       << lines;
+  // A secret of the user's own may be anything.
+  const std::string secret = "it's-'\"$(false)`x`\\'";
+  std::ofstream(daemon_.root() + "/secret") << secret << '\n';
+  const std::string script = daemon_.root() + "/script";
+  std::ofstream(script) << daemon_.ok({"key", "create", "--env", "--id", "LTAIexampleKeyId02",
+                                       "--secret-file", daemon_.root() + "/secret"})
+                        << "\nprintf %s \"$ALIBABA_CLOUD_ACCESS_KEY_SECRET\" >" << script
+                        << ".out\n";
+  ASSERT_EQ(std::system(("sh " + script).c_str()), 0);
+  std::string seen;
+  std::getline(std::ifstream(script + ".out"), seen);
+  EXPECT_EQ(seen, secret);
 }
 
 class ThrottledEndpoint : public Endpoint {
