@@ -307,7 +307,8 @@ Task<Outcome> Control::Impl::modify_instance_limits(ControlRequest& request) {
   if (request.reader.problem()) co_return *request.reader.problem();
   const InstanceRecord* found = nullptr;
   if (auto broken = find_instance(id, found)) co_return *broken;
-  InstanceRecord instance = *found;
+  const InstanceRecord before = *found;
+  InstanceRecord instance = before;
   instance.iops_limit = iops.value_or(instance.iops_limit);
   instance.throughput_limit = throughput.value_or(instance.throughput_limit);
   if (auto broken =
@@ -320,12 +321,25 @@ Task<Outcome> Control::Impl::modify_instance_limits(ControlRequest& request) {
   if (auto failed = co_await commit(std::move(change))) co_return *failed;
   std::vector<DiskRecord> disks;
   for (const DiskRecord* disk : catalog->disks_of(id)) disks.push_back(*disk);
-  for (const DiskRecord& disk : disks) {
-    DiskSettings settings = settings_of(disk);
+  for (std::size_t i = 0; i < disks.size(); ++i) {
+    DiskSettings settings = settings_of(disks[i]);
     auto applied = co_await host.apply_settings(std::move(settings));
-    if (!applied) {
-      log(LogLevel::kError, "control", "disk {}: {}", disk.id, applied.error().message);
+    if (applied) continue;
+    // The old record comes back, and its limits to the disks that may have got others.
+    CatalogChange undo;
+    undo.put(before);
+    auto undone = co_await catalog->commit(std::move(undo));
+    if (!undone) {
+      // The record says more than the disks have; the next serving of each brings it there.
+      log(LogLevel::kError, "control", "instance {}: {}", id, undone.error().message);
     }
+    for (std::size_t changed = 0; changed <= i; ++changed) {
+      DiskSettings old = settings_of(disks[changed]);
+      auto restored = co_await host.apply_settings(std::move(old));
+      if (restored) continue;
+      log(LogLevel::kError, "control", "disk {}: {}", disks[changed].id, restored.error().message);
+    }
+    co_return refusal_of(applied.error());
   }
   co_return done();
 }

@@ -25,7 +25,11 @@ class FakeHost final : public DiskHost {
   void crash_at(unsigned step) { crash_at_ = step; }
   // The next calls of this name fail.
   void fail_next(std::string call, Errc code, unsigned times = 1) {
-    failing_ = {std::move(call), code, times};
+    failing_ = {std::move(call), code, times, 0};
+  }
+  // One fails, after `successes` that do not.
+  void fail_after(unsigned successes, std::string call, Errc code) {
+    failing_ = {std::move(call), code, 1, successes};
   }
   unsigned failures_left() const { return failing_.times; }
 
@@ -208,6 +212,7 @@ class FakeHost final : public DiskHost {
     std::string call;
     Errc code = Errc::kIo;
     unsigned times = 0;
+    unsigned successes = 0;  // before it
   };
 
   std::filesystem::path file(const std::string& id) const { return directory_ / id; }
@@ -220,6 +225,10 @@ class FakeHost final : public DiskHost {
   Result<void> begin(const std::string& call) {
     step();
     if (failing_.times == 0 || failing_.call != call) return {};
+    if (failing_.successes > 0) {
+      --failing_.successes;
+      return {};
+    }
     --failing_.times;
     return fail(failing_.code, "{} fails on purpose", call);
   }

@@ -207,6 +207,28 @@ TEST_F(ControlTest, AnInstancesLimitsReachAllItsDisksAtOnceAndSurviveARestart) {
   EXPECT_EQ(daemon.host.served().at(disk).instance_limits, DiskLimits{});
 }
 
+TEST_F(ControlTest, LimitsThatADiskDoesNotTakeAreRefusedAndTheOldOnesAreBackEverywhere) {
+  std::string id;
+  {
+    Daemon daemon(root_.path());
+    Params params = run_params();
+    params["IopsLimit"] = "60000";
+    id = run_one(daemon, params);
+    ASSERT_EQ(daemon.host.served().size(), 3U);
+    for (const unsigned successes : {0U, 1U, 2U}) {
+      daemon.host.fail_after(successes, "apply", Errc::kNoSpace);
+      EXPECT_REFUSED(daemon.ask("ModifyInstanceLimits", {{"InstanceId", id}, {"IopsLimit", "100"}}),
+                     503, "ServiceUnavailable");
+      for (const auto& [disk, settings] : daemon.host.served()) {
+        EXPECT_EQ(settings.instance_limits, (DiskLimits{60'000, 0})) << disk;
+      }
+    }
+  }
+  Daemon daemon(root_.path());
+  const Json body = daemon.must("DescribeInstances", {{"InstanceIds", "[\"" + id + "\"]"}});
+  EXPECT_EQ(body["Instances"]["Instance"][0]["IopsLimit"], 60'000);
+}
+
 TEST_F(ControlTest, ADiskIsServedWithTheLatencyThatItsCategoryStates) {
   Daemon daemon(root_.path());
   const auto latency_of = [&](Params params) {
