@@ -369,7 +369,11 @@ Task<Result<void>> Disk::close() {
 Disk::Usage Disk::usage() const {
   Usage usage;
   usage.mapped_bytes = map_->last_checkpoint().mapped_blocks * kBlockSize;
-  usage.stored_bytes = segments_.size() * kSegmentSize + store_->spare_bytes();
+  // The one being written is known to the set as of the next checkpoint.
+  const SegmentSeq active = log_->active_segment();
+  const bool one_more = active.value != 0 && segments_.count(active) == 0;
+  usage.stored_bytes =
+      (segments_.size() + (one_more ? 1 : 0)) * kSegmentSize + store_->spare_bytes();
   usage.index_bytes = map_->index_bytes();
   usage.checkpoints = map_->checkpoints();
   usage.log_batches = log_->batches();

@@ -233,6 +233,8 @@ Verdict verdict_of(const bench::Report& report) {
     case bench::Verdict::kHost:
       return refuse("HostTooSlow",
                     "this host can't reach every target, so its limits can't be shown to hold");
+    case bench::Verdict::kSkipped:
+      return refuse("NothingMeasured", "every case was skipped; the notes say why");
     default:
       return Done{};
   }

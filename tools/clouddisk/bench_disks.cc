@@ -41,8 +41,11 @@ Outcome<std::string> uri_of(const ApiClient& api, const std::string& id) {
 }
 
 // On the safe side: what is mapped is known as of the last checkpoint only, so whatever was written
-// since the disk was opened, and any segment that it has, counts as data too.
+// since the disk was opened, and any segment that it has, counts as data too; so does a snapshot
+// that it was made from or rolled back to.
 bool has_data(const Json& stats, const Json& disk) {
+  const auto hydration = disk.find("Hydration");
+  if (hydration != disk.end() && !text_of(*hydration, "SnapshotId").empty()) return true;
   return number_of(stats, "MappedBytes") != 0 || number_of(stats, "StoredBytes") != 0 ||
          number_of(stats, "Writes") != 0 || !text_of(disk, "SourceSnapshotId").empty();
 }

@@ -289,6 +289,15 @@ Outcome<bench::CaseResult> BenchRunner::run(const bench::Case& plan, const Bench
 Verdict BenchRunner::measure_device(bench::CaseResult& result) {
   const auto& folders = daemon_->replica_folders;
   if (folders.empty()) return Done{};
+  // The daemon lives in the same filesystem, and must not find it full.
+  std::error_code error;
+  const auto space = std::filesystem::space(folders.front(), error);
+  if (error || space.available / 4 < region_bytes(result.plan.disk)) {
+    result.device_note =
+        "the device's own figure was not taken: its filesystem has too little room for a file to "
+        "measure it with";
+    return Done{};
+  }
   auto file = RawFile::make(folders.front());
   if (!file) {
     result.device_note = "the device's own figure was not taken: " + file.failure().message;

@@ -70,6 +70,19 @@ TEST_F(BenchCommand, MeasuresAThrowAwayDiskAndLeavesNothing) {
   expect_clean();
 }
 
+TEST_F(BenchCommand, InPlaceSparesWhatADiskWasRolledBackTo) {
+  daemon_.ok({"disk", "attach", id_});
+  {
+    auto client = daemon_.connect(id_);
+    ASSERT_TRUE(client);
+    ASSERT_TRUE(client->write(0, std::vector<std::byte>(1_MiB, std::byte{0x5a})));
+    ASSERT_TRUE(client->flush());
+  }
+  const std::string snapshot = daemon_.ok_json({"snapshot", "create", id_, "--wait"})["SnapshotId"];
+  daemon_.ok({"disk", "rollback", id_, "--snapshot", snapshot, "--restart-instance"});
+  daemon_.refused("DiskHasData", {"bench", id_, "--in-place", "--case", "read-1m"});
+}
+
 TEST_F(BenchCommand, InPlaceSparesDataAndClientsUnlessToldOtherwise) {
   daemon_.ok({"disk", "attach", id_});
   const std::vector<std::byte> data(1_MiB, std::byte{0x5a});
