@@ -317,12 +317,13 @@ void stalled_scenario(Report& report, const Scale& scale) {
   report.figure("most memory", mib(peak));
   report.claim(beside.failed == 0 && !beside.seconds.empty(), "its requests succeed");
   report.claim(beside.percentile(100) < 1.0, "none of its requests waits for a second");
-  report.claim(beside.per_second() > alone.per_second() / 4,
-               "it keeps a quarter of its rate or more");
   report.claim(
       peak < memory_bound(kReactors, scale.stalled_each * 5),
       fmt::format("memory stays below {}", mib(memory_bound(kReactors, scale.stalled_each * 5))));
   if (scale.stalled_seconds > 11) {
+    // Of a short run it is a figure: whatever else the machine does is in it.
+    report.claim(beside.per_second() > alone.per_second() / 4,
+                 "it keeps a quarter of its rate or more");
     unsigned open = 0;
     for (const Socket& socket : stalled.raw) open += hung_up(socket.fd()) ? 0 : 1;
     report.claim(open == 0,
