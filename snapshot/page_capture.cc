@@ -160,6 +160,28 @@ Task<Result<void>> PageCapture::look_up(std::vector<Work>& works,
   co_return Result<void>{};
 }
 
+// Of a run of blocks, what the parent has where that may be the same. What can't be read any more on
+// any replica is stored anew: an older snapshot's loss must not become the loss of the next.
+Task<Result<PageCapture::Old>> PageCapture::read_old(const Work& work, std::size_t begin,
+                                                     std::size_t count) {
+  Old old;
+  for (std::size_t i = begin; i < begin + count; ++i) old.readable[i] = work.may_be_same(i);
+  if (old.readable.none()) co_return old;
+  old.bytes.resize(count * kBlockSize);
+  const Lba first(work.changed.page * kPageBlocks + begin);
+  auto whole = co_await chain_.read(spec_.parent, first, old.bytes);
+  if (whole) co_return old;
+  if (whole.error().code != Errc::kIo) co_return whole.error();
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!old.readable[begin + i]) continue;
+    const std::span<std::byte> into(old.bytes.data() + i * kBlockSize, kBlockSize);
+    auto read = co_await chain_.read(spec_.parent, Lba(first.value + i), into);
+    if (!read && read.error().code != Errc::kIo) co_return read.error();
+    if (!read) old.readable.reset(begin + i);
+  }
+  co_return old;
+}
+
 // Reads a run of blocks that may have changed, and keeps those that did.
 Task<Result<void>> PageCapture::read_run(Work& work, std::size_t begin, std::size_t count) {
   Chain::ChangedPage& changed = work.changed;
@@ -169,13 +191,8 @@ Task<Result<void>> PageCapture::read_run(Work& work, std::size_t begin, std::siz
   auto fetched = co_await disk_.read_view(spec_.view, first, fresh, disk_.buffers());
   if (!fetched) co_return fetched;
   bytes_read_ += fresh.size();
-  bool compares = false;
-  for (std::size_t i = begin; i < begin + count; ++i) compares = compares || work.may_be_same(i);
-  std::vector<std::byte> old;
-  if (compares) {
-    old.resize(fresh.size());
-    if (auto read = co_await chain_.read(spec_.parent, first, old); !read) co_return read;
-  }
+  auto old = co_await read_old(work, begin, count);
+  if (!old) co_return old.error();
   for (std::size_t i = begin; i < begin + count; ++i) {
     const std::size_t at = (i - begin) * kBlockSize;
     const std::byte* block = fresh.data() + at;
@@ -183,7 +200,8 @@ Task<Result<void>> PageCapture::read_run(Work& work, std::size_t begin, std::siz
       changed.unchanged.reset(i);
       continue;
     }
-    if (work.may_be_same(i) && std::memcmp(block, old.data() + at, kBlockSize) == 0) continue;
+    const bool compares = old->readable[i];
+    if (compares && std::memcmp(block, old->bytes.data() + at, kBlockSize) == 0) continue;
     changed.unchanged.reset(i);
     changed.changed.push_back(static_cast<std::uint8_t>(i));
     if (kept != block) std::memcpy(kept, block, kBlockSize);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <memory>
 #include <vector>
 
@@ -29,6 +30,11 @@ class PageCapture {
   enum class Fate : std::uint8_t { kSame, kHole, kCompare, kChanged };
   using Fates = std::array<Fate, kPageBlocks>;
   struct Work;
+  // What the parent has of some blocks of a page.
+  struct Old {
+    std::vector<std::byte> bytes;
+    std::bitset<kPageBlocks> readable;
+  };
 
   bool by_place() const { return spec_.reference.value != 0; }
   std::uint64_t blocks_of(std::uint64_t page) const {
@@ -41,6 +47,7 @@ class PageCapture {
   Task<Result<void>> read_pages(std::span<Work> works);
   Task<void> read_beside(Work& work, WaitGroup& group);
   Task<Result<void>> read_page(Work& work);
+  Task<Result<Old>> read_old(const Work& work, std::size_t begin, std::size_t count);
   Task<Result<void>> read_run(Work& work, std::size_t begin, std::size_t count);
   bool differs(const Work& work) const;
 

@@ -227,6 +227,26 @@ TEST_F(SnapshotDamage, ThreeCopiesAreAnErrorForTheirBlocksAlone) {
   EXPECT_EQ(unreadable(1), lost);
 }
 
+TEST_F(SnapshotDamage, WhatIsWrittenAgainAsItWasIsStoredAnewWhereTheSnapshotBeforeIsLost) {
+  const std::uint64_t offset = kFrameHeaderSize + 9000;
+  const Target damaged = target(2, offset);
+  flip_in_frame(damaged.frame, 3, offset);
+  const auto lost = unreadable(2);
+  ASSERT_FALSE(lost.empty());
+  // Each beside one that can be read: both were moved, and are compared with the snapshot.
+  std::set<std::uint64_t> moved = lost;
+  for (const std::uint64_t lba : lost) moved.insert(lba == 0 ? lba + 1 : lba - 1);
+  for (const std::uint64_t lba : moved) {
+    Buffer data = ring_->block_on(machine_->client_buffers.allocate(kBlockSize));
+    fill_block(data.data(), now_[lba]);
+    ASSERT_TRUE(ring_->block_on(disk()->write(lba * kBlockSize, std::move(data), false)));
+  }
+  take();
+  capture_whole();
+  EXPECT_EQ(unreadable(3), std::set<std::uint64_t>());
+  EXPECT_EQ(unreadable(2), lost);
+}
+
 TEST_F(SnapshotDamage, AFrameWhoseHeaderIsDamagedIsRepairedAndFoundByARebuild) {
   const Target damaged = target(1, 20);
   flip_in_frame(damaged.frame, 2, 40);
