@@ -21,7 +21,7 @@ class Borrowed final : public Kv {
   Kv& kv_;
 };
 
-struct Version {
+struct CheckedVersion {
   Epoch epoch;
   Page page;
 };
@@ -39,7 +39,7 @@ struct Accounts {
     const auto view = std::lower_bound(views.begin(), views.end(), version);
     return view != views.end() && *view < *next;
   }
-  void add(const std::vector<Version>& versions) {
+  void add(const std::vector<CheckedVersion>& versions) {
     const Page* below = nullptr;
     for (std::size_t i = 0; i < versions.size(); ++i) {
       const Epoch* next = i + 1 < versions.size() ? &versions[i + 1].epoch : nullptr;
@@ -67,7 +67,7 @@ Result<Checkpoint> check_index(Kv& kv) {
   auto txn = kv.read();
   if (!txn) return txn.error();
   Accounts accounts{*checkpoint, {}, 0};
-  std::vector<Version> versions;  // of one page
+  std::vector<CheckedVersion> versions;  // of one page
   std::uint64_t number = 0;
   Result<void> problem;
   const std::array<std::byte, 1> first{std::byte{'p'}};

@@ -11,15 +11,15 @@ namespace {
 constexpr std::uint8_t kPageVersion = 1;
 constexpr std::uint8_t kSparse = 1;   // a bitmap of the mapped blocks, then their entries
 constexpr std::uint8_t kUniform = 2;  // one location for all 256 blocks, none of them stored
-constexpr std::size_t kChecksumSize = 8;
-constexpr std::size_t kHeaderSize = kChecksumSize + 4;
+constexpr std::size_t kPageChecksumSize = 8;
+constexpr std::size_t kPageHeaderSize = kPageChecksumSize + 4;
 constexpr std::size_t kBitmapSize = kPageBlocks / 8;
-constexpr std::size_t kEntrySize = 6 + 8;
-static_assert(kHeaderSize + kBitmapSize + kPageBlocks * kEntrySize <= 4080,
+constexpr std::size_t kPageEntrySize = 6 + 8;
+static_assert(kPageHeaderSize + kBitmapSize + kPageBlocks * kPageEntrySize <= 4080,
               "a full page fits in one overflow page of LMDB");
 
 std::uint64_t value_checksum(std::span<const std::byte> value, std::span<const std::byte> key) {
-  return checksum64(value.subspan(kChecksumSize), checksum64(key));
+  return checksum64(value.subspan(kPageChecksumSize), checksum64(key));
 }
 
 void put_location(ByteWriter& out, BlockLocation location) {
@@ -55,7 +55,7 @@ std::vector<std::byte> encode_page(const Page& page, std::span<const std::byte> 
   for (const BlockEntry& entry : page.entries) {
     if (entry.location.kind() != BlockKind::kUnmapped) ++mapped;
   }
-  std::vector<std::byte> value(kHeaderSize + (uniform ? 6 : kBitmapSize + mapped * kEntrySize));
+  std::vector<std::byte> value(kPageHeaderSize + (uniform ? 6 : kBitmapSize + mapped * kPageEntrySize));
   ByteWriter out(value);
   out.le(std::uint64_t{0});  // checksum, set below
   out.le(kPageVersion);
@@ -82,7 +82,7 @@ std::vector<std::byte> encode_page(const Page& page, std::span<const std::byte> 
 }
 
 Result<Page> decode_page(std::span<const std::byte> value, std::span<const std::byte> key) {
-  if (value.size() < kHeaderSize) return fail(Errc::kCorrupt, "map page of {} bytes", value.size());
+  if (value.size() < kPageHeaderSize) return fail(Errc::kCorrupt, "map page of {} bytes", value.size());
   ByteReader in(value);
   if (in.le<std::uint64_t>() != value_checksum(value, key)) {
     return fail(Errc::kCorrupt, "map page: checksum mismatch");
@@ -106,7 +106,7 @@ Result<Page> decode_page(std::span<const std::byte> value, std::span<const std::
     page.entries.fill(BlockEntry{location, 0});
     return page;
   }
-  if (kind != kSparse || value.size() != kHeaderSize + kBitmapSize + mapped * kEntrySize) {
+  if (kind != kSparse || value.size() != kPageHeaderSize + kBitmapSize + mapped * kPageEntrySize) {
     return fail(Errc::kCorrupt, "map page: kind {}, {} blocks, {} bytes", kind, mapped,
                 value.size());
   }

@@ -7,14 +7,14 @@
 namespace clouddisk {
 namespace {
 constexpr std::uint64_t kNanosecondsPerSecond = 1'000'000'000;
-constexpr std::uint64_t kTokensMax = std::uint64_t{1} << 34;  // times 10^9 still fits in 64 bits
+constexpr std::uint64_t kBucketMax = std::uint64_t{1} << 34;  // times 10^9 still fits in 64 bits
 }  // namespace
 
 TokenBucket::TokenBucket(std::uint64_t tokens_per_second, Duration burst, TimePoint now)
     : rate_(tokens_per_second), burst_(burst), empty_at_(now - burst) {}
 
 Duration TokenBucket::time_of(std::uint64_t tokens, std::uint64_t& remainder) const {
-  CHECK(tokens < kTokensMax);
+  CHECK(tokens < kBucketMax);
   const std::uint64_t scaled = tokens * kNanosecondsPerSecond + remainder;
   remainder = scaled % rate_;
   return Duration(static_cast<std::int64_t>(scaled / rate_));

@@ -135,7 +135,7 @@ Verdict export_snapshot(const ApiClient& api, const ExportArguments& arguments) 
   return refuse("ExportFailed", "{}: {}", target.string(), error.message());
 }
 
-void add_export(CLI::App& parent, Session& session) {
+void add_image_export(CLI::App& parent, Session& session) {
   CLI::App* command =
       add_command(parent, "export", "Copy a snapshot to a file, raw or qcow2",
                   "  clouddisk snapshot export s-bp1example --to base.qcow2\n"
@@ -241,7 +241,7 @@ Outcome<Json> import_snapshot(const ApiClient& api, const ImportArguments& argum
   return finished;
 }
 
-void add_import(CLI::App& parent, Session& session) {
+void add_image_import(CLI::App& parent, Session& session) {
   CLI::App* command = add_command(
       parent, "import", "Make a snapshot of a raw or qcow2 file and print its id",
       "  clouddisk snapshot import base.qcow2 --name base\n"
@@ -273,8 +273,8 @@ void add_import(CLI::App& parent, Session& session) {
 }  // namespace
 
 void add_image_commands(CLI::App& snapshot, Session& session) {
-  add_export(snapshot, session);
-  add_import(snapshot, session);
+  add_image_export(snapshot, session);
+  add_image_import(snapshot, session);
 }
 
 }  // namespace clouddisk::cli

@@ -25,7 +25,7 @@ void set_limits(Params& params, const std::optional<std::uint64_t>& iops,
   if (throughput) params["ThroughputLimit"] = std::to_string(*throughput);
 }
 
-void add_create(CLI::App& instance, Session& session) {
+void add_instance_create(CLI::App& instance, Session& session) {
   struct Arguments {
     std::string type = "ecs.local";
     std::string image = "local";
@@ -74,7 +74,7 @@ void add_create(CLI::App& instance, Session& session) {
   });
 }
 
-void add_list(CLI::App& instance, Session& session) {
+void add_instance_list(CLI::App& instance, Session& session) {
   CLI::App* command = add_command(instance, "list", "Show every instance; i-local is this host",
                                   "  clouddisk instance list\n"
                                   "  clouddisk instance list --status Stopped --output json");
@@ -94,7 +94,7 @@ void add_list(CLI::App& instance, Session& session) {
   });
 }
 
-void add_start(CLI::App& instance, Session& session) {
+void add_instance_start(CLI::App& instance, Session& session) {
   CLI::App* command =
       add_command(instance, "start", "Start an instance: its disks are exported again",
                   "  clouddisk instance start i-bp1example");
@@ -108,7 +108,7 @@ void add_start(CLI::App& instance, Session& session) {
   });
 }
 
-void add_limit(CLI::App& instance, Session& session) {
+void add_instance_limit(CLI::App& instance, Session& session) {
   struct Arguments {
     std::string id;
     std::optional<std::uint64_t> iops, throughput;
@@ -136,7 +136,7 @@ void add_limit(CLI::App& instance, Session& session) {
 }
 
 // Of stop and delete: both take the instance's disks away from those who use them.
-void add_ending(CLI::App& instance, Session& session, const std::string& name,
+void add_instance_ending(CLI::App& instance, Session& session, const std::string& name,
                 const std::string& purpose, const std::string& action, const std::string& force) {
   struct Arguments {
     std::string id;
@@ -173,14 +173,14 @@ void add_instance_commands(CLI::App& root, Session& session) {
       add_noun(root, "instance", "Make, start, stop and delete instances, which own disks",
                "  clouddisk instance list\n"
                "  clouddisk instance create --name web");
-  add_create(*instance, session);
-  add_list(*instance, session);
-  add_start(*instance, session);
-  add_limit(*instance, session);
-  add_ending(*instance, session, "stop",
+  add_instance_create(*instance, session);
+  add_instance_list(*instance, session);
+  add_instance_start(*instance, session);
+  add_instance_limit(*instance, session);
+  add_instance_ending(*instance, session, "stop",
              "Stop an instance: the NBD sessions of its disks are closed", "StopInstance",
              "Also when this host has disks of it mounted; their file systems fail");
-  add_ending(*instance, session, "delete",
+  add_instance_ending(*instance, session, "delete",
              "Delete a stopped instance and the disks that go with it", "DeleteInstance",
              "Also when it is running, or this host has disks of it mounted");
 }

@@ -10,27 +10,9 @@
 
 #include "engine/disk/disk.h"
 #include "engine/ring/uring_ring.h"
+#include "tests/support/temporary_folder.h"
 
 namespace clouddisk {
-
-// A temporary folder that goes with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern =
-        (std::filesystem::temp_directory_path() / "clouddisk-test-XXXXXX").string();
-    CHECK(mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // What a daemon has beside its disks. Destroyed and made again, it is a restart.
 struct Machine {

@@ -261,7 +261,7 @@ TEST_F(DiskTest, OverwrittenForEverItKeepsToItsBoundAndItsContent) {
   constexpr std::size_t kPiece = 256_KiB;
   std::vector<std::uint64_t> model(kSize / kPiece, 0);  // seed of each piece's content; 0: trimmed
   std::uint64_t bound_broken = 0;
-  for (std::uint64_t step = 1; step <= 7000; ++step) {  // 1.7 GiB on a disk of 64 MiB
+  for (std::uint64_t step = 1; step <= 9500; ++step) {  // 2.2 GiB on a disk of 64 MiB
     // First all of it, then all but a cold quarter, which has to be moved out of the way.
     const std::uint64_t piece =
         step <= model.size() ? step - 1 : random.below(model.size() * 3 / 4);

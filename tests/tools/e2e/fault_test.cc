@@ -217,7 +217,7 @@ TEST_F(FaultTest, OneReplicasFaultsAreMaskedAndAllContentIsRight) {
     arguments.insert(arguments.end(), {"--replica", replica});
     const std::uint64_t hits_before = total_hits(replica);
     const std::string fault = set(arguments);
-    write_all(++generation);
+    for (int round = 0; round < 20 && hits(fault) == 0; ++round) write_all(++generation);
     expect_all();
     EXPECT_GT(hits(fault), 0U);
     EXPECT_EQ(daemon_.replica_state(std::stoi(replica)), row.state);
