@@ -55,7 +55,8 @@ std::vector<std::byte> encode_page(const Page& page, std::span<const std::byte> 
   for (const BlockEntry& entry : page.entries) {
     if (entry.location.kind() != BlockKind::kUnmapped) ++mapped;
   }
-  std::vector<std::byte> value(kPageHeaderSize + (uniform ? 6 : kBitmapSize + mapped * kPageEntrySize));
+  std::vector<std::byte> value(kPageHeaderSize +
+                               (uniform ? 6 : kBitmapSize + mapped * kPageEntrySize));
   ByteWriter out(value);
   out.le(std::uint64_t{0});  // checksum, set below
   out.le(kPageVersion);
@@ -82,7 +83,8 @@ std::vector<std::byte> encode_page(const Page& page, std::span<const std::byte> 
 }
 
 Result<Page> decode_page(std::span<const std::byte> value, std::span<const std::byte> key) {
-  if (value.size() < kPageHeaderSize) return fail(Errc::kCorrupt, "map page of {} bytes", value.size());
+  if (value.size() < kPageHeaderSize)
+    return fail(Errc::kCorrupt, "map page of {} bytes", value.size());
   ByteReader in(value);
   if (in.le<std::uint64_t>() != value_checksum(value, key)) {
     return fail(Errc::kCorrupt, "map page: checksum mismatch");

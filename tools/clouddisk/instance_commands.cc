@@ -137,7 +137,8 @@ void add_instance_limit(CLI::App& instance, Session& session) {
 
 // Of stop and delete: both take the instance's disks away from those who use them.
 void add_instance_ending(CLI::App& instance, Session& session, const std::string& name,
-                const std::string& purpose, const std::string& action, const std::string& force) {
+                         const std::string& purpose, const std::string& action,
+                         const std::string& force) {
   struct Arguments {
     std::string id;
     bool force = false;
@@ -178,11 +179,11 @@ void add_instance_commands(CLI::App& root, Session& session) {
   add_instance_start(*instance, session);
   add_instance_limit(*instance, session);
   add_instance_ending(*instance, session, "stop",
-             "Stop an instance: the NBD sessions of its disks are closed", "StopInstance",
-             "Also when this host has disks of it mounted; their file systems fail");
+                      "Stop an instance: the NBD sessions of its disks are closed", "StopInstance",
+                      "Also when this host has disks of it mounted; their file systems fail");
   add_instance_ending(*instance, session, "delete",
-             "Delete a stopped instance and the disks that go with it", "DeleteInstance",
-             "Also when it is running, or this host has disks of it mounted");
+                      "Delete a stopped instance and the disks that go with it", "DeleteInstance",
+                      "Also when it is running, or this host has disks of it mounted");
 }
 
 }  // namespace clouddisk::cli
