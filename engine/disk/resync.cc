@@ -34,10 +34,10 @@ Task<Result<ResyncOutcome>> CopyResync::run(std::optional<SegmentSeq> before) {
   if (auto made = co_await store_.make_folder(copy_); !made) {
     co_return made.error();
   }
-  auto all = co_await store_.list();
-  if (!all) co_return all.error();
   auto here = co_await store_.list_copy(copy_);
   if (!here) co_return here.error();
+  auto all = co_await store_.list();
+  if (!all) co_return all.error();
   if (all->empty() && !here->empty()) {
     // Once a disk has a segment it always has one. It is the others that have lost what they had.
     co_return fail(
@@ -47,8 +47,10 @@ Task<Result<ResyncOutcome>> CopyResync::run(std::optional<SegmentSeq> before) {
         here->size());
   }
   for (const SegmentSeq segment : *here) {
-    if (before && segment >= *before) continue;
     if (std::binary_search(all->begin(), all->end(), segment)) continue;
+    if (before && segment >= *before && store_.is_new(segment)) continue;
+    // Of a former life: begun, and lost by the others. Of segments that begin at the same batch a
+    // recovery takes the latest, so this one must not outlive the one that took its place.
     if (auto gone = co_await store_.discard(copy_, segment); !gone) {
       co_return gone.error();
     }
@@ -56,7 +58,7 @@ Task<Result<ResyncOutcome>> CopyResync::run(std::optional<SegmentSeq> before) {
   for (std::size_t i = 0; i < all->size(); ++i) {
     const SegmentSeq segment = (*all)[i];
     if (before && segment >= *before) break;
-    if (done_.count(segment) != 0) continue;
+    if (done_.count(segment) != 0 && !store_.flush_failed(copy_, segment)) continue;
     SegmentCut cut;
     if (i + 1 < all->size()) {
       SegmentReader next(store_, pool_, disk_, (*all)[i + 1]);
@@ -84,6 +86,10 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, SegmentCut cut) {
   if (!check.begun()) {  // Whatever the copy has there is of a former life.
     if (*there) co_return co_await store_.discard(copy_, segment);
     co_return Result<void>{};
+  }
+  if (*there && store_.flush_failed(copy_, segment)) {
+    if (auto gone = co_await store_.discard(copy_, segment); !gone) co_return gone;
+    *there = false;
   }
   if (*there) {
     auto intact = co_await check.intact(copy_, pace_);

@@ -23,7 +23,10 @@ Task<Result<void>> LocalSegmentStore::put(unsigned copy, SegmentSeq segment, std
 
 Task<Result<void>> LocalSegmentStore::discard(unsigned copy, SegmentSeq segment) {
   files_.forget({owner_, copy, segment.value});
-  co_return co_await ring_.remove(path(copy, segment));
+  auto gone = co_await ring_.remove(path(copy, segment));
+  if (!gone && gone.error().code != Errc::kNotFound) co_return gone;
+  flush_failed_[copy].erase(segment);
+  co_return Result<void>{};
 }
 
 Task<Result<void>> LocalSegmentStore::read(unsigned copy, SegmentSeq segment, std::uint32_t block,

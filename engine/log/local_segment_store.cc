@@ -158,6 +158,7 @@ Task<Result<void>> LocalSegmentStore::create(SegmentSeq segment, Buffer header) 
   std::uint32_t spare = 0;
   if (!spares_.empty()) spare = spares_.begin()->first;
   const auto joined = joins();
+  beginning_.insert(segment);
   auto outcome =
       co_await on_copies(writable(), &LocalSegmentStore::create_on, segment, spare, data);
   if (spare != 0) spares_.erase(spare);
@@ -170,8 +171,10 @@ Task<Result<void>> LocalSegmentStore::create(SegmentSeq segment, Buffer header) 
     }
     static_cast<void>(co_await on_copies(writable() & outcome->succeeded,
                                          &LocalSegmentStore::remove_on, segment, 0, {}));
+    beginning_.erase(segment);
     co_return concluded.error();
   }
+  beginning_.erase(segment);
   OpenSegment& begun = open_[segment];
   begun.copies = outcome->succeeded;
   begun.joins = joined;
@@ -332,6 +335,7 @@ Task<Result<void>> LocalSegmentStore::flush_on(unsigned copy, SegmentSeq segment
   // Not even when it says that there is no space, which other steps may try again.
   const int rc = co_await ring_.datasync(**opened);
   if (rc < 0) {
+    flush_failed_[copy].insert(segment);
     const Error cause = fail_errno(rc, "fdatasync {}", path(copy, segment));
     co_return fail(Errc::kIo, "{}", cause.message);
   }

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "engine/fault/fault_plan.h"
@@ -82,6 +83,16 @@ class LocalSegmentStore final : public SegmentStore,
   // Writes to one copy, not durably: see flush_copy().
   Task<Result<void>> put(unsigned copy, SegmentSeq segment, std::uint32_t block, Buffer data);
   Task<Result<void>> discard(unsigned copy, SegmentSeq segment);  // a file the others don't have
+  // Whether an fdatasync of the file failed: what it covered may be in a cache alone, whatever a
+  // read shows, and a later fdatasync that succeeds tells nothing of it.
+  bool flush_failed(unsigned copy, SegmentSeq segment) const {
+    return flush_failed_[copy].count(segment) != 0;
+  }
+  // Whether the log begins it just now or writes to it: a copy that joins may have it before the
+  // others do.
+  bool is_new(SegmentSeq segment) const {
+    return beginning_.count(segment) != 0 || open_.count(segment) != 0;
+  }
   Task<Result<void>> make_folder(unsigned copy);
   Task<Result<void>> flush_copy(unsigned copy);
 
@@ -161,7 +172,9 @@ class LocalSegmentStore final : public SegmentStore,
   Options options_;
   std::uint32_t owner_;  // in the file cache
   std::array<std::uint64_t, kReplicaCount> devices_{};
-  std::map<SegmentSeq, OpenSegment> open_;  // written to of late
+  std::array<std::set<SegmentSeq>, kReplicaCount> flush_failed_;  // until the file is made anew
+  std::set<SegmentSeq> beginning_;                                // in create()
+  std::map<SegmentSeq, OpenSegment> open_;                        // written to of late
   std::map<std::uint32_t, ReplicaMask> spares_;
   std::uint32_t next_spare_ = 1;
   std::array<std::uint64_t, kReplicaCount> under_way_{};

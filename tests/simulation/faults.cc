@@ -2,14 +2,14 @@
 // so that every difference is a bug:
 //
 //   silent  (torn, lost, misdirected and delayed writes, flipped bits, rot) on one replica, the
-//   same
-//           for the whole history
+//           same for the whole history
 //   told    (errors, fdatasync, slow, hung, gone, a former state) on one of the other two, which
 //           changes only while all three are in sync
 //   full    on the replica with told faults, or on all of them
 //   index   the files of indexes only; the log has all that they say
-// So one replica is always whole. With silent and told faults together only one may be left in the
-// set: then writes fail (I6), and reads must not.
+// A write of a superblock is not lost in silence: with another replica out, the one that is left
+// could not tell that it is the newest. So one replica is always whole. With silent and told faults
+// together only one may be left in the set: then writes fail (I6), and reads must not.
 #include <algorithm>
 
 #include "tests/simulation/world.h"
@@ -44,8 +44,10 @@ bool World::excused(const Error& error) const {
 
 void World::apply_faults() {
   if (options_.faults.empty()) return;
-  SimFaults silent = silent_faults_;
-  machine_.set_faults(kReplica[silent_], silent);
+  machine_.set_faults(kReplica[silent_], silent_faults_);
+  SimFaults superblock = silent_faults_;
+  superblock.lost_write = superblock.misdirected_write = superblock.delayed_write = 0;
+  machine_.set_faults(std::string(kReplica[silent_]) + "/superblock", superblock);
   if (told_ != silent_)
     machine_.set_faults(kReplica[told_], told_active_ ? told_faults_ : SimFaults{});
 }

@@ -143,6 +143,46 @@ TEST_F(ResyncTest, ASegmentThatTheOthersDoNotHaveIsRemoved) {
   expect_equal(*life_.ring, 0, 1);
 }
 
+// It was begun in a life that the others lost. Left there it would be taken for the latest of those
+// that begin at its batch, and what was written instead of it would be gone at the next start.
+TEST_F(ResyncTest, ALaterSegmentThatTheOthersDoNotHaveIsRemovedButNoneOfTheLog) {
+  const std::uint64_t active = life_.log().active_segment().value;
+  const std::string stray = segment_path(kJoiner, active + 5);
+  ASSERT_OK(life_.ring->block_on(life_.ring->rename(segment_path(kJoiner, 1), stray)));
+  ASSERT_OK(life_.ring->block_on(resync()));
+  EXPECT_FALSE(machine_.exists(stray));
+  EXPECT_TRUE(machine_.exists(segment_path(kJoiner, active)));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  ASSERT_OK(life_.write(7, 7));
+  ASSERT_OK(life_.flush());
+  EXPECT_EQ(life_.replicas().in_sync_mask(), 7U);
+}
+
+// What a failed fdatasync covered reads back, is in a cache, and goes with the power although the
+// next fdatasync succeeds.
+TEST_F(ResyncTest, ASegmentWhoseFlushFailedIsWrittenAnew) {
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  const std::uint64_t active = life_.log().active_segment().value;
+  for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
+  SimFaults faults;
+  faults.datasync_error = 1;
+  machine_.set_faults(replica_folder(kJoiner), faults);
+  ASSERT_OK(life_.flush());
+  ASSERT_EQ(life_.replicas().in_sync_mask(), 3U) << "the joiner fell out";
+  machine_.clear_faults();
+  ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
+  ASSERT_OK(life_.ring->block_on(life_.log().roll()));
+  ASSERT_OK(life_.flush());
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  life_.kill();
+  machine_.power_loss();
+  SimRing ring(machine_);
+  EXPECT_TRUE(
+      same_blocks(ring, segment_path(kJoiner, active), segment_path(0, active), 0, 6 * 41 + 1));
+}
+
 TEST_F(ResyncTest, ASegmentWhoseNextOneWasCleanedEndsWhereItSaysItself) {
   for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
   ASSERT_OK(life_.ring->block_on(life_.log().roll()));
