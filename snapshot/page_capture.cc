@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <set>
 
+#include "engine/base/log.h"
 #include "engine/base/variant.h"
 
 namespace clouddisk::snapshot {
@@ -160,8 +162,8 @@ Task<Result<void>> PageCapture::look_up(std::vector<Work>& works,
   co_return Result<void>{};
 }
 
-// Of a run of blocks, what the parent has where that may be the same. What can't be read any more on
-// any replica is stored anew: an older snapshot's loss must not become the loss of the next.
+// Of a run of blocks, what the parent has where that may be the same. What can't be read any more
+// on any replica is stored anew: an older snapshot's loss must not become the loss of the next.
 Task<Result<PageCapture::Old>> PageCapture::read_old(const Work& work, std::size_t begin,
                                                      std::size_t count) {
   Old old;
@@ -172,12 +174,22 @@ Task<Result<PageCapture::Old>> PageCapture::read_old(const Work& work, std::size
   auto whole = co_await chain_.read(spec_.parent, first, old.bytes);
   if (whole) co_return old;
   if (whole.error().code != Errc::kIo) co_return whole.error();
+  log(LogLevel::kError, "capture", "chain={} snapshot={} page {}: stored anew in snapshot {}: {}",
+      chain_.id(), spec_.parent, work.changed.page, spec_.seq, whole.error().message);
+  std::set<PackAddress> lost;
   for (std::size_t i = 0; i < count; ++i) {
     if (!old.readable[begin + i]) continue;
+    const PackAddress frame = work.before().blocks[begin + i].frame();
+    if (lost.count(frame) != 0) {
+      old.readable.reset(begin + i);
+      continue;
+    }
     const std::span<std::byte> into(old.bytes.data() + i * kBlockSize, kBlockSize);
     auto read = co_await chain_.read(spec_.parent, Lba(first.value + i), into);
     if (!read && read.error().code != Errc::kIo) co_return read.error();
-    if (!read) old.readable.reset(begin + i);
+    if (read) continue;
+    old.readable.reset(begin + i);
+    lost.insert(frame);
   }
   co_return old;
 }

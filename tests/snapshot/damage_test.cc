@@ -243,6 +243,7 @@ TEST_F(SnapshotDamage, WhatIsWrittenAgainAsItWasIsStoredAnewWhereTheSnapshotBefo
   }
   take();
   capture_whole();
+  EXPECT_EQ(captured_bytes_, lost.size() * kBlockSize) << "not what reads back and is the same";
   EXPECT_EQ(unreadable(3), std::set<std::uint64_t>());
   EXPECT_EQ(unreadable(2), lost);
 }

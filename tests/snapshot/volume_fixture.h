@@ -190,6 +190,7 @@ class VolumeModel : public testing::Test {
     ASSERT_NE(taken, nullptr);
     auto cursor = ring_->block_on(volume_->capture(taken->state.seq, [](const auto&) {}));
     ASSERT_TRUE(cursor) << cursor.error().message;
+    captured_bytes_ = cursor->changed_bytes;
     taken->state.captured = true;
     volume_->captured(taken->state.seq);
     reference_ = {taken->state.seq, taken->state.storage, taken->state.epoch};
@@ -337,6 +338,7 @@ class VolumeModel : public testing::Test {
   int storages_made_ = 0;
   Content now_ = Content(kBlocks);
   std::map<std::uint64_t, Taken> taken_;
+  std::uint64_t captured_bytes_ = 0;  // by the last capture_whole()
   std::map<std::uint64_t, std::shared_ptr<SnapshotDevice>> clones_;
   std::map<std::string, std::uint64_t> bases_;  // storage to sequence
   ReferencePoint reference_;

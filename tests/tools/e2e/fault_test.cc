@@ -217,8 +217,10 @@ TEST_F(FaultTest, OneReplicasFaultsAreMaskedAndAllContentIsRight) {
     arguments.insert(arguments.end(), {"--replica", replica});
     const std::uint64_t hits_before = total_hits(replica);
     const std::string fault = set(arguments);
-    for (int round = 0; round < 20 && hits(fault) == 0; ++round) write_all(++generation);
-    expect_all();
+    for (int round = 0; round < 20 && hits(fault) == 0; ++round) {
+      write_all(++generation);
+      expect_all();
+    }
     EXPECT_GT(hits(fault), 0U);
     EXPECT_EQ(daemon_.replica_state(std::stoi(replica)), row.state);
     daemon_.ok({"fault", "clear", fault});
