@@ -88,6 +88,20 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, SegmentCut cut) {
     co_return Result<void>{};
   }
   if (*there && store_.flush_failed(copy_, segment)) {
+    // Not before another has all of it: this may be the last copy of some block.
+    bool elsewhere = false;
+    for (unsigned copy = 0; copy < kReplicaCount && !elsewhere; ++copy) {
+      if ((store_.readable() >> copy & 1U) == 0) continue;
+      auto whole = co_await check.intact(copy, pace_);
+      if (!whole) co_return whole.error();
+      elsewhere = *whole;
+    }
+    if (!elsewhere) {
+      co_return fail(Errc::kIo,
+                     "resync segment {}: an fdatasync of it failed on the replica that joins, and "
+                     "no replica in sync has all of it: scrub, then resync again",
+                     segment.value);
+    }
     if (auto gone = co_await store_.discard(copy_, segment); !gone) co_return gone;
     *there = false;
   }
