@@ -42,6 +42,7 @@ Disk::Disk(DiskEnvironment& environment, Identity identity, Options options)
       store_(std::make_shared<LocalSegmentStore>(environment.ring, environment.replicas,
                                                  environment.files, identity_.id, options.store)),
       reader_(*store_, environment.work_buffers, identity_.id),
+      read_cache_id_(environment.reads != nullptr ? environment.reads->new_disk() : 0),
       ranges_(environment.ring),
       gate_(environment.ring),
       checkpointing_(environment.ring),

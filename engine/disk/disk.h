@@ -186,6 +186,9 @@ class Disk final : public BlockDevice {
   Task<Result<void>> clear_partial(std::uint64_t offset, std::uint64_t length);
   // Reads whole blocks; the caller holds a ReadGate::Pass since before the lookup.
   Task<Result<Buffer>> read_blocks(Lba first, std::span<const BlockEntry> entries, Buffer into);
+  // All of it from the read cache, or false.
+  bool recall(std::span<const BlockEntry> entries, std::span<std::byte> into);
+  void remember(std::span<const BlockEntry> entries, std::span<const std::byte> blocks);
   Task<Result<void>> read_blocks_into(Lba first, std::span<const BlockEntry> entries,
                                       std::span<std::byte> into, BufferPool& pool);
   struct RunRead;
@@ -218,6 +221,7 @@ class Disk final : public BlockDevice {
   std::unique_ptr<Compactor> compactor_;
   std::shared_ptr<BlockSource> base_;
   BlockReader reader_;
+  std::uint32_t read_cache_id_ = 0;  // 0: there is none
   RangeLock ranges_;
   ReadGate gate_;
   AsyncMutex checkpointing_;

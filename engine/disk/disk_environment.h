@@ -1,6 +1,7 @@
 // disk_environment.h: what the disks of one ring share.
 #pragma once
 
+#include "engine/disk/read_cache.h"
 #include "engine/log/file_cache.h"
 #include "engine/log/replica_set.h"
 #include "engine/map/page_cache.h"
@@ -21,6 +22,7 @@ struct DiskEnvironment {
   BufferPool& client_buffers;  // requests' payloads and answers
   BufferPool& work_buffers;    // read-modify-write, repair, compaction
   BufferPool& log_buffers;     // batches, headers, footers
+  ReadCache* reads = nullptr;  // what clients read lately; null: nothing is kept
 };
 
 }  // namespace clouddisk

@@ -15,6 +15,9 @@ namespace {
 constexpr std::uint64_t kPartialMax = 128_KiB;
 static_assert(kPartialMax >= 64_KiB);
 
+// Longer reads go past the read cache: the device is good at them, and they would flush it.
+constexpr std::uint64_t kCachedBlocksMax = 64_KiB / kBlockSize;
+
 bool aligned(std::uint64_t value) {
   return value % kBlockSize == 0;
 }
@@ -44,9 +47,29 @@ Task<Result<Buffer>> Disk::read(std::uint64_t offset, std::uint32_t length) {
   if (!map_->try_lookup(first, entries)) {
     if (auto found = co_await lookup(std::nullopt, first, entries); !found) co_return found.error();
   }
+  const std::uint64_t skip = offset - first.value * kBlockSize;
+  const bool cached = read_cache_id_ != 0 && count <= kCachedBlocksMax;
+  if (cached && recall(entries, into.span())) co_return into.slice(skip, length);
   auto blocks = co_await read_blocks(first, entries, std::move(into));
   if (!blocks) co_return blocks.error();
-  co_return blocks->slice(offset - first.value * kBlockSize, length);
+  if (cached) remember(entries, blocks->span());
+  co_return blocks->slice(skip, length);
+}
+
+bool Disk::recall(std::span<const BlockEntry> entries, std::span<std::byte> into) {
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (!entries[i].location.is_stored()) return false;
+    const auto block = into.subspan(i * kBlockSize, kBlockSize);
+    if (!environment_.reads->get(read_cache_id_, entries[i], block)) return false;
+  }
+  return true;
+}
+
+void Disk::remember(std::span<const BlockEntry> entries, std::span<const std::byte> blocks) {
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (!entries[i].location.is_stored()) continue;
+    environment_.reads->put(read_cache_id_, entries[i], blocks.subspan(i * kBlockSize, kBlockSize));
+  }
 }
 
 Task<Result<void>> Disk::lookup(std::optional<Epoch> view, Lba first, std::span<BlockEntry> out) {

@@ -98,10 +98,11 @@ constexpr std::uint64_t kThreadsMax = 64;
 }  // namespace
 
 // Each reactor's pools (160 MiB), answers that are put together outside of them (64 MiB) and maps
-// that checkpoints have yet to merge; the cache of map pages; what a connection receives into; and
-// the program itself.
+// that checkpoints have yet to merge; the caches of map pages and of blocks; what a connection
+// receives into; and the program itself.
 std::uint64_t memory_bound(unsigned reactors, unsigned connections) {
-  return reactors * (160_MiB + 64_MiB + 64_MiB) + 128_MiB + connections * 320_KiB + 96_MiB;
+  return reactors * (160_MiB + 64_MiB + 64_MiB) + 128_MiB + 128_MiB + connections * 320_KiB +
+         96_MiB;
 }
 
 void connections_scenario(Report& report, const Scale& scale) {

@@ -140,6 +140,7 @@ Task<Result<void>> Daemon::start_engine() {
   if (options_.cache_bytes > 0) {
     reactor_options.page_cache_bytes = options_.cache_bytes / options_.reactors;
   }
+  reactor_options.read_cache_bytes = options_.read_cache_bytes / options_.reactors;
   std::vector<Reactor*> reactors;
   for (unsigned i = 0; i < options_.reactors; ++i) {
     auto reactor = Reactor::start(*replicas_, workers_, reactor_options);
@@ -330,6 +331,12 @@ Task<std::string> Daemon::metrics() {
     if (stats) snapshot.disks.push_back({id, *stats, host_->hydration_progress(id)});
   }
   snapshot.faults = host_->faults();
+  for (const auto& reactor : reactors_) {
+    const ReadCache::Counters one = reactor->environment().reads->counters();
+    snapshot.read_cache.hits += one.hits;
+    snapshot.read_cache.misses += one.misses;
+    snapshot.read_cache.bytes += one.bytes;
+  }
   co_return to_prometheus(snapshot);
 }
 

@@ -132,6 +132,15 @@ void add_scrub(Exposition& out, const ScrubStatus& scrub) {
              static_cast<double>(scrub.complete_ns) / 1e9);
 }
 
+void add_read_cache(Exposition& out, const ReadCache::Counters& cache) {
+  out.begin("clouddisk_read_cache_blocks_total", MetricType::Counter,
+            "4 KiB blocks asked of the read cache; the hit rate is hits to both.");
+  out.sample({{"result", "hit"}}, number(cache.hits));
+  out.sample({{"result", "miss"}}, number(cache.misses));
+  out.single("clouddisk_read_cache_bytes", MetricType::Gauge, "Blocks that it holds.",
+             number(cache.bytes));
+}
+
 void add_disks(Exposition& out, const std::vector<MetricsSnapshot::Disk>& disks) {
   struct Kind {
     std::string_view op;
@@ -228,6 +237,7 @@ std::string to_prometheus(const MetricsSnapshot& snapshot) {
   add_process(out, snapshot);
   add_replicas(out, snapshot.replicas);
   add_scrub(out, snapshot.scrub);
+  add_read_cache(out, snapshot.read_cache);
   add_disks(out, snapshot.disks);
   add_hydrations(out, snapshot.disks);
   add_faults(out, snapshot.faults);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/control/disk_host.h"
+#include "engine/disk/read_cache.h"
 #include "engine/log/replica_set.h"
 
 namespace clouddisk {
@@ -32,6 +33,7 @@ struct MetricsSnapshot {
   };
   std::vector<Disk> disks;
   std::vector<FaultStatus> faults;
+  ReadCache::Counters read_cache;
 };
 
 inline constexpr std::string_view kMetricsContentType = "text/plain; version=0.0.4; charset=utf-8";

@@ -18,6 +18,7 @@ struct Raw {
   std::string root = "/var/lib/clouddisk";
   std::vector<std::string> replicas, nbd, api, metrics;
   std::string cache = "128M";
+  std::string read_cache = "128M";
   std::string log_level = "info";
   unsigned reactors = 0;
   std::string tls_dir, tls_psk;
@@ -74,6 +75,10 @@ void add_options(CLI::App& app, Raw& raw) {
       ->take_all()
       ->expected(1);
   app.add_option("--cache", raw.cache, "Memory for the maps of all disks, as in 512M, 2G")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  app.add_option("--read-cache", raw.read_cache,
+                 "Memory for blocks of all disks that were read lately; 0: none")
       ->type_name("SIZE")
       ->capture_default_str();
   app.add_option("--log-level", raw.log_level, "debug, info, warning, error or off")
@@ -220,6 +225,9 @@ Result<DaemonOptions> check(const Raw& raw) {
   auto cache = parse_size(raw.cache);
   if (!cache) return fail(cache.error(), "--cache");
   options.cache_bytes = *cache;
+  auto read_cache = parse_size(raw.read_cache);
+  if (!read_cache) return fail(read_cache.error(), "--read-cache");
+  options.read_cache_bytes = *read_cache;
   auto level = parse_log_level(raw.log_level);
   if (!level) return fail(level.error(), "--log-level");
   options.log_level = *level;

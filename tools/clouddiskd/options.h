@@ -27,6 +27,7 @@ struct DaemonOptions {
   std::uint32_t api_rate = 0;    // requests a second of an access key on TCP; 0: no limit
   std::vector<Address> metrics;  // beside the API's socket
   std::uint64_t cache_bytes = 0;
+  std::uint64_t read_cache_bytes = 0;
   LogLevel log_level = LogLevel::kInfo;
   unsigned reactors = 1;
   std::string tls_dir;        // certificates for NBD; empty: none

@@ -33,12 +33,13 @@ void Reactor::run(ReplicaSet& replicas, WorkerPool& workers, ReactorOptions opti
   }
   FileCache files(**ring, options.files_max);
   PageCache pages(options.page_cache_bytes);
+  ReadCache reads(options.read_cache_bytes);
   BufferPool client(**ring, options.client_buffer_bytes);
   BufferPool packs(**ring, options.pack_buffer_bytes);
   BufferPool work(**ring, options.work_buffer_bytes);
   BufferPool log(**ring, options.log_buffer_bytes);
   static_cast<void>((*ring)->register_memory(log.arena()));  // Slower without, no worse.
-  DiskEnvironment environment{**ring, replicas, files, pages, client, work, log};
+  DiskEnvironment environment{**ring, replicas, files, pages, client, work, log, &reads};
   ring_ = ring->get();
   environment_ = &environment;
   DiskEnvironment pack_environment{**ring, replicas, files, pages, packs, work, log};

@@ -14,6 +14,7 @@ namespace clouddisk {
 
 struct ReactorOptions {
   std::size_t page_cache_bytes = 128_MiB;  // of map pages
+  std::size_t read_cache_bytes = 0;        // of blocks that were read lately
   std::size_t client_buffer_bytes = 64_MiB;
   std::size_t pack_buffer_bytes = 32_MiB;  // of what snapshots are packed in
   std::size_t work_buffer_bytes = 32_MiB;

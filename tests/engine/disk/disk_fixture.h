@@ -16,9 +16,11 @@ namespace clouddisk {
 
 // What a daemon has beside its disks. Destroyed and made again, it is a restart.
 struct Machine {
-  Machine(Ring& ring, const std::string& root, std::optional<unsigned> trusted = std::nullopt)
+  Machine(Ring& ring, const std::string& root, std::optional<unsigned> trusted = std::nullopt,
+          std::size_t read_cache_bytes = 0)
       : files(ring, 256),
         pages(16_MiB),
+        reads(read_cache_bytes),
         client_buffers(ring, 64_MiB),
         pack_buffers(ring, 16_MiB),
         work_buffers(ring, 32_MiB),
@@ -32,7 +34,7 @@ struct Machine {
     if (opened) {
       replicas = std::move(*opened);
       environment.emplace(DiskEnvironment{ring, *replicas, files, pages, client_buffers,
-                                          work_buffers, log_buffers});
+                                          work_buffers, log_buffers, &reads});
       packs.emplace(
           DiskEnvironment{ring, *replicas, files, pages, pack_buffers, work_buffers, log_buffers});
     } else {
@@ -44,6 +46,7 @@ struct Machine {
   std::unique_ptr<ReplicaSet> replicas;
   FileCache files;
   PageCache pages;
+  ReadCache reads;
   BufferPool client_buffers;
   BufferPool pack_buffers;
   BufferPool work_buffers;

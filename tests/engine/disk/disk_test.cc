@@ -36,7 +36,9 @@ class DiskTest : public testing::Test {
   }
 
   Disk::Identity identity() const { return identity_in(root_.path(), size_); }
-  void start() { machine_ = std::make_unique<Machine>(*ring_, root_.path()); }
+  void start() {
+    machine_ = std::make_unique<Machine>(*ring_, root_.path(), std::nullopt, read_cache_bytes_);
+  }
   void open() {
     auto opened = ring_->block_on(Disk::open(*machine_->environment, identity(), options_));
     ASSERT_TRUE(opened) << opened.error().message;
@@ -79,6 +81,7 @@ class DiskTest : public testing::Test {
   TemporaryFolder root_;
   std::uint64_t size_ = kSize;
   Disk::Options options_;
+  std::size_t read_cache_bytes_ = 0;
   std::unique_ptr<UringRing> ring_;
   std::unique_ptr<Machine> machine_;
   std::shared_ptr<Disk> disk_;
@@ -294,11 +297,38 @@ TEST_F(DiskTest, OverwrittenForEverItKeepsToItsBoundAndItsContent) {
   check("after the index was lost");
 }
 
+TEST_F(DiskTest, WhatWasReadLatelyComesFromMemoryUntilItChanges) {
+  read_cache_bytes_ = 4_MiB;
+  restart();
+  const auto first = pattern(64_KiB, 1);
+  ASSERT_TRUE(write(0, first));
+  EXPECT_EQ(read(0, 64_KiB), first);
+  EXPECT_EQ(machine_->reads.counters().hits, 0U);
+  EXPECT_EQ(read(0, 64_KiB), first);
+  EXPECT_EQ(machine_->reads.counters().hits, 16U);
+  const auto inner = read(5000, 100);
+  EXPECT_TRUE(std::equal(inner.begin(), inner.end(), first.begin() + 5000));
+  EXPECT_EQ(machine_->reads.counters().hits, 17U);
+  const auto second = pattern(4_KiB, 2);
+  ASSERT_TRUE(write(4_KiB, second));
+  EXPECT_EQ(read(4_KiB, 4_KiB), second);
+  ASSERT_TRUE(ring_->block_on(disk_->trim(8_KiB, 4_KiB, false)));
+  EXPECT_EQ(read(8_KiB, 4_KiB), std::vector<std::byte>(4_KiB));
+  // Long ones go past it, both ways.
+  const auto counted = machine_->reads.counters();
+  EXPECT_EQ(read(0, 128_KiB).size(), 128_KiB);
+  EXPECT_EQ(read(0, 128_KiB).size(), 128_KiB);
+  EXPECT_EQ(machine_->reads.counters().hits, counted.hits);
+  EXPECT_EQ(machine_->reads.counters().misses, counted.misses);
+}
+
 // Random requests against an array, with restarts and lost indexes in between.
 TEST_F(DiskTest, BehavesLikeAnArray) {
   const std::uint64_t seed = announce_seed();
   Random random(seed);
   std::vector<std::byte> model(kSize);
+  read_cache_bytes_ = 1_MiB;
+  restart();
   for (int step = 0; step < 1500; ++step) {
     const std::uint64_t kind = random.below(100);
     const bool aligned = random.one_in(2);
@@ -323,6 +353,7 @@ TEST_F(DiskTest, BehavesLikeAnArray) {
     } else if (kind < 97) {
       ASSERT_TRUE(ring_->block_on(disk_->checkpoint()));
     } else if (kind < 99) {
+      read_cache_bytes_ = random.one_in(2) ? 0 : 1_MiB;
       restart();
     } else {
       stop();
