@@ -100,7 +100,7 @@ Task<void> Control::Impl::settle() {
     const bool waits = disk.status == DiskStatus::kDeleting &&
                        (is_captured_from(disk.storage) || is_captured_from(disk.undo_storage));
     log(waits ? LogLevel::kDebug : LogLevel::kInfo, kComponent, "disk {} {} {}", id,
-        waits ? "awaits its snapshot's capture," : "was left", name(disk.status));
+        waits ? "awaits its snapshot's capture," : "is finished now, found", name(disk.status));
     if (is_doomed(disk)) {
       co_await remove_automatic_snapshots(disk);
       const Removal removal = co_await remove_storage(disk);

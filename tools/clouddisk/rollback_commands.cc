@@ -143,6 +143,12 @@ void add_undo(CLI::App& disk, Session& session) {
   });
 }
 
+std::string hydration_line(const std::string& status, std::uint64_t done, std::uint64_t total) {
+  if (status == "loading") return bar_text(done, total);
+  if (status == "waiting") return "waiting: it loads while it is attached to a running instance";
+  return status;
+}
+
 void add_hydrate(CLI::App& disk, Session& session) {
   CLI::App* command = add_command(
       disk, "hydrate", "Wait until a disk has loaded all that it borrows from a snapshot",
@@ -189,7 +195,7 @@ void add_hydrate(CLI::App& disk, Session& session) {
         if (session.json()) {
           print_json(*answer);
         } else {
-          print_text(status == "loading" ? bar_text(done, total) + "\n" : status + "\n");
+          print_text(hydration_line(status, done, total) + "\n");
         }
         return Done{};
       }

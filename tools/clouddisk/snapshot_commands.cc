@@ -250,6 +250,19 @@ std::string chain_tree(std::vector<Json> snapshots, std::uint64_t current) {
   return text;
 }
 
+std::string chain_legend(const std::vector<Json>& snapshots, bool has_disk, std::uint64_t current) {
+  const bool marked = std::any_of(snapshots.begin(), snapshots.end(), [&](const Json& one) {
+    return std::stoull(text_of(one, "SnapshotSN")) == current;
+  });
+  std::string_view where = "<- the disk: what the disk descends from now";
+  if (!has_disk) {
+    where = "the disk is gone";
+  } else if (!marked) {
+    where = "the disk descends from none of them now";
+  }
+  return fmt::format("each stands below the one it descends from; {}\n", where);
+}
+
 void add_chain(CLI::App& parent, Session& session) {
   CLI::App* command = add_command(
       parent, "chain", "Show a disk's snapshots as a tree: sizes, and where rollbacks went",
@@ -288,10 +301,9 @@ void add_chain(CLI::App& parent, Session& session) {
                            text_of(link, "SnapshotLinkId"), *id, number_of(link, "TotalCount"),
                            format_bytes(number_of(link, "TotalSize"))));
     constexpr std::uint64_t kNowhere = 0;  // no snapshot has that number
-    print_text(chain_tree(snapshots, disk ? number_of(link, "CurrentSN") : kNowhere));
-    print_text(disk ? "each stands below the one it descends from; <- the disk: what the disk "
-                      "descends from now\n"
-                    : "each stands below the one it descends from; the disk is gone\n");
+    const std::uint64_t current = disk ? number_of(link, "CurrentSN") : kNowhere;
+    print_text(chain_tree(snapshots, current));
+    print_text(chain_legend(snapshots, static_cast<bool>(disk), current));
     return Done{};
   });
 }
