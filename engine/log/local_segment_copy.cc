@@ -30,9 +30,10 @@ Task<Result<void>> LocalSegmentStore::discard(unsigned copy, SegmentSeq segment)
 }
 
 Task<Result<void>> LocalSegmentStore::read(unsigned copy, SegmentSeq segment, std::uint32_t block,
-                                           Buffer into) {
+                                           Buffer into, std::uint32_t* blocks_there) {
   auto outcome = std::make_shared<Outcome>(ring_);
   outcome->under_way = 1;
+  outcome->may_be_short = blocks_there != nullptr;
   outcome->target = std::move(into);
   spawn(read_into(shared_from_this(), outcome, copy, segment, block));
   const TimePoint deadline = ring_.now() + options_.stall_max;
@@ -48,6 +49,9 @@ Task<Result<void>> LocalSegmentStore::read(unsigned copy, SegmentSeq segment, st
     }
   }
   if (outcome->errors[copy]) co_return *outcome->errors[copy];
+  if (blocks_there != nullptr) {
+    *blocks_there = static_cast<std::uint32_t>(outcome->got / kBlockSize);
+  }
   co_return Result<void>{};
 }
 
@@ -75,12 +79,13 @@ Task<void> LocalSegmentStore::read_into(std::shared_ptr<LocalSegmentStore> self,
     if (got < 0) {
       outcome->errors[copy] =
           fail_errno(got, "read {} at block {}", self->path(copy, segment), block);
-    } else if (static_cast<std::size_t>(got) != into.size()) {
+    } else if (static_cast<std::size_t>(got) != into.size() && !outcome->may_be_short) {
       outcome->errors[copy] = fail(Errc::kCorrupt, "read {} at block {}: {} of {} bytes, cut short",
                                    self->path(copy, segment), block, got, into.size());
     } else if (effect.flip_byte) {
       flip_byte(into.span(), *effect.flip_byte);
     }
+    if (got > 0) outcome->got = static_cast<std::uint64_t>(got);
   }
   outcome->under_way = 0;
   outcome->finished.wake_all();

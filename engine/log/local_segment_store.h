@@ -58,8 +58,8 @@ class LocalSegmentStore final : public SegmentStore,
                             std::shared_ptr<const AppendData> data) override;
   Task<Result<void>> flush() override;
   ReplicaMask readable() const override { return replicas_.in_sync_mask(); }
-  Task<Result<void>> read(unsigned copy, SegmentSeq segment, std::uint32_t block,
-                          Buffer into) override;
+  Task<Result<void>> read(unsigned copy, SegmentSeq segment, std::uint32_t block, Buffer into,
+                          std::uint32_t* blocks_there = nullptr) override;
   Task<Result<void>> repair(unsigned copy, SegmentSeq segment, std::uint32_t block,
                             Buffer good) override;
   Task<Result<void>> restore(unsigned copy, SegmentSeq segment, Buffer header) override;
@@ -107,7 +107,9 @@ class LocalSegmentStore final : public SegmentStore,
     bool given_up = false;  // on those under way
     // What waits for a fault, so that whoever gives up can let its memory go.
     std::array<std::shared_ptr<const AppendData>, kReplicaCount> held;
-    Buffer target;  // of a read that has not begun
+    Buffer target;          // of a read that has not begun
+    std::uint64_t got = 0;  // bytes that it read
+    bool may_be_short = false;
     Signal finished;
   };
   using OutcomeRef = std::shared_ptr<Outcome>;

@@ -26,13 +26,16 @@ Task<Result<std::span<const std::byte>>> SegmentReader::view(unsigned copy, std:
     // A new buffer each time: a read that stalled may still write into the old one.
     window.data = Buffer();
     Buffer fresh = co_await pool_.allocate(wanted * kBlockSize);
-    if (auto read = co_await store_.read(copy, segment_, block, fresh); !read) {
+    std::uint32_t there = 0;
+    if (auto read = co_await store_.read(copy, segment_, block, fresh, &there); !read) {
       co_return View(read.error());
     }
     window.data = std::move(fresh);
     window.first = block;
-    window.count = wanted;
+    window.count = there;
   }
+  count = std::min(count, window.first + window.count - block);
+  if (count == 0) co_return View(fail(Errc::kCorrupt, "the file ends before block {}", block));
   co_return View(
       window.data.span().subspan((block - window.first) * kBlockSize, count * kBlockSize));
 }
@@ -104,7 +107,7 @@ Task<bool> SegmentReader::holds(unsigned copy, const Batch& expected) {
   if (!found || found->chain != expected.chain) co_return false;
   auto payload = co_await view(copy, expected.payload_start(), expected.payload_blocks);
   if (expected.payload_blocks == 0) co_return true;
-  if (!payload) co_return false;
+  if (!payload || payload->size() < expected.payload_blocks * kBlockSize) co_return false;
   if (broken(Variant::kSkipBatchChecksum)) co_return true;
   for (std::uint32_t i = 0; i < expected.payload_blocks; ++i) {
     if (checksum64(payload->subspan(i * kBlockSize, kBlockSize)) != expected.checksums[i]) {

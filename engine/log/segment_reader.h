@@ -41,7 +41,7 @@ class SegmentReader {
     std::uint32_t first = 0;
     std::uint32_t count = 0;
   };
-  // `count` blocks from `block`, or as many as the segment has from there.
+  // `count` blocks from `block`, or as many as the copy's file has from there, but at least one.
   Task<Result<std::span<const std::byte>>> view(unsigned copy, std::uint32_t block,
                                                 std::uint32_t count);
   // How likely it is that the batch is of this log, when copies differ.

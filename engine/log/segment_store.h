@@ -68,9 +68,10 @@ class SegmentStore {
   virtual ReplicaMask readable() const = 0;
   // Reads from one copy; kIo when it fails or is short. The buffer may be written to until the read
   // ends, even if the caller gave up on it: hence a Buffer, which keeps it alive.
-  // kTimedOut: the copy stalled.
+  // kTimedOut: the copy stalled. With `blocks_there` the file may end before the buffer does (power
+  // takes the length that nobody flushed): it gets the whole blocks that were read, perhaps none.
   virtual Task<Result<void>> read(unsigned copy, SegmentSeq segment, std::uint32_t block,
-                                  Buffer into) = 0;
+                                  Buffer into, std::uint32_t* blocks_there = nullptr) = 0;
   // Overwrites a damaged range of one copy with the verified content of another. If that fails, the
   // copy is dropped.
   virtual Task<Result<void>> repair(unsigned copy, SegmentSeq segment, std::uint32_t block,

@@ -105,10 +105,12 @@ class HeldStore final : public SegmentStore {
     co_return call.result;
   }
   ReplicaMask readable() const override { return 1; }
-  Task<Result<void>> read(unsigned, SegmentSeq segment, std::uint32_t block, Buffer into) override {
+  Task<Result<void>> read(unsigned, SegmentSeq segment, std::uint32_t block, Buffer into,
+                          std::uint32_t* blocks_there) override {
     const auto count = static_cast<std::uint32_t>(into.size() / kBlockSize);
     const auto all = bytes(segment, block, count);
     std::memcpy(into.data(), all.data(), all.size());
+    if (blocks_there != nullptr) *blocks_there = count;
     co_return Result<void>{};
   }
   Task<Result<void>> repair(unsigned, SegmentSeq, std::uint32_t, Buffer) override {

@@ -145,6 +145,20 @@ inline void damage_block(SimMachine& machine, const std::string& path, std::uint
   SimRing ring(machine);
   damage_block(ring, path, block);
 }
+// Cuts a file, as a power cut does with a length that nobody flushed.
+inline void shorten(SimMachine& machine, const std::string& path, std::uint64_t bytes) {
+  SimRing ring(machine);
+  auto content = machine.content(path);
+  ASSERT_TRUE(content && content->size() > bytes);
+  ASSERT_OK(ring.block_on(ring.remove(path)));
+  OpenOptions how;
+  how.create = true;
+  how.direct = false;
+  auto file = ring.block_on(ring.open(path, how));
+  ASSERT_OK(file);
+  content->resize(bytes);
+  ASSERT_EQ(write_at(ring, *file, 0, *content), static_cast<int>(bytes));
+}
 // Blocks of a file as they are on the medium of a machine without faults; fewer past its end.
 inline std::vector<std::byte> blocks_of(Ring& ring, const std::string& path, std::uint32_t first,
                                         std::uint32_t count) {

@@ -68,6 +68,35 @@ TEST_F(DiskLogRecovery, TornTailIsCutAndEarlierWritesSurvive) {
   EXPECT_EQ(recovered->tail, starts_[2]);
 }
 
+// Space is had ahead of the writes, and the length that came of it may be gone after a power cut.
+TEST_F(DiskLogRecovery, AFileThatEndsRightBehindTheDataHidesNothing) {
+  three_writes();
+  const std::uint64_t end = end_.block * kBlockSize;
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    shorten(machine_, segment_path(copy, 1), copy == 1 ? end + 1536 : end);
+  }
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2, 3}));
+  EXPECT_EQ(recovered->tail, end_);
+  ASSERT_OK(life.write(4, 4));
+  ASSERT_OK(life.flush());
+  EXPECT_EQ(life.replicas().in_sync_mask(), 7U);
+}
+
+TEST_F(DiskLogRecovery, AFileThatEndsInTheMiddleOfABatchLosesThatBatchAlone) {
+  three_writes();
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    shorten(machine_, segment_path(copy, 1), payload_at(starts_[2]) * kBlockSize + 512);
+  }
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2}));
+  EXPECT_EQ(recovered->tail, starts_[2]);
+}
+
 // What lies behind the cut is intact but descends from a batch that never was.
 TEST_F(DiskLogRecovery, BatchesOfAnOldLifeBehindTheTailAreNotTaken) {
   three_writes();
