@@ -36,6 +36,7 @@ Task<Result<ResyncOutcome>> CopyResync::run(std::optional<SegmentSeq> before) {
   }
   auto here = co_await store_.list_copy(copy_);
   if (!here) co_return here.error();
+  store_.distrust_former(copy_, *here);
   auto all = co_await store_.list();
   if (!all) co_return all.error();
   if (all->empty() && !here->empty()) {

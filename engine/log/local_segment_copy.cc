@@ -21,6 +21,17 @@ Task<Result<void>> LocalSegmentStore::put(unsigned copy, SegmentSeq segment, std
   co_return result;
 }
 
+void LocalSegmentStore::distrust_former(unsigned copy, const std::vector<SegmentSeq>& segments) {
+  if (former_distrusted_[copy] || !replicas_.unsynced_before(copy)) return;
+  former_distrusted_[copy] = true;
+  for (const SegmentSeq segment : segments) {
+    const auto open = open_.find(segment);
+    const bool of_this_life = beginning_.count(segment) != 0 ||
+                              (open != open_.end() && in_mask(copies_of(segment), copy));
+    if (!of_this_life) flush_failed_[copy].insert(segment);
+  }
+}
+
 Task<Result<void>> LocalSegmentStore::discard(unsigned copy, SegmentSeq segment) {
   files_.forget({owner_, copy, segment.value});
   auto gone = co_await ring_.remove(path(copy, segment));

@@ -337,6 +337,8 @@ Task<Result<void>> LocalSegmentStore::flush_on(unsigned copy, SegmentSeq segment
   if (rc < 0) {
     flush_failed_[copy].insert(segment);
     const Error cause = fail_errno(rc, "fdatasync {}", path(copy, segment));
+    // The next process has to know it too. Whether enough are left is for conclude() to say.
+    static_cast<void>(co_await replicas_.drop_unsynced(ring_, copy, cause.message));
     co_return fail(Errc::kIo, "{}", cause.message);
   }
   co_return Result<void>{};

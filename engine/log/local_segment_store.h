@@ -88,6 +88,9 @@ class LocalSegmentStore final : public SegmentStore,
   bool flush_failed(unsigned copy, SegmentSeq segment) const {
     return flush_failed_[copy].count(segment) != 0;
   }
+  // Files of a copy that an earlier process saw an fdatasync fail on: none of them is trusted.
+  // Those of this life are. The first call counts: what was made anew since is good.
+  void distrust_former(unsigned copy, const std::vector<SegmentSeq>& segments);
   // Whether the log begins it just now or writes to it: a copy that joins may have it before the
   // others do.
   bool is_new(SegmentSeq segment) const {
@@ -175,8 +178,9 @@ class LocalSegmentStore final : public SegmentStore,
   std::uint32_t owner_;  // in the file cache
   std::array<std::uint64_t, kReplicaCount> devices_{};
   std::array<std::set<SegmentSeq>, kReplicaCount> flush_failed_;  // until the file is made anew
-  std::set<SegmentSeq> beginning_;                                // in create()
-  std::map<SegmentSeq, OpenSegment> open_;                        // written to of late
+  std::array<bool, kReplicaCount> former_distrusted_{};
+  std::set<SegmentSeq> beginning_;          // in create()
+  std::map<SegmentSeq, OpenSegment> open_;  // written to of late
   std::map<std::uint32_t, ReplicaMask> spares_;
   std::uint32_t next_spare_ = 1;
   std::array<std::uint64_t, kReplicaCount> under_way_{};

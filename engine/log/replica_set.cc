@@ -185,6 +185,10 @@ Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options o
   set->set_uuid_ = decision->set_uuid == SetUuid{} ? make_uuid() : decision->set_uuid;
   set->single_allowed_ = trusted.has_value();
   set->rebuild_ = decision->rebuild;
+  set->unsynced_before_.store(decision->unsynced, std::memory_order_release);
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    set->members_[i].unsynced = (decision->unsynced >> i & 1U) != 0;
+  }
 
   // Every start is two generations of its own, so an older copy of a member put back in its place
   // is recognised: it is at least two behind, and only one behind passes for a superblock write cut
@@ -277,6 +281,7 @@ Task<Result<void>> ReplicaSet::write_superblock(unsigned index, Generation gener
   superblock.index = index;
   superblock.generation = generation;
   superblock.in_sync = in_sync;
+  superblock.unsynced = unsynced_mask() & ~in_sync;
   const bool started = generation_.value != 0;
   const bool is_out = started && member.state == ReplicaState::kFailed;
   const TimePoint deadline = home_.now() + (is_out ? kTellMax : kSuperblockStallMax);
@@ -292,19 +297,33 @@ Task<Result<void>> ReplicaSet::write_superblock(unsigned index, Generation gener
   co_return attempt->result;
 }
 
-Task<Result<void>> ReplicaSet::drop(Ring& caller, unsigned index, std::string reason) {
+ReplicaMask ReplicaSet::unsynced_mask() const {
+  ReplicaMask mask = 0;
+  for (unsigned i = 0; i < kReplicaCount; ++i) {
+    if (members_[i].unsynced) mask |= 1U << i;
+  }
+  return mask;
+}
+
+Task<Result<void>> ReplicaSet::drop_for(Ring& caller, unsigned index, std::string reason,
+                                        bool unsynced) {
   CHECK(index < kReplicaCount);
   const bool elsewhere = &caller != &home_;
   if (elsewhere) co_await home_.enter();
-  auto result = co_await drop_on_home(index, std::move(reason));
+  auto result = co_await drop_on_home(index, std::move(reason), unsynced);
   if (elsewhere) co_await caller.enter();
   co_return result;
 }
 
-Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason) {
+Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason, bool unsynced) {
   auto guard = co_await changing_.lock();
   Member& dropped = members_[index];
-  if (dropped.state == ReplicaState::kFailed) co_return Result<void>{};
+  const bool news = unsynced && !dropped.unsynced;
+  dropped.unsynced = dropped.unsynced || unsynced;
+  if (dropped.state == ReplicaState::kFailed) {
+    if (news && can_write()) co_return co_await renew();
+    co_return Result<void>{};
+  }
   log(LogLevel::kError, "replicas", "replica {} ({}) dropped: {}", index + 1, folder(index),
       reason);
   const bool was_member = dropped.state == ReplicaState::kInSync;
@@ -312,7 +331,7 @@ Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason) 
   dropped.reason = std::move(reason);
   dropped.done_bytes = dropped.total_bytes = 0;
   publish();
-  if (!was_member) co_return Result<void>{};
+  if (!was_member && !(news && can_write())) co_return Result<void>{};
   if (broken(Variant::kSkipGeneration)) co_return Result<void>{};
   if (auto renewed = co_await renew(); !renewed) co_return renewed;
   // Let it know that it is out, if it can still be told; nothing depends on it.
@@ -411,6 +430,8 @@ Task<Result<void>> ReplicaSet::admit(unsigned index, std::optional<std::uint32_t
   joiner.state = ReplicaState::kInSync;
   joiner.generation = generation_;
   joiner.reason.clear();
+  joiner.unsynced = false;
+  unsynced_before_.fetch_and(~(1U << index), std::memory_order_acq_rel);
   joiner.total_bytes = joiner.done_bytes;  // What was expected was an estimate.
   rebuild_ &= ~(1U << index);
   publish();

@@ -51,6 +51,9 @@ struct Superblock {
   std::uint32_t index = 0;
   Generation generation;
   ReplicaMask in_sync = 0;
+  // Those that are out and had an fdatasync fail: what it covered may be in a cache alone, whatever
+  // a read shows, so all that such a replica has is written anew before it is believed again.
+  ReplicaMask unsynced = 0;
 };
 inline constexpr std::size_t kSuperblockSize = kBlockSize;
 // What the first superblocks of a new set say. A start writes two generations, so one that was
@@ -72,8 +75,9 @@ struct SetDecision {
   bool create = false;  // all folders are new, or nothing came of an earlier try: make a set
   SetUuid set_uuid{};   // zeros: to be chosen
   Generation generation;
-  ReplicaMask in_sync = 0;  // members to start with
-  ReplicaMask rebuild = 0;  // reachable folders to be resynced from the members
+  ReplicaMask in_sync = 0;   // members to start with
+  ReplicaMask rebuild = 0;   // reachable folders to be resynced from the members
+  ReplicaMask unsynced = 0;  // of those that are not members: see Superblock
 };
 // `trusted_single`: the operator names one replica (from 0) to believe alone.
 Result<SetDecision> decide_set(const std::array<FoundReplica, kReplicaCount>& found,
@@ -109,11 +113,22 @@ class ReplicaSet {
   bool single_allowed() const { return single_allowed_; }
   std::vector<ReplicaStatus> status() const;  // any thread
   ReplicaMask to_rebuild() const { return rebuild_; }
+  // An earlier process saw an fdatasync fail on it, and it was not brought up to date since. What
+  // fails in this one is known file by file (LocalSegmentStore). Any thread.
+  bool unsynced_before(unsigned index) const {
+    return (unsynced_before_.load(std::memory_order_acquire) >> index & 1U) != 0;
+  }
 
   // Takes a replica out. Returns once the survivors know durably; an acknowledgement that depends
   // on it waits for that. Fine if it is out already. A receiving replica just stops receiving. With
   // fewer than kWriteQuorum survivors nothing is written: no write will be acknowledged (I6).
-  Task<Result<void>> drop(Ring& caller, unsigned index, std::string reason);
+  Task<Result<void>> drop(Ring& caller, unsigned index, std::string reason) {
+    return drop_for(caller, index, std::move(reason), false);
+  }
+  // The same because of an fdatasync that failed, which the survivors remember too.
+  Task<Result<void>> drop_unsynced(Ring& caller, unsigned index, std::string reason) {
+    return drop_for(caller, index, std::move(reason), true);
+  }
 
   // Resync, step by step, on the home ring: mark as receiving; report progress; admit when
   // complete.
@@ -145,11 +160,14 @@ class ReplicaSet {
     std::uint64_t done_bytes = 0;
     std::uint64_t total_bytes = 0;
     std::uint64_t inode = 0;  // of the superblock, to notice a replaced folder
+    bool unsynced = false;    // an fdatasync failed since it was last admitted
   };
 
   ReplicaSet(Ring& home, Options options);
   Task<Result<void>> write_superblock(unsigned index, Generation generation, ReplicaMask in_sync);
-  Task<Result<void>> drop_on_home(unsigned index, std::string reason);
+  Task<Result<void>> drop_for(Ring& caller, unsigned index, std::string reason, bool unsynced);
+  Task<Result<void>> drop_on_home(unsigned index, std::string reason, bool unsynced = false);
+  ReplicaMask unsynced_mask() const;
   Task<Result<void>> renew();
   void publish();
 
@@ -165,6 +183,7 @@ class ReplicaSet {
   std::array<std::atomic<std::uint32_t>, kReplicaCount> joins_{};
   std::atomic<ReplicaMask> in_sync_{0};
   std::atomic<ReplicaMask> receiving_{0};
+  std::atomic<ReplicaMask> unsynced_before_{0};
   std::atomic<bool> removed_{true};
   struct SharedStatus;
   std::unique_ptr<SharedStatus> shared_;  // a copy of members_ under a mutex, for status()

@@ -42,6 +42,7 @@ void encode_superblock(const Superblock& superblock, std::span<std::byte> block)
   out.le(superblock.generation.value);
   out.le(superblock.in_sync);
   out.le(std::uint32_t{kReplicaCount});
+  out.le(superblock.unsynced);
   out.zeros(kChecksumOffset - out.position());
   out.le(checksum64(block.first(kChecksumOffset)));
 }
@@ -70,10 +71,11 @@ Result<Superblock> decode_superblock(std::span<const std::byte> block) {
   superblock.generation = Generation(in.le<std::uint64_t>());
   superblock.in_sync = in.le<std::uint32_t>();
   const auto count = in.le<std::uint32_t>();
+  superblock.unsynced = in.le<std::uint32_t>();
   if (count != kReplicaCount || superblock.index >= kReplicaCount ||
-      superblock.in_sync >> kReplicaCount != 0) {
-    return fail(Errc::kCorrupt, "superblock: {} replicas, index {}, members {:#x}", count,
-                superblock.index, superblock.in_sync);
+      superblock.in_sync >> kReplicaCount != 0 || superblock.unsynced >> kReplicaCount != 0) {
+    return fail(Errc::kCorrupt, "superblock: {} replicas, index {}, members {:#x}, unsynced {:#x}",
+                count, superblock.index, superblock.in_sync, superblock.unsynced);
   }
   return superblock;
 }
@@ -164,8 +166,10 @@ Result<SetDecision> decide_set(const std::array<FoundReplica, kReplicaCount>& fo
     if (replica.superblock->generation > newest) {
       newest = replica.superblock->generation;
       listed_members = replica.superblock->in_sync;
+      decision.unsynced = replica.superblock->unsynced;
     } else if (replica.superblock->generation == newest) {
       listed_members &= replica.superblock->in_sync;
+      decision.unsynced |= replica.superblock->unsynced;
     }
   }
   decision.generation = newest;
@@ -178,6 +182,7 @@ Result<SetDecision> decide_set(const std::array<FoundReplica, kReplicaCount>& fo
     }
     decision.in_sync = 1U << index;
     decision.rebuild = rebuildable(found, decision.in_sync);
+    decision.unsynced &= ~decision.in_sync;
     return decision;
   }
   if (readable < 2) {
@@ -210,6 +215,7 @@ Result<SetDecision> decide_set(const std::array<FoundReplica, kReplicaCount>& fo
         newest.value, listed_members);
   }
   decision.rebuild = rebuildable(found, decision.in_sync);
+  decision.unsynced &= ~decision.in_sync;
   return decision;
 }
 

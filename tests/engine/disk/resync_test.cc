@@ -183,6 +183,68 @@ TEST_F(ResyncTest, ASegmentWhoseFlushFailedIsWrittenAnew) {
       same_blocks(ring, segment_path(kJoiner, active), segment_path(0, active), 0, 6 * 41 + 1));
 }
 
+// The same with a restart in between: the next process knows of it from the superblocks.
+TEST_F(ResyncTest, WhatAnEarlierProcessCouldNotFlushIsWrittenAnew) {
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  const std::uint64_t active = life_.log().active_segment().value;
+  for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
+  SimFaults faults;
+  faults.datasync_error = 1;
+  machine_.set_faults(replica_folder(kJoiner), faults);
+  ASSERT_OK(life_.flush());
+  machine_.clear_faults();
+  life_.kill();
+  {
+    LogLife next(machine_);
+    ASSERT_OK(next.recover());
+    ASSERT_EQ(next.replicas().in_sync_mask(), 3U);
+    ASSERT_OK(next.replicas().begin_receiving(kJoiner));
+    ASSERT_OK(next.ring->block_on(next.log().roll()));
+    ASSERT_OK(next.flush());
+    TestPace pace(*next.ring);
+    std::set<SegmentSeq> done;
+    const auto bring = [&] {
+      return next.ring->block_on(resync_copy(next.store(), next.pool(), kLogDisk, kJoiner,
+                                             next.log().active_segment(), pace, done));
+    };
+    ASSERT_OK(bring());
+    done.clear();
+    const auto again = bring();
+    ASSERT_OK(again);
+    EXPECT_EQ(again->copied_bytes, 0U) << "once is enough";
+    ASSERT_OK(next.ring->block_on(next.replicas().admit(kJoiner)));
+    next.kill();
+  }
+  machine_.power_loss();
+  SimRing ring(machine_);
+  EXPECT_TRUE(
+      same_blocks(ring, segment_path(kJoiner, active), segment_path(0, active), 0, 6 * 41 + 1));
+}
+
+// It may be the last copy of some block.
+TEST_F(ResyncTest, ASegmentWhoseFlushFailedStaysWhereNoOtherHasAllOfIt) {
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  const std::uint64_t active = life_.log().active_segment().value;
+  for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
+  SimFaults faults;
+  faults.datasync_error = 1;
+  machine_.set_faults(replica_folder(kJoiner), faults);
+  ASSERT_OK(life_.flush());
+  machine_.clear_faults();
+  ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
+  ASSERT_OK(life_.ring->block_on(life_.log().roll()));
+  ASSERT_OK(life_.flush());
+  const auto before = blocks_of(*life_.ring, segment_path(kJoiner, active), 0, 6 * 41 + 1);
+  damage_block(*life_.ring, segment_path(0, active), 60);
+  damage_block(*life_.ring, segment_path(1, active), 100);
+  const auto refused = life_.ring->block_on(resync());
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("scrub"), std::string::npos);
+  EXPECT_EQ(blocks_of(*life_.ring, segment_path(kJoiner, active), 0, 6 * 41 + 1), before);
+}
+
 TEST_F(ResyncTest, ASegmentWhoseNextOneWasCleanedEndsWhereItSaysItself) {
   for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
   ASSERT_OK(life_.ring->block_on(life_.log().roll()));

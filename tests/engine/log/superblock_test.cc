@@ -32,11 +32,14 @@ Block encoded(const Superblock& superblock) {
 }
 
 TEST(Superblock, ComesBackAsItWas) {
-  const auto back = decode_superblock(encoded(superblock_of(2, 77, 0b101)));
+  Superblock superblock = superblock_of(2, 77, 0b101);
+  superblock.unsynced = 0b010;
+  const auto back = decode_superblock(encoded(superblock));
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(back->index, 2U);
   EXPECT_EQ(back->generation.value, 77U);
   EXPECT_EQ(back->in_sync, 0b101U);
+  EXPECT_EQ(back->unsynced, 0b010U);
   EXPECT_EQ(back->set_uuid[15], 1);
 }
 
@@ -69,7 +72,9 @@ TEST(Superblock, ANewerFormatIsRefusedByItsName) {
 }
 
 TEST(Superblock, WhatMakesNoSenseIsRefusedThoughItsChecksumHolds) {
-  for (const auto& wrong : {superblock_of(3, 5, kAll), superblock_of(0, 5, 0b1000)}) {
+  Superblock unknown = superblock_of(0, 5, kAll);
+  unknown.unsynced = 0b1000;
+  for (const auto& wrong : {superblock_of(3, 5, kAll), superblock_of(0, 5, 0b1000), unknown}) {
     const auto back = decode_superblock(encoded(wrong));
     ASSERT_FALSE(back);
     EXPECT_EQ(back.error().code, Errc::kCorrupt);
