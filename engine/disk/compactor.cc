@@ -125,14 +125,13 @@ Task<Result<void>> Compactor::seal_before(SegmentSeq victim) {
   if (sealed_.count(before) != 0) co_return Result<void>{};
   auto& pool = disk_.environment_.log_buffers;
   const SegmentCut cut = co_await start_of(victim);
+  // What it has may be of a process that was killed before it was durable.
+  co_await disk_.store_->adopt(before);
   if (!co_await find_trailer(*disk_.store_, pool, disk_.log_->disk(), before, cut)) {
     if (!cut) co_return fail(Errc::kCorrupt, "no copy of segment {} has a header", victim.value);
     auto contents = co_await walk_contents(*disk_.store_, pool, disk_.log_->disk(), before, cut);
     if (!contents) co_return contents.error();
     if (auto sealed = co_await disk_.log_->seal_late(*contents); !sealed) co_return sealed;
-  } else {
-    // It may be of a process that was killed before it was durable.
-    disk_.store_->adopt(before);
   }
   sealed_.insert(before);
   co_return Result<void>{};

@@ -192,6 +192,19 @@ LocalSegmentStore::OpenSegment& LocalSegmentStore::opened(SegmentSeq segment) {
   return it->second;
 }
 
+Task<void> LocalSegmentStore::adopt(SegmentSeq segment) {
+  ReplicaMask there = 0;
+  for (unsigned copy = 0; copy < kReplicaCount && open_.count(segment) == 0; ++copy) {
+    if (!in_mask(readable(), copy)) continue;
+    auto found = co_await has(copy, segment);
+    if (!found || *found) there |= 1U << copy;  // One that can't tell fails the flush, and is out.
+  }
+  const bool known = open_.count(segment) != 0;
+  OpenSegment& state = opened(segment);
+  if (!known) state.copies &= there;
+  ++state.changes;
+}
+
 std::array<std::uint32_t, kReplicaCount> LocalSegmentStore::joins() const {
   std::array<std::uint32_t, kReplicaCount> all{};
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) all[copy] = replicas_.joins(copy);

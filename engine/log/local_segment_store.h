@@ -53,7 +53,7 @@ class LocalSegmentStore final : public SegmentStore,
   Task<Result<void>> create(SegmentSeq segment, Buffer header) override;
   bool has_space(SegmentSeq segment, std::uint32_t end_block) const override;
   Task<Result<void>> ensure_space(SegmentSeq segment, std::uint32_t end_block) override;
-  void adopt(SegmentSeq segment) override { ++opened(segment).changes; }
+  Task<void> adopt(SegmentSeq segment) override;
   Task<Result<void>> append(SegmentSeq segment, std::uint32_t block,
                             std::shared_ptr<const AppendData> data) override;
   Task<Result<void>> flush() override;

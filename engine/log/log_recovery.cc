@@ -285,7 +285,7 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
   bool any = false;
   for (const SegmentSeq segment : reached_) {
     if (segment < result_.durable.segment || segment > tail_.segment) continue;
-    store_.adopt(segment);
+    co_await store_.adopt(segment);
     any = true;
   }
   Result<void> flushed;

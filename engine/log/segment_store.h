@@ -54,8 +54,10 @@ class SegmentStore {
   // (I9).
   virtual Task<Result<void>> ensure_space(SegmentSeq segment, std::uint32_t end_block) = 0;
 
-  // Takes a segment of an earlier life into account: the next flush() covers it.
-  virtual void adopt(SegmentSeq segment) = 0;
+  // Takes a segment of an earlier life into account: the next flush() covers it, and it may be
+  // appended to. A copy that has no file of it (a crash came in the middle of remove()) is left
+  // out: reads and scrub mend it if it matters.
+  virtual Task<void> adopt(SegmentSeq segment) = 0;
 
   // Writes behind what was written before. On return the data is on every in-sync copy (I1).
   virtual Task<Result<void>> append(SegmentSeq segment, std::uint32_t block,

@@ -84,7 +84,7 @@ class HeldStore final : public SegmentStore {
     space_[segment] = end_block;
     co_return Result<void>{};
   }
-  void adopt(SegmentSeq) override {}
+  Task<void> adopt(SegmentSeq) override { co_return; }
   Task<Result<void>> append(SegmentSeq segment, std::uint32_t block,
                             std::shared_ptr<const AppendData> data) override {
     appends.push_back({segment, block, data->size(), !hold_appends, {}});

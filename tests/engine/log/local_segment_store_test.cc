@@ -61,6 +61,25 @@ TEST_F(LocalSegmentStoreTest, AnAppendIsOnEveryCopyWhenItReturns) {
   EXPECT_EQ(*all, std::vector{kOne});
 }
 
+// A crash in the middle of remove() leaves a segment on some copies.
+TEST_F(LocalSegmentStoreTest, ASegmentThatACopyHasNotAnyMorePutsItNotOutWhenItIsAdopted) {
+  start();
+  ASSERT_OK(create(kOne));
+  ASSERT_OK(append(kOne, 1, 5));
+  life_->kill();
+  start();
+  ASSERT_OK(life_->ring->block_on(life_->ring->remove(segment_path(0, kOne.value))));
+  life_->ring->block_on(store().adopt(kOne));
+  ASSERT_OK(append(kOne, 2, 6));
+  ASSERT_OK(flush());
+  EXPECT_EQ(in_sync(), 0b111U);
+  EXPECT_OK(read(1, kOne, 2, 6));
+  EXPECT_OK(read(2, kOne, 2, 6));
+  EXPECT_FALSE(machine_.exists(segment_path(0, kOne.value)));
+  ASSERT_OK(remove(kOne));
+  EXPECT_EQ(in_sync(), 0b111U);
+}
+
 // The cleaner goes on while a replica is brought back, and may come to a disk before resync does.
 TEST_F(LocalSegmentStoreTest, ASegmentRemovedBeforeResyncMadeTheFolderLeavesTheReplicaReceiving) {
   start();
