@@ -19,10 +19,8 @@ constexpr Duration kDelayMax = std::chrono::milliseconds(20);
 SpaceUse Compactor::use() const {
   SpaceUse use;
   use.stored_bytes = disk_.segments_.size() * kSegmentSize;
-  std::uint64_t live = 0;
-  for (const auto& [segment, count] : disk_.map_->live_counts()) live += count;
   // What was written since the counts were made is taken as live.
-  use.live_bytes = live * kBlockSize + (disk_.log_->acked_bytes() - disk_.checkpoint_at_bytes_);
+  use.live_bytes = disk_.map_->live_blocks() * kBlockSize + (disk_.log_->acked_bytes() - disk_.checkpoint_at_bytes_);
   return use;
 }
 

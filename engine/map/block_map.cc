@@ -92,7 +92,7 @@ Task<Result<std::unique_ptr<BlockMap>>> BlockMap::open(Ring& ring, PageCache& ca
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockMap> map(new BlockMap(ring, cache, opened->store, options));
   map->checkpoint_ = opened->checkpoint;
-  map->live_ = opened->live;
+  map->take_live(opened->live);
   map->epoch_ = opened->checkpoint.epoch;
   map->views_ = opened->checkpoint.views;
   map->reference_ = opened->checkpoint.reference;
@@ -328,6 +328,12 @@ std::uint64_t BlockMap::live_blocks(SegmentSeq segment) const {
   return it == live_->end() ? 0 : it->second;
 }
 
+void BlockMap::take_live(std::shared_ptr<const LiveCounts> live) {
+  live_ = std::move(live);
+  live_blocks_ = 0;
+  for (const auto& [segment, count] : *live_) live_blocks_ += count;
+}
+
 Task<Result<void>> BlockMap::checkpoint(LogPosition position, WriteSeq next_write,
                                         Task<Result<void>> log_durable) {
   if (merging_) co_return fail(Errc::kBusy, "a checkpoint is under way");
@@ -361,7 +367,7 @@ Task<Result<void>> BlockMap::checkpoint(LogPosition position, WriteSeq next_writ
     auto merged = co_await ring_.blocking([&store, &input] { return store->merge(input); });
     if (merged) {
       checkpoint_ = merged->checkpoint;
-      live_ = merged->live;
+      take_live(merged->live);
       ++generation_;
       ++checkpoint_count_;
       update_cache(input);

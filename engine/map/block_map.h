@@ -122,6 +122,8 @@ class BlockMap {
   // segments that were complete by then.
   const LiveCounts& live_counts() const { return *live_; }
   std::uint64_t live_blocks(SegmentSeq segment) const;
+  // Of all segments together. Every write asks for it: it is a number, not a sum.
+  std::uint64_t live_blocks() const { return live_blocks_; }
   std::uint64_t index_bytes() const { return store_->size_bytes(); }
   // Scrub: reads every entry of the index and checks it, a step at a time on a worker. Gives the
   // bytes read; kCorrupt: it is damaged.
@@ -137,6 +139,7 @@ class BlockMap {
   Task<Result<void>> lookup_in(Epoch view, Lba first, std::span<BlockEntry> out);
   void update_cache(const MergeInput& input);
   std::size_t memory_pages() const;
+  void take_live(std::shared_ptr<const LiveCounts> live);
 
   Ring& ring_;
   PageCache& cache_;
@@ -153,6 +156,7 @@ class BlockMap {
   std::vector<std::shared_ptr<const Relocations>> frozen_relocations_;
   Checkpoint checkpoint_;
   std::shared_ptr<const LiveCounts> live_;
+  std::uint64_t live_blocks_ = 0;
   std::uint64_t generation_ = 0;  // grows with each checkpoint: a page read before it is stale
   std::uint64_t checkpoint_count_ = 0;
   bool merging_ = false;

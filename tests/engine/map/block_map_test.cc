@@ -207,9 +207,12 @@ class BlockMapModel : public testing::Test {
     };
     add(state_.now);
     for (const auto& [view, content] : state_.views) add(content);
+    std::uint64_t all = 0;
     for (const auto& [segment, blocks] : used) {
       EXPECT_EQ(map_->live_blocks(SegmentSeq(segment)), blocks.size()) << "segment " << segment;
+      all += blocks.size();
     }
+    EXPECT_EQ(map_->live_blocks(), all);
     for (const auto& [segment, live] : map_->live_counts()) {
       EXPECT_EQ(used[segment.value].size(), live) << "segment " << segment.value;
     }
