@@ -121,6 +121,37 @@ class AsyncMutex {
   Semaphore semaphore_;
 };
 
+// Many holders that share, or one alone, in the order of asking.
+class AsyncSharedMutex {
+ public:
+  explicit AsyncSharedMutex(Ring& ring) : semaphore_(ring, kAll) {}
+
+  class Guard {
+   public:
+    Guard(AsyncSharedMutex* mutex, std::uint64_t permits) : mutex_(mutex), permits_(permits) {}
+    Guard(Guard&& other) noexcept
+        : mutex_(std::exchange(other.mutex_, nullptr)), permits_(other.permits_) {}
+    Guard& operator=(Guard&&) = delete;
+    ~Guard() {
+      if (mutex_ != nullptr) mutex_->semaphore_.release(permits_);
+    }
+
+   private:
+    AsyncSharedMutex* mutex_;
+    std::uint64_t permits_;
+  };
+  Task<Guard> lock() { return take(kAll); }
+  Task<Guard> lock_shared() { return take(1); }
+
+ private:
+  static constexpr std::uint64_t kAll = 1U << 30;
+  Task<Guard> take(std::uint64_t permits) {
+    co_await semaphore_.acquire(permits);
+    co_return Guard(this, permits);
+  }
+  Semaphore semaphore_;
+};
+
 // Counts work under way and waits for it to reach zero.
 class WaitGroup {
  public:

@@ -110,7 +110,7 @@ Task<Result<std::shared_ptr<Disk>>> EngineHost::open_locked(Past& past, std::str
     if (find_snapshot(base, seq) == &past) state.base_seq = seq;
     state.base = std::make_shared<FarSource>(*source, past.store);
   }
-  auto opening = co_await opening_.lock();
+  auto opening = co_await opening_.lock_shared();
   if (stopping_) co_return fail(Errc::kShutdown, "the daemon is stopping");
   resynced_.erase(storage);
   co_await past.reactor->ring().enter();

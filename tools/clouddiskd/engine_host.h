@@ -243,7 +243,8 @@ class EngineHost final : public DiskHost {
   std::vector<FaultRef> faults_;
   std::uint64_t last_fault_ = 0;
   std::array<std::uint64_t, kReplicaCount> ended_fault_hits_{};
-  AsyncMutex opening_;  // no storage is opened while a replica is admitted
+  AsyncSharedMutex
+      opening_;  // shared by those who open a storage; none while a replica is admitted
   std::uint64_t resync_done_ = 0;
   std::uint64_t resync_total_ = 0;
   WorkControl resync_work_;

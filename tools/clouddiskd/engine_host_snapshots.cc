@@ -78,7 +78,7 @@ EngineHost::Past* EngineHost::find_snapshot(std::string_view id, std::uint64_t& 
 // --- Opening ---
 
 Task<Result<void>> EngineHost::open_chain_locked(Past& past, std::string disk_id) {
-  auto opening = co_await opening_.lock();
+  auto opening = co_await opening_.lock_shared();
   if (stopping_) co_return fail(Errc::kShutdown, "the daemon is stopping");
   resynced_.erase(chain_id_of(disk_id));
   co_await past.reactor->ring().enter();

@@ -200,6 +200,45 @@ TEST_F(Sync, PermitsAreNeverExceededAndServedInOrder) {
   EXPECT_EQ(permits.semaphore.available(), 10U);
 }
 
+// --- AsyncSharedMutex ---
+
+struct Readers {
+  int sharing = 0, most = 0, alone = 0, finished = 0;
+  std::vector<int> order;
+};
+
+Task<void> share(Ring& ring, AsyncSharedMutex& mutex, int id, Readers& readers) {
+  const auto guard = co_await mutex.lock_shared();
+  EXPECT_EQ(readers.alone, 0);
+  readers.order.push_back(id);
+  readers.most = std::max(readers.most, ++readers.sharing);
+  co_await ring.sleep_for(milliseconds(1));
+  --readers.sharing;
+  ++readers.finished;
+}
+
+Task<void> be_alone(Ring& ring, AsyncSharedMutex& mutex, int id, Readers& readers) {
+  const auto guard = co_await mutex.lock();
+  EXPECT_EQ(readers.sharing, 0);
+  EXPECT_EQ(readers.alone++, 0);
+  readers.order.push_back(id);
+  co_await ring.sleep_for(milliseconds(1));
+  --readers.alone;
+  ++readers.finished;
+}
+
+TEST_F(Sync, ManyShareOrOneIsAloneInTheOrderOfAsking) {
+  AsyncSharedMutex mutex(ring_);
+  Readers readers;
+  for (int id = 0; id < 3; ++id) spawn(share(ring_, mutex, id, readers));
+  spawn(be_alone(ring_, mutex, 3, readers));
+  for (int id = 4; id < 6; ++id) spawn(share(ring_, mutex, id, readers));
+  spawn(be_alone(ring_, mutex, 6, readers));
+  ring_.run_until([&readers] { return readers.finished == 7; });
+  EXPECT_EQ(readers.most, 3) << "who came behind one that is alone waits";
+  EXPECT_EQ(readers.order, (std::vector<int>{0, 1, 2, 3, 4, 5, 6}));
+}
+
 // --- AsyncMutex ---
 
 Task<void> locked_section(Ring& ring, AsyncMutex& mutex, int& inside, std::vector<int>& order,
