@@ -48,6 +48,10 @@ Result<void> Catalog::take(const std::string& key, const std::string& json) {
     auto access_key = key_from_json(json);
     if (!access_key) return access_key.error();
     keys_.insert_or_assign(key.substr(kAccessKeys.size()), std::move(*access_key));
+  } else if (key.starts_with(kPolicyKeys)) {
+    auto policy = policy_from_json(json);
+    if (!policy) return policy.error();
+    policies_.insert_or_assign(key.substr(kPolicyKeys.size()), std::move(*policy));
   }
   return {};
 }
@@ -86,6 +90,11 @@ const GroupRecord* Catalog::find_group(std::string_view id) const {
 const KeyRecord* Catalog::find_key(std::string_view id) const {
   const auto at = keys_.find(id);
   return at != keys_.end() ? &at->second : nullptr;
+}
+
+const PolicyRecord* Catalog::find_policy(std::string_view id) const {
+  const auto at = policies_.find(id);
+  return at != policies_.end() ? &at->second : nullptr;
 }
 
 std::vector<const SnapshotRecord*> Catalog::snapshots_of_disk(std::string_view disk_id) const {
@@ -130,6 +139,8 @@ Task<Result<void>> Catalog::commit(CatalogChange change) {
       groups_.erase(key.substr(kGroupKeys.size()));
     } else if (key.starts_with(kAccessKeys)) {
       keys_.erase(key.substr(kAccessKeys.size()));
+    } else if (key.starts_with(kPolicyKeys)) {
+      policies_.erase(key.substr(kPolicyKeys.size()));
     } else {
       tokens_.erase(key);
     }

@@ -1,5 +1,5 @@
-// catalog.h: disks, instances, snapshots, access keys and client tokens by id, kept in every
-// replica (catalog_store.h).
+// catalog.h: disks, instances, snapshots, policies, access keys and client tokens by id, kept in
+// every replica (catalog_store.h).
 //
 // Thread: one ring's. Views and pointers stay valid until the next commit.
 // Errors: a commit that fails changed nothing.
@@ -26,6 +26,7 @@ class CatalogChange {
   void put(const ChainRecord& chain) { entries_[key_of(chain)] = to_json(chain); }
   void put(const GroupRecord& group) { entries_[key_of(group)] = to_json(group); }
   void put(const KeyRecord& key) { entries_[key_of(key)] = to_json(key); }
+  void put(const PolicyRecord& policy) { entries_[key_of(policy)] = to_json(policy); }
   template <class Record>
   void erase(const Record& record) {
     entries_[key_of(record)] = std::nullopt;
@@ -52,6 +53,7 @@ class Catalog {
   const ById<ChainRecord>& chains() const { return chains_; }
   const ById<GroupRecord>& groups() const { return groups_; }
   const ById<KeyRecord>& keys() const { return keys_; }
+  const ById<PolicyRecord>& policies() const { return policies_; }
   // Null when there is none.
   const DiskRecord* find_disk(std::string_view id) const;
   const InstanceRecord* find_instance(std::string_view id) const;
@@ -60,6 +62,7 @@ class Catalog {
   const ChainRecord* find_chain(std::string_view id) const;
   const GroupRecord* find_group(std::string_view id) const;
   const KeyRecord* find_key(std::string_view id) const;
+  const PolicyRecord* find_policy(std::string_view id) const;
   // By sequence, hidden ones included.
   std::vector<const SnapshotRecord*> snapshots_of_disk(std::string_view disk_id) const;
   // Disks attached to the instance, or on the way there or away, by device name.
@@ -80,6 +83,7 @@ class Catalog {
   ById<ChainRecord> chains_;
   ById<GroupRecord> groups_;
   ById<KeyRecord> keys_;
+  ById<PolicyRecord> policies_;
 };
 
 }  // namespace clouddisk

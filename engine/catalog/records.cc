@@ -1,29 +1,11 @@
 #include "engine/catalog/records.h"
 
-#include <array>
 #include <nlohmann/json.hpp>
 
 namespace clouddisk {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr std::array<std::string_view, 8> kDiskStatusNames = {"Creating",  "Available", "Attaching",
-                                                              "In_use",    "Detaching", "ReIniting",
-                                                              "Importing", "Deleting"};
-constexpr std::array<std::string_view, 6> kInstanceStatusNames = {
-    "Pending", "Starting", "Running", "Stopping", "Stopped", "Deleting"};
-
-constexpr std::array<std::string_view, 4> kSnapshotStatusNames = {"progressing", "accomplished",
-                                                                  "failed", "deleting"};
-
-template <class Status, std::size_t N>
-Result<Status> parse_status(const std::array<std::string_view, N>& names, std::string_view text) {
-  for (std::size_t i = 0; i < N; ++i) {
-    if (names[i] == text) return static_cast<Status>(i);
-  }
-  return fail(Errc::kInvalid, "no such status: '{}'", text);
-}
 
 std::int64_t to_number(WallTime time) {
   return time.time_since_epoch().count();
@@ -32,6 +14,14 @@ std::int64_t to_number(WallTime time) {
 Json to_json_list(const std::vector<Tag>& tags) {
   Json list = Json::array();
   for (const Tag& tag : tags) list.push_back({tag.key, tag.value});
+  return list;
+}
+
+Json to_json_list(const std::vector<AppliedPolicy>& policies) {
+  Json list = Json::array();
+  for (const AppliedPolicy& one : policies) {
+    list.push_back({one.policy_id, to_number(one.done_until)});
+  }
   return list;
 }
 
@@ -68,6 +58,18 @@ class MemberReader {
         return;
       }
       into.push_back({tag[0].get<std::string>(), tag[1].get<std::string>()});
+    }
+  }
+  void read(const char* member, std::vector<AppliedPolicy>& into) {
+    const Json* value = find(member, &Json::is_array);
+    if (value == nullptr) return;
+    for (const Json& one : *value) {
+      if (!one.is_array() || one.size() != 2 || !one[0].is_string() ||
+          !one[1].is_number_integer()) {
+        problem_ = member;
+        return;
+      }
+      into.push_back({one[0].get<std::string>(), WallTime(Duration(one[1].get<std::int64_t>()))});
     }
   }
   // Members that records of older programs lack.
@@ -112,26 +114,6 @@ class MemberReader {
 
 }  // namespace
 
-std::string_view name(DiskStatus status) {
-  return kDiskStatusNames[static_cast<std::size_t>(status)];
-}
-std::string_view name(InstanceStatus status) {
-  return kInstanceStatusNames[static_cast<std::size_t>(status)];
-}
-Result<DiskStatus> parse_disk_status(std::string_view text) {
-  return parse_status<DiskStatus>(kDiskStatusNames, text);
-}
-Result<InstanceStatus> parse_instance_status(std::string_view text) {
-  return parse_status<InstanceStatus>(kInstanceStatusNames, text);
-}
-
-std::string_view name(SnapshotStatus status) {
-  return kSnapshotStatusNames[static_cast<std::size_t>(status)];
-}
-Result<SnapshotStatus> parse_snapshot_status(std::string_view text) {
-  return parse_status<SnapshotStatus>(kSnapshotStatusNames, text);
-}
-
 std::string key_of(const DiskRecord& disk) {
   return std::string(kDiskKeys) + disk.id;
 }
@@ -153,6 +135,9 @@ std::string key_of(const GroupRecord& group) {
 }
 std::string key_of(const KeyRecord& key) {
   return std::string(kAccessKeys) + key.id;
+}
+std::string key_of(const PolicyRecord& policy) {
+  return std::string(kPolicyKeys) + policy.id;
 }
 
 std::string to_json(const DiskRecord& disk) {
@@ -182,6 +167,7 @@ std::string to_json(const DiskRecord& disk) {
       {"detached", to_number(disk.detached)},
       {"spec_changed", to_number(disk.spec_changed)},
       {"tags", to_json_list(disk.tags)},
+      {"policies", to_json_list(disk.policies)},
       {"storage", disk.storage},
       {"storages", disk.storages},
       {"source_snapshot", disk.source_snapshot},
@@ -225,6 +211,7 @@ Result<DiskRecord> disk_from_json(std::string_view json) {
   reader.read("detached", disk.detached);
   reader.read("spec_changed", disk.spec_changed);
   reader.read("tags", disk.tags);
+  reader.read_newer("policies", disk.policies);
   disk.storage = disk.id;
   reader.read_newer("storage", disk.storage);
   reader.read_newer("storages", disk.storages);
@@ -448,6 +435,38 @@ Result<KeyRecord> key_from_json(std::string_view json) {
   reader.read("active", key.active);
   reader.read("created", key.created);
   return reader.finish(std::move(key));
+}
+
+std::string to_json(const PolicyRecord& policy) {
+  const Json json = {
+      {"id", policy.id},
+      {"region", policy.region},
+      {"name", policy.policy_name},
+      {"hours", policy.hours},
+      {"weekdays", policy.weekdays},
+      {"retention_days", policy.retention_days},
+      {"resource_group", policy.resource_group},
+      {"created", to_number(policy.created)},
+      {"changed", to_number(policy.changed)},
+      {"tags", to_json_list(policy.tags)},
+  };
+  return json.dump();
+}
+
+Result<PolicyRecord> policy_from_json(std::string_view json) {
+  MemberReader reader("snapshot policy", json);
+  PolicyRecord policy;
+  reader.read("id", policy.id);
+  reader.read("region", policy.region);
+  reader.read("name", policy.policy_name);
+  reader.read("hours", policy.hours);
+  reader.read("weekdays", policy.weekdays);
+  reader.read("retention_days", policy.retention_days);
+  reader.read("resource_group", policy.resource_group);
+  reader.read("created", policy.created);
+  reader.read("changed", policy.changed);
+  reader.read("tags", policy.tags);
+  return reader.finish(std::move(policy));
 }
 
 }  // namespace clouddisk

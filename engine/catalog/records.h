@@ -51,6 +51,15 @@ struct Tag {
   bool operator==(const Tag&) const = default;
 };
 
+// An automatic snapshot policy that a disk is under.
+struct AppliedPolicy {
+  std::string policy_id;
+  // Points of time up to here are done with: when it was applied, or the last that was taken or
+  // skipped.
+  WallTime done_until{};
+  bool operator==(const AppliedPolicy&) const = default;
+};
+
 struct DiskRecord {
   std::string id;
   std::string region;
@@ -78,6 +87,7 @@ struct DiskRecord {
   WallTime detached{};      // zero: never
   WallTime spec_changed{};  // of category or level; zero: never
   std::vector<Tag> tags;
+  std::vector<AppliedPolicy> policies;  // in the order in which they were applied
 
   // --- Where its content is ---
   std::string storage;          // folder in each replica
@@ -179,6 +189,21 @@ struct GroupRecord {
   bool operator==(const GroupRecord&) const = default;
 };
 
+// When snapshots of disks are taken by themselves, and how long they stay.
+struct PolicyRecord {
+  std::string id;
+  std::string region;
+  std::string policy_name;           // empty: none
+  std::uint64_t hours = 0;           // bit 0: 00:00, bit 23: 23:00
+  std::uint64_t weekdays = 0;        // bit 0: Monday, bit 6: Sunday
+  std::uint64_t retention_days = 0;  // of the snapshots; 0: for ever
+  std::string resource_group;
+  WallTime created{};
+  WallTime changed{};  // of hours or weekdays: points before it are no longer due
+  std::vector<Tag> tags;
+  bool operator==(const PolicyRecord&) const = default;
+};
+
 // Remembers what a ClientToken was answered, so that a repeated request changes nothing.
 struct TokenRecord {
   std::string action;
@@ -207,6 +232,7 @@ inline constexpr std::string_view kSnapshotKeys = "snapshot/";
 inline constexpr std::string_view kChainKeys = "chain/";
 inline constexpr std::string_view kGroupKeys = "group/";
 inline constexpr std::string_view kAccessKeys = "key/";
+inline constexpr std::string_view kPolicyKeys = "policy/";
 std::string key_of(const DiskRecord& disk);
 std::string key_of(const InstanceRecord& instance);
 std::string key_of(const TokenRecord& token);
@@ -214,6 +240,7 @@ std::string key_of(const SnapshotRecord& snapshot);
 std::string key_of(const ChainRecord& chain);
 std::string key_of(const GroupRecord& group);
 std::string key_of(const KeyRecord& key);
+std::string key_of(const PolicyRecord& policy);
 
 std::string to_json(const DiskRecord& disk);
 std::string to_json(const InstanceRecord& instance);
@@ -222,6 +249,7 @@ std::string to_json(const SnapshotRecord& snapshot);
 std::string to_json(const ChainRecord& chain);
 std::string to_json(const GroupRecord& group);
 std::string to_json(const KeyRecord& key);
+std::string to_json(const PolicyRecord& policy);
 // kCorrupt names the member that is missing or of the wrong type.
 Result<DiskRecord> disk_from_json(std::string_view json);
 Result<InstanceRecord> instance_from_json(std::string_view json);
@@ -230,6 +258,7 @@ Result<SnapshotRecord> snapshot_from_json(std::string_view json);
 Result<ChainRecord> chain_from_json(std::string_view json);
 Result<GroupRecord> group_from_json(std::string_view json);
 Result<KeyRecord> key_from_json(std::string_view json);
+Result<PolicyRecord> policy_from_json(std::string_view json);
 
 // The frame around each record's JSON. The checksum covers the key as well, so a record filed under
 // another's key is noticed.

@@ -98,8 +98,8 @@ Verdict quota_must_have_room(std::span<const SnapshotRecord* const> snapshots, s
       fmt::format("The disk has {} snapshots, as many as it may. Delete one first.", quota)};
 }
 
-const SnapshotRecord* oldest_automatic_over_quota(
-    std::span<const SnapshotRecord* const> snapshots) {
+const SnapshotRecord* oldest_automatic_over_quota(std::span<const SnapshotRecord* const> snapshots,
+                                                  std::size_t quota) {
   const SnapshotRecord* oldest = nullptr;
   std::size_t automatic = 0;
   for (const SnapshotRecord* one : snapshots) {
@@ -107,7 +107,7 @@ const SnapshotRecord* oldest_automatic_over_quota(
     ++automatic;
     if (oldest == nullptr || one->seq < oldest->seq) oldest = one;
   }
-  return automatic >= kAutomaticSnapshotsMax ? oldest : nullptr;
+  return automatic >= quota ? oldest : nullptr;
 }
 
 Verdict snapshot_must_be_usable(const SnapshotRecord& snapshot) {

@@ -38,8 +38,9 @@ Verdict capture_must_have_room(const DiskRecord& disk,
 // QuotaExceed.Snapshot (403): 256 manual ones, unless the quota is another.
 Verdict quota_must_have_room(std::span<const SnapshotRecord* const> snapshots,
                              std::size_t quota = kManualSnapshotsMax);
-// The automatic snapshot that makes room for another, at 1,000; null: there is room.
-const SnapshotRecord* oldest_automatic_over_quota(std::span<const SnapshotRecord* const> snapshots);
+// The automatic snapshot that makes room for another, at the quota; null: there is room.
+const SnapshotRecord* oldest_automatic_over_quota(std::span<const SnapshotRecord* const> snapshots,
+                                                  std::size_t quota = kAutomaticSnapshotsMax);
 
 // --- Using one ---
 

@@ -74,6 +74,21 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"UndoResetDisk", &Impl::undo_reset_disk, true},
       Entry{"HydrateDisk", &Impl::hydrate_disk, true},
       Entry{"DescribeDiskHydration", &Impl::describe_disk_hydration},
+      Entry{"CreateAutoSnapshotPolicy", &Impl::create_auto_snapshot_policy, true},
+      Entry{"ModifyAutoSnapshotPolicyEx", &Impl::modify_auto_snapshot_policy, true},
+      Entry{"DeleteAutoSnapshotPolicy", &Impl::delete_auto_snapshot_policy, true},
+      Entry{"ApplyAutoSnapshotPolicy", &Impl::apply_auto_snapshot_policy, true},
+      Entry{"CancelAutoSnapshotPolicy", &Impl::cancel_auto_snapshot_policy, true},
+      Entry{"DescribeAutoSnapshotPolicyEx", &Impl::describe_auto_snapshot_policies},
+      Entry{"DescribeAutoSnapshotPolicyAssociations",
+            &Impl::describe_auto_snapshot_policy_associations},
+      Entry{"TagResources", &Impl::tag_resources, true},
+      Entry{"UntagResources", &Impl::untag_resources, true},
+      Entry{"ListTagResources", &Impl::list_tag_resources},
+      Entry{"AddTags", &Impl::add_tags, true},
+      Entry{"RemoveTags", &Impl::remove_tags, true},
+      Entry{"DescribeTags", &Impl::describe_tags},
+      Entry{"DescribeResourceByTags", &Impl::describe_resource_by_tags},
       Entry{"CreateAccessKey", &Impl::create_access_key, true, false, true},
       Entry{"ListAccessKeys", &Impl::list_access_keys, false, false, true},
       Entry{"UpdateAccessKey", &Impl::update_access_key, true, false, true},
@@ -228,7 +243,7 @@ std::string Control::Impl::new_id(std::string_view prefix, std::string_view regi
     std::string id = make_id(prefix, region, random);
     if (catalog->find_disk(id) == nullptr && catalog->find_instance(id) == nullptr &&
         catalog->find_snapshot(id) == nullptr && catalog->find_group(id) == nullptr &&
-        catalog->find_chain(chain_id_of(id)) == nullptr) {
+        catalog->find_policy(id) == nullptr && catalog->find_chain(chain_id_of(id)) == nullptr) {
       return id;
     }
   }

@@ -45,8 +45,9 @@ class Control {
     // How long a disk keeps its category and level after a change; the cloud has seven days. Zero:
     // no wait.
     Duration spec_cooling{0};
-    std::size_t snapshot_quota = kManualSnapshotsMax;  // manual ones of a disk
-    StoreSettings store{};                             // of disks that have none of their own
+    std::size_t snapshot_quota = kManualSnapshotsMax;          // manual ones of a disk
+    std::size_t auto_snapshot_quota = kAutomaticSnapshotsMax;  // automatic ones of a disk
+    StoreSettings store{};  // of disks that have none of their own
     // What the host was told, for DescribeCategories to say.
     bool limits_enforced = true;
     bool latency_emulated = false;
@@ -62,6 +63,11 @@ class Control {
 
   // Never fails: every error is a Reply.
   Task<Reply> perform(Params params, Caller caller = Caller::kLocal);
+
+  // Takes the automatic snapshots that are due at `at`, and removes snapshots whose retention has
+  // passed by then. To be called every few seconds; one call at a time. `at` is the wall clock,
+  // and what is taken was taken then.
+  Task<void> keep_schedule(WallTime at);
 
   // The secret of an access key; nothing when there is none of that id.
   struct Key {

@@ -6,6 +6,7 @@
 // which settle() finishes or undoes the change.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 
 #include "engine/base/random.h"
 #include "engine/catalog/catalog.h"
+#include "engine/catalog/tag_rules.h"
 #include "engine/control/control.h"
 #include "engine/control/outcome.h"
 #include "engine/control/params.h"
@@ -61,7 +63,9 @@ struct Control::Impl {
   WaitGroup performing;
   bool closing = false;
   bool unsettled = false;  // a change could be neither finished nor undone; settle() tries again
-  bool awaits_captures = false;  // a deleted disk stays until its snapshot is captured
+  std::map<std::string, WallTime> retries;  // by disk: when its automatic snapshot is tried again
+  WallTime expiry_retry{};                  // the same of snapshots whose retention has passed
+  bool awaits_captures = false;             // a deleted disk stays until its snapshot is captured
 
   using Action = Task<Outcome> (Impl::*)(ControlRequest&);
   struct Entry {
@@ -224,6 +228,41 @@ struct Control::Impl {
   Task<Outcome> list_access_keys(ControlRequest& request);
   Task<Outcome> update_access_key(ControlRequest& request);
   Task<Outcome> delete_access_key(ControlRequest& request);
+
+  // --- tag_actions.cc ---
+  Task<Outcome> tag_resources(ControlRequest& request);
+  Task<Outcome> untag_resources(ControlRequest& request);
+  Task<Outcome> list_tag_resources(ControlRequest& request);
+  Task<Outcome> add_tags(ControlRequest& request);
+  Task<Outcome> remove_tags(ControlRequest& request);
+  Task<Outcome> describe_tags(ControlRequest& request);
+  Task<Outcome> describe_resource_by_tags(ControlRequest& request);
+  Task<Outcome> add_tags_to(const ControlRequest& request, ResourceKind kind,
+                            std::vector<std::string> ids, std::vector<Tag> tags);
+
+  // --- policy_actions.cc ---
+  Task<Outcome> create_auto_snapshot_policy(ControlRequest& request);
+  Task<Outcome> modify_auto_snapshot_policy(ControlRequest& request);
+  Task<Outcome> delete_auto_snapshot_policy(ControlRequest& request);
+  Task<Outcome> apply_auto_snapshot_policy(ControlRequest& request);
+  Task<Outcome> cancel_auto_snapshot_policy(ControlRequest& request);
+  Task<Outcome> describe_auto_snapshot_policies(ControlRequest& request);
+  Task<Outcome> describe_auto_snapshot_policy_associations(ControlRequest& request);
+  Verdict find_policy(std::string_view id, const ControlRequest& request,
+                      const PolicyRecord*& policy) const;
+  Verdict read_policy_disks(ControlRequest& request, std::vector<DiskRecord>& disks) const;
+  // AutoSnapshotPolicyId of a disk that is about to be made.
+  Verdict read_applied_policy(const ParamReader& reader, std::string_view region,
+                              DiskRecord& disk) const;
+  Json policy_view(const PolicyRecord& policy) const;
+
+  // --- auto_snapshots.cc ---
+  Task<void> keep_schedule(WallTime at);
+  // `changing` is held, as for the next.
+  Task<void> take_if_due(std::string disk_id, std::string policy_id, WallTime at);
+  Task<void> keep_automatic_quota(std::string disk_id);
+  Task<void> remove_expired(WallTime at);
+  std::string reason_to_skip(const DiskRecord& disk) const;
 
   // --- local_actions.cc: ours, not the cloud's ---
   Task<Outcome> describe_replicas(ControlRequest& request);

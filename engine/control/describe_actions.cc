@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "engine/catalog/disk_rules.h"
+#include "engine/catalog/policy_rules.h"
 #include "engine/control/control_impl.h"
 #include "engine/control/describe_page.h"
 #include "engine/control/disk_spec.h"
@@ -13,9 +14,11 @@ namespace {
 
 struct DiskFilter {
   std::optional<std::vector<std::string>> ids;
-  std::optional<std::string> instance_id, disk_name, category, resource_group, source_snapshot;
+  std::optional<std::string> instance_id, disk_name, category, resource_group, source_snapshot,
+      policy_id;
   std::optional<DiskStatus> status;
-  std::optional<bool> system, delete_with_instance, portable, prepaid, delete_auto, enable_auto;
+  std::optional<bool> system, delete_with_instance, portable, prepaid, delete_auto, enable_auto,
+      under_policy;
   bool nothing = false;  // asks for what no disk here is
   std::vector<Tag> tags;
   TimeRange created;
@@ -35,6 +38,8 @@ struct DiskFilter {
     if (prepaid && disk.prepaid != *prepaid) return false;
     if (delete_auto && disk.delete_auto_snapshot != *delete_auto) return false;
     if (enable_auto && disk.enable_auto_snapshot != *enable_auto) return false;
+    if (policy_id && !is_under(disk, *policy_id)) return false;
+    if (under_policy && disk.policies.empty() == *under_policy) return false;
     if (disk.created < created.from || disk.created > created.to) return false;
     return has_tags(disk.tags, tags);
   }
@@ -58,13 +63,13 @@ Verdict read_disk_filter(ParamReader& reader, Profile profile, DiskFilter& filte
   filter.portable = reader.optional_boolean("Portable");
   filter.delete_auto = reader.optional_boolean("DeleteAutoSnapshot");
   filter.enable_auto = reader.optional_boolean("EnableAutoSnapshot");
-  filter.tags = reader.tags();
+  if (auto broken = read_tag_filter(reader, filter.tags)) return broken;
   filter.source_snapshot = reader.optional_text("SnapshotId");
-  // No disk is encrypted, locked, shared or under a policy.
+  filter.policy_id = reader.optional_text("AutoSnapshotPolicyId");
+  filter.under_policy = reader.optional_boolean("EnableAutomatedSnapshotPolicy");
+  // No disk is encrypted, locked or shared.
   filter.nothing = reader.boolean("Encrypted", false) || reader.has("KMSKeyId") ||
-                   reader.has("LockReason") || reader.has("AutoSnapshotPolicyId") ||
-                   reader.boolean("EnableAutomatedSnapshotPolicy", false) ||
-                   reader.boolean("EnableShared", false) ||
+                   reader.has("LockReason") || reader.boolean("EnableShared", false) ||
                    reader.text("MultiAttach", "Disabled") != "Disabled";
   if (reader.problem()) return reader.problem();
   if (filter.category && *filter.category != "all" && !category_known(profile, *filter.category)) {
@@ -126,8 +131,8 @@ Json Control::Impl::disk_view(const DiskRecord& disk) const {
       {"DeleteWithInstance", disk.delete_with_instance},
       {"DeleteAutoSnapshot", disk.delete_auto_snapshot},
       {"EnableAutoSnapshot", disk.enable_auto_snapshot},
-      {"EnableAutomatedSnapshotPolicy", false},
-      {"AutoSnapshotPolicyId", ""},
+      {"EnableAutomatedSnapshotPolicy", !disk.policies.empty()},
+      {"AutoSnapshotPolicyId", disk.policies.empty() ? "" : disk.policies.front().policy_id},
       {"DiskChargeType", disk.prepaid ? "PrePaid" : "PostPaid"},
       {"CreationTime", iso_time(disk.created)},
       {"AttachedTime", attached ? iso_time(disk.attached) : ""},
@@ -227,7 +232,8 @@ Task<Outcome> Control::Impl::describe_instances(ControlRequest& request) {
   const auto type = reader.optional_text("InstanceType");
   const auto resource_group = reader.optional_text("ResourceGroupId");
   const auto charge_type = reader.optional_text("InstanceChargeType");
-  const auto tags = reader.tags();
+  std::vector<Tag> tags;
+  if (auto broken = read_tag_filter(reader, tags)) co_return *broken;
   if (reader.problem()) co_return *reader.problem();
   std::optional<InstanceStatus> status;
   if (const auto text = reader.optional_text("Status")) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/catalog/records.h"
+#include "engine/catalog/tag_rules.h"
 #include "engine/control/outcome.h"
 #include "engine/control/params.h"
 
@@ -49,6 +50,13 @@ inline bool has_tags(const std::vector<Tag>& tags, const std::vector<Tag>& wante
       return tag.key == want.key && (want.value.empty() || tag.value == want.value);
     });
   });
+}
+
+// Tag.N of a search; pairs of nothing are left out.
+inline Verdict read_tag_filter(ParamReader& reader, std::vector<Tag>& tags) {
+  tags = reader.tags();
+  std::erase(tags, Tag{});
+  return tag_filter_must_be_valid(tags);
 }
 
 // A NextToken names the last thing shown, in hexadecimal; what was created or deleted meanwhile

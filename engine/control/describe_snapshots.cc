@@ -17,6 +17,13 @@ std::string_view usage_of(const Catalog& catalog, const SnapshotRecord& snapshot
   return "none";
 }
 
+// Groups spell tags otherwise.
+Json pairs_of(const std::vector<Tag>& tags) {
+  Json list = Json::array();
+  for (const Tag& tag : tags) list.push_back({{"Key", tag.key}, {"Value", tag.value}});
+  return list;
+}
+
 struct SnapshotFilter {
   std::optional<std::vector<std::string>> ids;
   std::optional<std::string> disk_id, chain_id, snapshot_name, usage, resource_group, instance_id;
@@ -72,7 +79,7 @@ Verdict read_filter(ParamReader& reader, SnapshotFilter& filter) {
   filter.resource_group = reader.optional_text("ResourceGroupId");
   filter.instance_id = reader.optional_text("InstanceId");
   filter.usage = reader.optional_text("Usage");
-  filter.tags = reader.tags();
+  if (auto broken = read_tag_filter(reader, filter.tags)) return broken;
   filter.nothing = reader.boolean("Encrypted", false) || reader.has("KMSKeyId");
   if (reader.problem()) return reader.problem();
   if (const auto status = reader.optional_text("Status"); status && *status != "all") {
@@ -213,7 +220,8 @@ Task<Outcome> Control::Impl::describe_snapshot_groups(ControlRequest& request) {
           fmt::format("Status.N is progressing, accomplished or failed, not '{}'.", status)};
     }
   }
-  const std::vector<Tag> tags = reader.tags();
+  std::vector<Tag> tags;
+  if (auto broken = read_tag_filter(reader, tags)) co_return *broken;
   if (reader.problem()) co_return *reader.problem();
   std::vector<const GroupRecord*> found;
   for (const auto& [id, group] : catalog->groups()) {
@@ -240,11 +248,7 @@ Task<Outcome> Control::Impl::describe_snapshot_groups(ControlRequest& request) {
                            {"Available", snapshot.status != SnapshotStatus::kFailed},
                            {"InstantAccess", true},
                            {"InstantAccessRetentionDays", 0},
-                           {"Tags", {{"Tag", Json::array()}}}});
-    }
-    Json group_tags = Json::array();
-    for (const Tag& tag : group.tags) {
-      group_tags.push_back({{"Key", tag.key}, {"Value", tag.value}});
+                           {"Tags", {{"Tag", pairs_of(snapshot.tags)}}}});
     }
     return Json{{"SnapshotGroupId", group.id},
                 {"Name", group.group_name},
@@ -255,7 +259,7 @@ Task<Outcome> Control::Impl::describe_snapshot_groups(ControlRequest& request) {
                 {"Status", name(status_of(group))},
                 {"ProgressStatus", ""},
                 {"Snapshots", {{"Snapshot", std::move(snapshots)}}},
-                {"Tags", {{"Tag", std::move(group_tags)}}}};
+                {"Tags", {{"Tag", pairs_of(group.tags)}}}};
   };
   Json answer = Json::object();
   Json list = Json::array();

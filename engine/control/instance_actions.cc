@@ -73,6 +73,7 @@ Verdict Control::Impl::plan_instance(ControlRequest& request, NewInstance& plan)
   if (auto broken = read_disk_spec(system_reader, profile, DiskRole::kSystem, names, system)) {
     return broken;
   }
+  if (auto broken = read_applied_policy(system_reader, instance.region, system)) return broken;
   system.device = kSystemDevice;
   system.delete_with_instance = true;
   system.image_id = instance.image_id;
@@ -88,6 +89,7 @@ Verdict Control::Impl::plan_instance(ControlRequest& request, NewInstance& plan)
     DiskRecord disk;
     disk.region = instance.region;
     if (auto broken = read_data_disk(data_reader, "Category", disk)) return broken;
+    if (auto broken = read_applied_policy(data_reader, instance.region, disk)) return broken;
     disk.device = data_reader.text("Device");
     if (disk.device.empty()) {
       disk.device = first_free_device(attached);

@@ -31,6 +31,7 @@ namespace clouddisk {
 namespace {
 
 constexpr Duration kFolderCheckEvery = std::chrono::seconds(1);
+constexpr Duration kScheduleEvery = std::chrono::seconds(2);
 constexpr std::size_t kWorkers = 4;
 // Of a request over TCP. A connection holds a request as it was received, parsed and decoded: some
 // three times the two, less than 1 MiB. So 512 connections hold less than 512 MiB at the worst.
@@ -66,7 +67,8 @@ class Daemon {
   Task<Result<void>> recall_nonces();
   Task<Result<void>> record(auth::UsedNonce nonce, WallTime now);
   Task<void> tick();
-  Task<void> purge();  // what was deleted goes here
+  Task<void> schedule();  // automatic snapshots, and the end of old ones
+  Task<void> purge();     // what was deleted goes here
   Task<void> purge_replica(unsigned replica);
   Task<std::string> metrics();
 
@@ -109,8 +111,9 @@ Task<Result<void>> Daemon::start() {
   nbd_->start();
   host_->resync_what_is_missing();
   co_await host_->begin_scrubbing();
-  ticking_.add(2);
+  ticking_.add(3);
   spawn(tick());
+  spawn(schedule());
   spawn(purge());
   co_return Result<void>{};
 }
@@ -275,6 +278,16 @@ Task<void> Daemon::tick() {
     }
     if (stopping_) break;
     const bool woken = co_await woken_.wait_until(ring_.now() + kFolderCheckEvery);
+    static_cast<void>(woken);
+  }
+  ticking_.done();
+}
+
+Task<void> Daemon::schedule() {
+  while (!stopping_) {
+    co_await control_->keep_schedule(ring_.wall_now());
+    if (stopping_) break;
+    const bool woken = co_await woken_.wait_until(ring_.now() + kScheduleEvery);
     static_cast<void>(woken);
   }
   ticking_.done();
