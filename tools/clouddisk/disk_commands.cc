@@ -4,6 +4,7 @@
 #include "tools/clouddisk/mount.h"
 #include "tools/clouddisk/session.h"
 #include "tools/clouddisk/table.h"
+#include "tools/clouddisk/tag_arguments.h"
 #include "tools/net/quantity.h"
 
 namespace clouddisk::cli {
@@ -89,13 +90,7 @@ Outcome<Params> create_params(const CreateArguments& arguments) {
   set_if(params, "ZoneId", arguments.zone);
   set_if(params, "ClientToken", arguments.token);
   if (auto set = set_store(params, arguments.store); !set) return set.failure();
-  for (std::size_t i = 0; i < arguments.tags.size(); ++i) {
-    const std::string& tag = arguments.tags[i];
-    const std::size_t equals = tag.find('=');
-    const std::string prefix = fmt::format("Tag.{}.", i + 1);
-    params[prefix + "Key"] = tag.substr(0, equals);
-    params[prefix + "Value"] = equals == std::string::npos ? "" : tag.substr(equals + 1);
-  }
+  set_tags(params, arguments.tags);
   return params;
 }
 
@@ -174,13 +169,16 @@ void add_create(CLI::App& disk, Session& session) {
 
 void add_list(CLI::App& disk, Session& session) {
   struct Arguments {
-    std::optional<std::string> status, category, instance, name;
+    std::optional<std::string> status, category, instance, name, policy;
+    std::vector<std::string> tags;
+    bool without_policy = false;
     bool ids_only = false;
   };
   CLI::App* command = add_command(disk, "list", "Show every disk",
                                   "  clouddisk disk list\n"
                                   "  clouddisk disk list --status Available\n"
                                   "  clouddisk disk list --instance i-local --output json\n"
+                                  "  clouddisk disk list --without-policy\n"
                                   "  clouddisk disk list --ids");
   auto arguments = std::make_shared<Arguments>();
   command->add_option("--status", arguments->status, "In_use, Available, Creating, …")
@@ -190,6 +188,19 @@ void add_list(CLI::App& disk, Session& session) {
   command->add_option("--instance", arguments->instance, "Only disks attached to this instance")
       ->type_name("ID");
   command->add_option("--name", arguments->name, "Only disks of this name")->type_name("TEXT");
+  command
+      ->add_option("--tag", arguments->tags,
+                   "Only disks that have this tag; the key alone for any value; may be repeated")
+      ->type_name("KEY[=VALUE]")
+      ->take_all()
+      ->expected(1);
+  CLI::Option* policy =
+      command->add_option("--policy", arguments->policy, "Only disks under this snapshot policy")
+          ->type_name("ID");
+  command
+      ->add_flag("--without-policy", arguments->without_policy,
+                 "Only disks that are under no snapshot policy")
+      ->excludes(policy);
   command->add_flag("--ids", arguments->ids_only, "Print the ids alone, one a line");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
     Params params;
@@ -197,6 +208,9 @@ void add_list(CLI::App& disk, Session& session) {
     set_if(params, "Category", arguments->category);
     set_if(params, "InstanceId", arguments->instance);
     set_if(params, "DiskName", arguments->name);
+    set_if(params, "AutoSnapshotPolicyId", arguments->policy);
+    if (arguments->without_policy) params["EnableAutomatedSnapshotPolicy"] = "false";
+    set_tags(params, arguments->tags);
     auto answer = api.call_all("DescribeDisks", params, "Disks", "Disk");
     if (!answer) return answer.failure();
     const Json& disks = (*answer)["Disks"]["Disk"];

@@ -5,6 +5,7 @@
 #include "engine/base/units.h"
 #include "tools/clouddisk/progress.h"
 #include "tools/clouddisk/table.h"
+#include "tools/clouddisk/tag_arguments.h"
 
 namespace clouddisk::cli {
 namespace {
@@ -17,17 +18,6 @@ std::string number_text(const Json& object, const std::string& member) {
 std::string yes_no(const Json& object, const std::string& member) {
   const std::string value = text_of(object, member);
   return value == "true" ? "yes" : value == "false" ? "no" : value;
-}
-
-std::string tags_text(const Json& disk) {
-  std::string out;
-  const auto tags = disk.find("Tags");
-  if (tags == disk.end() || !tags->is_object() || !tags->contains("Tag")) return out;
-  for (const Json& tag : (*tags)["Tag"]) {
-    if (!out.empty()) out += ", ";
-    out += text_of(tag, "TagKey") + "=" + text_of(tag, "TagValue");
-  }
-  return out;
 }
 
 // A disk that fails on purpose is not to be taken for a good one.
@@ -108,6 +98,7 @@ std::string disk_details(const Json& disk, const std::vector<ApiClient::Export>&
       {"created", text_of(disk, "CreationTime")},
       {"attached", text_of(disk, "AttachedTime")},
       {"detached", text_of(disk, "DetachedTime")},
+      {"snapshot policy", text_of(disk, "AutoSnapshotPolicyId")},
       {"tags", tags_text(disk)},
   };
   if (const std::string text = hydration_text(disk); !text.empty()) {

@@ -95,6 +95,8 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
   add_fault_commands(*app, session);
   add_fsck_command(*app, session);
   add_scrub_commands(*app, session);
+  add_policy_commands(*app, session);
+  add_tag_commands(*app, session);
   add_key_commands(*app, session);
   add_bench_command(*app, session);
   add_api_command(*app, session);

@@ -70,6 +70,8 @@ void add_replica_commands(CLI::App& root, Session& session);
 void add_fault_commands(CLI::App& root, Session& session);
 void add_fsck_command(CLI::App& root, Session& session);
 void add_scrub_commands(CLI::App& root, Session& session);
+void add_policy_commands(CLI::App& root, Session& session);
+void add_tag_commands(CLI::App& root, Session& session);
 void add_key_commands(CLI::App& root, Session& session);
 void add_bench_command(CLI::App& root, Session& session);
 void add_api_command(CLI::App& root, Session& session);

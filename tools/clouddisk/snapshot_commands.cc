@@ -92,7 +92,8 @@ void add_create(CLI::App& parent, Session& session) {
       ->type_name("TEXT");
   command
       ->add_option("--retention-days", arguments->retention,
-                   "1 to 65536, only recorded: nothing expires yet; default: for ever")
+                   "1 to 65536: after so many days it is deleted, unless disks were made from it; "
+                   "default: for ever")
       ->type_name("DAYS");
   command->add_flag("--wait", arguments->wait, "Return when it no longer depends on the disk");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
@@ -173,7 +174,7 @@ Outcome<std::string> parent_text(const ApiClient& api, const Json& snapshot) {
 std::string retention_text(const Json& snapshot) {
   const std::uint64_t days = number_of(snapshot, "RetentionDays");
   if (days == 0) return {};
-  return fmt::format("{} {}, recorded only: nothing expires yet", days, days == 1 ? "day" : "days");
+  return fmt::format("{} {}", days, days == 1 ? "day" : "days");
 }
 
 void add_show(CLI::App& parent, Session& session) {

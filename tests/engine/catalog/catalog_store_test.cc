@@ -274,7 +274,7 @@ TEST_F(CatalogStoreTest, RecordsOfAKindUnknownHereAreKept) {
   {
     Machine machine(root_.path());
     auto store = open(machine);
-    ASSERT_TRUE(commit(machine, *store, {{"policy/sp-1", "{\"x\":1}"}}));
+    ASSERT_TRUE(commit(machine, *store, {{"later/x-1", "{\"x\":1}"}}));
   }
   {
     Machine machine(root_.path());
@@ -287,7 +287,7 @@ TEST_F(CatalogStoreTest, RecordsOfAKindUnknownHereAreKept) {
     ASSERT_TRUE(machine.ring->block_on((*catalog)->commit(std::move(change))));
   }
   Machine machine(root_.path());
-  EXPECT_EQ(open(machine)->records().at("policy/sp-1"), "{\"x\":1}");
+  EXPECT_EQ(open(machine)->records().at("later/x-1"), "{\"x\":1}");
 }
 
 TEST_F(CatalogStoreTest, SnapshotsChainsAndGroupsAreFoundAfterARestartAndGoWhenErased) {
