@@ -32,6 +32,7 @@ FUZZ_TARGET(catalog_record) {
   parse(json, snapshot_from_json);
   parse(json, chain_from_json);
   parse(json, group_from_json);
+  parse(json, policy_from_json);
 }
 
 }  // namespace clouddisk::fuzz

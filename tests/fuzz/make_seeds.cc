@@ -281,6 +281,7 @@ void catalog_records() {
   disk.level = "PL1";
   disk.size_gib = 40;
   disk.tags = {{"team", "storage"}};
+  disk.policies = {{"sp-1", WallTime(Duration(1))}};
   disk.storage = "d-1";
   put("disk", to_json(disk));
   InstanceRecord instance;
@@ -299,6 +300,12 @@ void catalog_records() {
   GroupRecord group;
   group.id = "ssg-1";
   put("group", to_json(group));
+  PolicyRecord policy;
+  policy.id = "sp-1";
+  policy.hours = 1U << 6;
+  policy.weekdays = 127;
+  policy.retention_days = 7;
+  put("policy", to_json(policy));
   TokenRecord token;
   token.action = "CreateDisk";
   token.token = "once";

@@ -99,6 +99,31 @@ async function drive(client) {
   assert.equal((await diskOf(disk)).DiskName, 'renamed');
   write(disk, 0x77);
 
+  // A policy, and tags.
+  const policy = (await call('CreateAutoSnapshotPolicy', {
+    regionId: region, autoSnapshotPolicyName: 'daily', timePoints: '["6"]', repeatWeekdays: '["1","7"]', retentionDays: 7,
+    ...(client.name.startsWith('ecs') && { Tag: [{ Key: 'env', Value: 'test' }] }),
+  })).AutoSnapshotPolicyId;
+  await call('ApplyAutoSnapshotPolicy', { regionId: region, autoSnapshotPolicyId: policy, diskIds: JSON.stringify([disk]) });
+  assert.equal((await diskOf(disk)).AutoSnapshotPolicyId, policy);
+  const policies = (await call('DescribeAutoSnapshotPolicyEx', { RegionId: region, AutoSnapshotPolicyId: policy })).AutoSnapshotPolicies.AutoSnapshotPolicy;
+  assert.equal(policies.length, 1);
+  assert.equal(policies[0].TimePoints, '["6"]');
+  assert.equal(policies[0].RetentionDays, 7);
+  assert.equal(policies[0].DiskNums, 1);
+  await call('ModifyAutoSnapshotPolicyEx', { regionId: region, autoSnapshotPolicyId: policy, retentionDays: -1 });
+  await refused('ParameterInvalid', 'ModifyAutoSnapshotPolicyEx', { regionId: region, autoSnapshotPolicyId: policy, timePoints: '["24"]' });
+  const tagging = { RegionId: region, ResourceType: 'snapshot', ResourceId: [snapshot] };
+  await call('TagResources', { ...tagging, Tag: [{ Key: 'kind', Value: 'manual' }] });
+  const listed = (await call('ListTagResources', tagging)).TagResources.TagResource;
+  assert.deepEqual(listed.map((one) => [one.ResourceId, one.ResourceType, one.TagKey, one.TagValue]),
+    [[snapshot, 'snapshot', 'kind', 'manual']]);
+  await call('UntagResources', { ...tagging, All: true });
+  assert.equal((await call('ListTagResources', tagging)).TagResources.TagResource.length, 0);
+  await refused('InvalidTagKey.Malformed', 'TagResources', { ...tagging, Tag: [{ Key: 'acs:x', Value: '' }] });
+  await call('CancelAutoSnapshotPolicy', { regionId: region, diskIds: JSON.stringify([disk]) });
+  await call('DeleteAutoSnapshotPolicy', { regionId: region, autoSnapshotPolicyId: policy });
+
   // Roll back.
   await call('DetachDisk', { DiskId: disk, InstanceId: 'i-local' });
   await status(disk, 'Available');
