@@ -142,10 +142,7 @@ void add_create(CLI::App& disk, Session& session) {
       ->type_name("TEXT");
   command->add_option("--zone", arguments->zone, "Zone to make it in; default: the daemon's")
       ->type_name("ZONE");
-  command->add_option("--tag", arguments->tags, "A tag; may be given up to 20 times")
-      ->type_name("KEY=VALUE")
-      ->take_all()
-      ->expected(1);
+  add_tags(command, arguments->tags);
   command
       ->add_option("--client-token", arguments->token,
                    "Repeating the command with the same token makes no second disk")
@@ -188,12 +185,7 @@ void add_list(CLI::App& disk, Session& session) {
   command->add_option("--instance", arguments->instance, "Only disks attached to this instance")
       ->type_name("ID");
   command->add_option("--name", arguments->name, "Only disks of this name")->type_name("TEXT");
-  command
-      ->add_option("--tag", arguments->tags,
-                   "Only disks that have this tag; the key alone for any value; may be repeated")
-      ->type_name("KEY[=VALUE]")
-      ->take_all()
-      ->expected(1);
+  add_tag_search(command, arguments->tags);
   CLI::Option* policy =
       command->add_option("--policy", arguments->policy, "Only disks under this snapshot policy")
           ->type_name("ID");

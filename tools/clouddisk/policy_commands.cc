@@ -23,7 +23,7 @@ struct Schedule {
   Texts times, days;
 };
 
-void add_schedule(CLI::App* command, Schedule& schedule, const std::string& of_default) {
+void add_policy_schedule(CLI::App* command, Schedule& schedule, const std::string& of_default) {
   const auto purpose = [&of_default](const char* text, const char* otherwise) {
     return of_default.empty() ? std::string(text)
                               : fmt::format("{}; {} {}", text, of_default, otherwise);
@@ -84,7 +84,7 @@ void add_policy_id(CLI::App* command, std::string& id) {
   command->add_option("POLICY", id, "The policy's id, sp-…")->required()->type_name("");
 }
 
-Outcome<Json> describe(const ApiClient& api, const std::string& id) {
+Outcome<Json> describe_policy(const ApiClient& api, const std::string& id) {
   auto answer = api.call("DescribeAutoSnapshotPolicyEx", {{"AutoSnapshotPolicyId", id}});
   if (!answer) return answer.failure();
   const Json& found = (*answer)["AutoSnapshotPolicies"]["AutoSnapshotPolicy"];
@@ -126,7 +126,7 @@ Outcome<std::string> default_policy(const ApiClient& api, const std::string& reg
   return text_of(*made, "AutoSnapshotPolicyId");
 }
 
-void add_create(CLI::App& policy, Session& session) {
+void add_policy_create(CLI::App& policy, Session& session) {
   struct Arguments {
     Schedule schedule;
     Texts tags;
@@ -139,11 +139,8 @@ void add_create(CLI::App& policy, Session& session) {
       "  clouddisk policy create --time 8,12,18 --weekday mon,tue,wed,thu,fri\n"
       "  clouddisk policy create --weekday sun --retention-days forever --tag keep=yes");
   auto arguments = std::make_shared<Arguments>();
-  add_schedule(command, arguments->schedule, "default");
-  command->add_option("--tag", arguments->tags, "A tag; may be given up to 20 times")
-      ->type_name("KEY=VALUE")
-      ->take_all()
-      ->expected(1);
+  add_policy_schedule(command, arguments->schedule, "default");
+  add_tags(command, arguments->tags);
   command->add_option("--region", arguments->region, "Region of its disks; default: the first")
       ->type_name("NAME");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
@@ -163,7 +160,7 @@ void add_create(CLI::App& policy, Session& session) {
   });
 }
 
-void add_list(CLI::App& policy, Session& session) {
+void add_policy_list(CLI::App& policy, Session& session) {
   struct Arguments {
     bool without_disks = false;
     bool ids_only = false;
@@ -211,13 +208,13 @@ void add_list(CLI::App& policy, Session& session) {
   });
 }
 
-void add_show(CLI::App& policy, Session& session) {
+void add_policy_show(CLI::App& policy, Session& session) {
   CLI::App* command = add_command(policy, "show", "Show a policy and the disks that are under it",
                                   "  clouddisk policy show sp-bp1example");
   auto id = std::make_shared<std::string>();
   add_policy_id(command, *id);
   on_call(command, session, [id, &session](const ApiClient& api) -> Verdict {
-    auto found = describe(api, *id);
+    auto found = describe_policy(api, *id);
     if (!found) return found.failure();
     if (session.json()) {
       print_json(*found);
@@ -246,7 +243,7 @@ void add_show(CLI::App& policy, Session& session) {
   });
 }
 
-void add_modify(CLI::App& policy, Session& session) {
+void add_policy_modify(CLI::App& policy, Session& session) {
   struct Arguments {
     std::string id;
     Schedule schedule;
@@ -257,7 +254,7 @@ void add_modify(CLI::App& policy, Session& session) {
       "  clouddisk policy modify sp-bp1example --retention-days forever");
   auto arguments = std::make_shared<Arguments>();
   add_policy_id(command, arguments->id);
-  add_schedule(command, arguments->schedule, "");
+  add_policy_schedule(command, arguments->schedule, "");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
     auto params = schedule_params(arguments->schedule);
     if (!params) return params.failure();
@@ -278,19 +275,19 @@ struct DisksAndPolicy {
   std::optional<std::string> policy;
 };
 
-CLI::Option* add_disks(CLI::App* command, DisksAndPolicy& arguments) {
+CLI::Option* add_policy_disks(CLI::App* command, DisksAndPolicy& arguments) {
   return command->add_option("DISK", arguments.disks, "Ids of disks, d-…")
       ->required()
       ->type_name("");
 }
 
-void add_apply(CLI::App& policy, Session& session) {
+void add_policy_apply(CLI::App& policy, Session& session) {
   CLI::App* command = add_command(
       policy, "apply", "Put disks under a policy, in the place of the one they are under",
       "  clouddisk policy apply d-bp1example --policy sp-bp1example\n"
       "  clouddisk policy apply d-bp1example d-bp2example    # daily at 06:00, 7 days");
   auto arguments = std::make_shared<DisksAndPolicy>();
-  add_disks(command, *arguments);
+  add_policy_disks(command, *arguments);
   command
       ->add_option("--policy", arguments->policy,
                    "The policy's id; default: the one named default_policy, which is made if need "
@@ -316,13 +313,13 @@ void add_apply(CLI::App& policy, Session& session) {
   });
 }
 
-void add_cancel(CLI::App& policy, Session& session) {
+void add_policy_cancel(CLI::App& policy, Session& session) {
   CLI::App* command =
       add_command(policy, "cancel", "Take disks from under their policies; their snapshots stay",
                   "  clouddisk policy cancel d-bp1example d-bp2example\n"
                   "  clouddisk policy cancel d-bp1example --policy sp-bp1example");
   auto arguments = std::make_shared<DisksAndPolicy>();
-  add_disks(command, *arguments);
+  add_policy_disks(command, *arguments);
   command->add_option("--policy", arguments->policy, "Only this one; default: all of theirs")
       ->type_name("ID");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
@@ -335,7 +332,7 @@ void add_cancel(CLI::App& policy, Session& session) {
   });
 }
 
-void add_delete(CLI::App& policy, Session& session) {
+void add_policy_delete(CLI::App& policy, Session& session) {
   CLI::App* command = add_command(
       policy, "delete", "Delete a policy; snapshots that it took stay, and keep their retention",
       "  clouddisk policy delete sp-bp1example");
@@ -357,13 +354,13 @@ void add_policy_commands(CLI::App& root, Session& session) {
       "  clouddisk policy create --name nightly --time 2 --retention-days 30\n"
       "  clouddisk policy apply d-bp1example --policy sp-bp1example\n"
       "  clouddisk policy list");
-  add_create(*policy, session);
-  add_list(*policy, session);
-  add_show(*policy, session);
-  add_modify(*policy, session);
-  add_apply(*policy, session);
-  add_cancel(*policy, session);
-  add_delete(*policy, session);
+  add_policy_create(*policy, session);
+  add_policy_list(*policy, session);
+  add_policy_show(*policy, session);
+  add_policy_modify(*policy, session);
+  add_policy_apply(*policy, session);
+  add_policy_cancel(*policy, session);
+  add_policy_delete(*policy, session);
 }
 
 }  // namespace clouddisk::cli

@@ -3,12 +3,29 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
 #include "tools/clouddisk/api_client.h"
 
 namespace clouddisk::cli {
+
+// Of what is made: up to 20. Of a search: they all hold, and a key alone stands for any value.
+inline CLI::Option* add_tags(CLI::App* command, std::vector<std::string>& tags) {
+  return command->add_option("--tag", tags, "A tag; may be given up to 20 times")
+      ->type_name("KEY=VALUE")
+      ->take_all()
+      ->expected(1);
+}
+inline CLI::Option* add_tag_search(CLI::App* command, std::vector<std::string>& tags) {
+  return command
+      ->add_option("--tag", tags,
+                   "Only what has this tag; the key alone for any value; may be repeated")
+      ->type_name("KEY[=VALUE]")
+      ->take_all()
+      ->expected(1);
+}
 
 inline void set_tags(Params& params, const std::vector<std::string>& tags) {
   for (std::size_t i = 0; i < tags.size(); ++i) {

@@ -10,8 +10,6 @@
 namespace clouddisk::cli {
 namespace {
 
-using Ids = std::vector<std::string>;
-
 // What an id's prefix says.
 Outcome<std::string> type_of(const std::string& id) {
   static const std::map<std::string, std::string> kTypes = {{"d", "disk"},
@@ -28,13 +26,14 @@ Outcome<std::string> type_of(const std::string& id) {
 }
 
 struct Target {
-  Ids ids;
+  std::vector<std::string> ids;
   std::optional<std::string> region;
 };
 
 void add_ids(CLI::App* command, Target& target, bool needed) {
   CLI::Option* ids = command->add_option(
-      "RESOURCE", target.ids, "Ids of disks, snapshots, snapshot groups, instances, policies");
+      "RESOURCE", target.ids,
+      "std::vector<std::string> of disks, snapshots, snapshot groups, instances, policies");
   ids->type_name("");
   if (needed) ids->required();
   command->add_option("--region", target.region, "Where they are; default: the daemon's first")
@@ -45,7 +44,7 @@ void add_ids(CLI::App* command, Target& target, bool needed) {
 template <class Use>
 Verdict for_each_type(const ApiClient& api, const Target& target, const std::string& action,
                       const Params& parameters, Use use) {
-  std::map<std::string, Ids> by_type;
+  std::map<std::string, std::vector<std::string>> by_type;
   for (const std::string& id : target.ids) {
     auto type = type_of(id);
     if (!type) return type.failure();
@@ -76,7 +75,7 @@ Verdict for_each_type(const ApiClient& api, const Target& target, const std::str
   return Done{};
 }
 
-void add_set(CLI::App& tag, Session& session) {
+void add_tag_set(CLI::App& tag, Session& session) {
   struct Arguments {
     Target target;
     std::vector<std::string> tags;
@@ -87,11 +86,7 @@ void add_set(CLI::App& tag, Session& session) {
                   "  clouddisk tag set d-bp1example s-bp1example i-local --tag team=storage");
   auto arguments = std::make_shared<Arguments>();
   add_ids(command, arguments->target, true);
-  command->add_option("--tag", arguments->tags, "A tag; may be given up to 20 times")
-      ->required()
-      ->type_name("KEY=VALUE")
-      ->take_all()
-      ->expected(1);
+  add_tags(command, arguments->tags)->required();
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
     Params params;
     set_tags(params, arguments->tags);
@@ -101,10 +96,10 @@ void add_set(CLI::App& tag, Session& session) {
   });
 }
 
-void add_remove(CLI::App& tag, Session& session) {
+void add_tag_remove(CLI::App& tag, Session& session) {
   struct Arguments {
     Target target;
-    Ids keys;
+    std::vector<std::string> keys;
     bool all = false;
   };
   CLI::App* command = add_command(tag, "remove", "Take tags off resources",
@@ -182,7 +177,7 @@ Verdict list_in_use(const ApiClient& api, const std::optional<std::string>& regi
   return Done{};
 }
 
-void add_list(CLI::App& tag, Session& session) {
+void add_tag_list(CLI::App& tag, Session& session) {
   CLI::App* command =
       add_command(tag, "list", "Show the tags of resources; without any, every tag that is in use",
                   "  clouddisk tag list\n"
@@ -195,7 +190,7 @@ void add_list(CLI::App& tag, Session& session) {
   });
 }
 
-void add_find(CLI::App& tag, Session& session) {
+void add_tag_find(CLI::App& tag, Session& session) {
   struct Arguments {
     std::vector<std::string> tags;
     std::optional<std::string> type, region;
@@ -206,13 +201,7 @@ void add_find(CLI::App& tag, Session& session) {
                   "  clouddisk tag find --tag env=test\n"
                   "  clouddisk tag find --tag env --type disk --ids");
   auto arguments = std::make_shared<Arguments>();
-  command
-      ->add_option("--tag", arguments->tags,
-                   "A tag that they have; the key alone for any value; may be repeated")
-      ->required()
-      ->type_name("KEY[=VALUE]")
-      ->take_all()
-      ->expected(1);
+  add_tag_search(command, arguments->tags)->required();
   command
       ->add_option("--type", arguments->type,
                    "disk, snapshot, snapshotgroup, instance or snapshotpolicy; default: all")
@@ -248,10 +237,10 @@ void add_tag_commands(CLI::App& root, Session& session) {
   CLI::App* tag = add_noun(root, "tag", "Tags: set, remove, list, and find what has them",
                            "  clouddisk tag set d-bp1example --tag env=test\n"
                            "  clouddisk tag find --tag env=test");
-  add_set(*tag, session);
-  add_remove(*tag, session);
-  add_list(*tag, session);
-  add_find(*tag, session);
+  add_tag_set(*tag, session);
+  add_tag_remove(*tag, session);
+  add_tag_list(*tag, session);
+  add_tag_find(*tag, session);
 }
 
 }  // namespace clouddisk::cli

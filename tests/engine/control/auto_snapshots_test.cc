@@ -77,15 +77,18 @@ TEST_F(AutoSnapshots, AYearOfTwoPolicies) {
   const std::string free = attached_disk(daemon);
   apply(daemon, make_policy(daemon, R"(["6"])", "30", R"(["1"])"), brief);
   apply(daemon, make_policy(daemon, R"(["23"])", "-1", R"(["4"])"), lasting);
-  const WallTime begin = midnight(daemon);
+  const WallTime begin =
+      std::chrono::floor<std::chrono::hours>(daemon.machine.ring->wall_now()) + kHour;
   std::set<std::string> seen;
   std::size_t mondays = 0;
   std::size_t thursdays = 0;
   for (int hour = 0; hour < 365 * 24; ++hour) {
     const WallTime now = begin + hour * kHour + 10 * kMinute;
     pass(daemon, now);
-    const std::chrono::weekday day(std::chrono::floor<std::chrono::days>(now + 8 * kHour));
-    if (day == std::chrono::Monday && hour % 24 == 6) {
+    const auto today = std::chrono::floor<std::chrono::days>(now + 8 * kHour);
+    const std::chrono::weekday day(today);
+    const auto of_day = (now + 8 * kHour - today) / std::chrono::hours(1);
+    if (day == std::chrono::Monday && of_day == 6) {
       ++mondays;
       ASSERT_EQ(names(daemon, brief).front(), day_name(now, 1)) << hour;
       seen.insert(names(daemon, brief).front());
@@ -95,7 +98,7 @@ TEST_F(AutoSnapshots, AYearOfTwoPolicies) {
       EXPECT_EQ(kept[0]["SnapshotType"], "auto");
       EXPECT_EQ(kept[0]["RetentionDays"], 30);
     }
-    if (day == std::chrono::Thursday && hour % 24 == 23) {
+    if (day == std::chrono::Thursday && of_day == 23) {
       ++thursdays;
       capture(daemon, lasting);
     }

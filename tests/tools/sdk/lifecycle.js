@@ -102,7 +102,7 @@ async function drive(client) {
   // A policy, and tags.
   const policy = (await call('CreateAutoSnapshotPolicy', {
     regionId: region, autoSnapshotPolicyName: 'daily', timePoints: '["6"]', repeatWeekdays: '["1","7"]', retentionDays: 7,
-    ...(client.name.startsWith('ecs') && { Tag: [{ Key: 'env', Value: 'test' }] }),
+    Tag: [{ Key: 'env', Value: 'test' }],
   })).AutoSnapshotPolicyId;
   await call('ApplyAutoSnapshotPolicy', { regionId: region, autoSnapshotPolicyId: policy, diskIds: JSON.stringify([disk]) });
   assert.equal((await diskOf(disk)).AutoSnapshotPolicyId, policy);
