@@ -383,4 +383,8 @@ Disk::Usage Disk::usage() const {
   return usage;
 }
 
+const ReadCounters& Disk::read_counters() const {
+  return reader_.counters();
+}
+
 }  // namespace clouddisk

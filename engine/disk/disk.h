@@ -165,6 +165,7 @@ class Disk final : public BlockDevice {
   Task<Result<void>> close();
 
   Usage usage() const;
+  const ReadCounters& read_counters() const;
 
  private:
   friend class Compactor;

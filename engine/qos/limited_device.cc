@@ -12,6 +12,19 @@ std::uint64_t nanoseconds(Duration duration) {
 LimitedDevice::LimitedDevice(BlockDevice& below, DiskLimits limits)
     : below_(below), gate_(below.ring(), limits) {}
 
+LimitedDevice::UnderWay::UnderWay(LimitedDevice& device)
+    : since(device.ring().now()), device_(&device), previous_(device.last_) {
+  (previous_ != nullptr ? previous_->next_ : device.first_) = this;
+  device.last_ = this;
+}
+
+void LimitedDevice::UnderWay::end() {
+  if (device_ == nullptr) return;
+  (previous_ != nullptr ? previous_->next_ : device_->first_) = next_;
+  (next_ != nullptr ? next_->previous_ : device_->last_) = previous_;
+  device_ = nullptr;
+}
+
 // Waits for the limits; answers when the request was let go.
 Task<TimePoint> LimitedDevice::enter(IoCost cost) {
   const Duration waited = co_await gate_.pass(cost);
@@ -31,7 +44,9 @@ Task<Result<Buffer>> LimitedDevice::read(std::uint64_t offset, std::uint32_t len
   const TimePoint arrived = ring().now();
   const IoCost cost = cost_of(gate_.limits().size_cost, length);
   const TimePoint admitted = co_await enter(cost);
+  UnderWay under_way(*this);
   auto result = co_await below_.read(offset, length);
+  under_way.end();
   co_await emulate_latency(admitted);
   ++counters_.reads;
   counters_.read_nanoseconds += nanoseconds(ring().now() - arrived);
@@ -48,7 +63,9 @@ Task<Result<void>> LimitedDevice::write(std::uint64_t offset, Buffer data, bool 
   const std::uint64_t length = data.size();
   const IoCost cost = cost_of(gate_.limits().size_cost, length);
   const TimePoint admitted = co_await enter(cost);
+  UnderWay under_way(*this);
   auto result = co_await below_.write(offset, std::move(data), fua);
+  under_way.end();
   co_await emulate_latency(admitted);
   ++counters_.writes;
   counters_.write_nanoseconds += nanoseconds(ring().now() - arrived);
@@ -62,7 +79,9 @@ Task<Result<void>> LimitedDevice::write(std::uint64_t offset, Buffer data, bool 
 
 Task<Result<void>> LimitedDevice::flush() {
   const TimePoint arrived = ring().now();
+  UnderWay under_way(*this);
   auto result = co_await below_.flush();
+  under_way.end();
   ++counters_.flushes;
   counters_.flush_nanoseconds += nanoseconds(ring().now() - arrived);
   if (!result) ++counters_.errors;
@@ -72,7 +91,9 @@ Task<Result<void>> LimitedDevice::flush() {
 Task<Result<void>> LimitedDevice::trim(std::uint64_t offset, std::uint64_t length, bool fua) {
   const IoCost cost{1, 0};
   co_await enter(cost);
+  UnderWay under_way(*this);
   auto result = co_await below_.trim(offset, length, fua);
+  under_way.end();
   ++counters_.trims;
   if (!result) ++counters_.errors;
   co_return result;
@@ -82,7 +103,9 @@ Task<Result<void>> LimitedDevice::write_zeroes(std::uint64_t offset, std::uint64
                                                ZeroOptions options) {
   const IoCost cost{1, 0};
   co_await enter(cost);
+  UnderWay under_way(*this);
   auto result = co_await below_.write_zeroes(offset, length, options);
+  under_way.end();
   ++counters_.trims;
   if (!result) ++counters_.errors;
   co_return result;

@@ -62,8 +62,29 @@ class LimitedDevice final : public BlockDevice {
   const DeviceCounters& counters() const { return counters_; }
   // Of the limits' time, lost because the process did not run: Throttle::stalled().
   Duration stalled() const { return gate_.stalled(); }
+  // How long the oldest request that was let go has been under way below; zero: none is.
+  Duration oldest_request(TimePoint now) const {
+    return first_ == nullptr ? Duration::zero() : now - first_->since;
+  }
 
  private:
+  // A request while the device below has it, in a list in the order in which they came to it.
+  class UnderWay {
+   public:
+    explicit UnderWay(LimitedDevice& device);
+    UnderWay(const UnderWay&) = delete;
+    UnderWay& operator=(const UnderWay&) = delete;
+    ~UnderWay() { end(); }
+    void end();
+
+    const TimePoint since;
+
+   private:
+    LimitedDevice* device_;  // null: it has ended
+    UnderWay* next_ = nullptr;
+    UnderWay* previous_;
+  };
+
   Task<TimePoint> enter(IoCost cost);
   Task<void> emulate_latency(TimePoint admitted);
 
@@ -71,6 +92,8 @@ class LimitedDevice final : public BlockDevice {
   ThrottleGate gate_;
   Duration nominal_latency_{0};
   DeviceCounters counters_;
+  UnderWay* first_ = nullptr;
+  UnderWay* last_ = nullptr;
 };
 
 }  // namespace clouddisk

@@ -110,6 +110,32 @@ TEST_F(LimitedDeviceTest, ReadsAndWritesShareOneBudget) {
   EXPECT_GE(counters.read_nanoseconds + counters.write_nanoseconds, counters.throttled_nanoseconds);
 }
 
+TEST_F(LimitedDeviceTest, TheAgeOfTheOldestRequestIsThatOfTheOnesBelowTheLimits) {
+  LimitedDevice limited(device_, {1, 0});
+  device_.service = seconds(20);
+  const TimePoint start = ring_.now();
+  EXPECT_EQ(limited.oldest_request(start), Duration::zero());
+  // The second one waits for the limit first, the third one longer.
+  const auto read = [&](unsigned) -> Task<void> {
+    const Result<Buffer> got = co_await limited.read(0, 4_KiB);
+    EXPECT_TRUE(got);
+  };
+  for (unsigned i = 0; i < 3; ++i) {
+    ++running_;
+    spawn(client(read, i, start + seconds(1)));
+  }
+  std::vector<double> ages;
+  for (const int at : {10, 19, 21, 22, 30}) {
+    ring_.run_until([&] { return ring_.now() >= start + seconds(at) || running_ == 0; });
+    ages.push_back(std::chrono::duration<double>(limited.oldest_request(ring_.now())).count());
+  }
+  EXPECT_GE(ages[0], 9.0);
+  EXPECT_GE(ages[1], 18.0);
+  EXPECT_LE(ages[2], 21.0);  // the first one ended at 20 s
+  ring_.run_until([this] { return running_ == 0; });
+  EXPECT_EQ(limited.oldest_request(ring_.now()), Duration::zero());
+}
+
 TEST_F(LimitedDeviceTest, AMillionOperationsASecondNeedFewTimers) {
   LimitedDevice limited(device_, {1'000'000, 0});
   ring_.set_timer_lateness(microseconds(200));
