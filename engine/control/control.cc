@@ -93,6 +93,10 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"ListAccessKeys", &Impl::list_access_keys, false, false, true},
       Entry{"UpdateAccessKey", &Impl::update_access_key, true, false, true},
       Entry{"DeleteAccessKey", &Impl::delete_access_key, true, false, true},
+      Entry{"DescribeDiskMonitorData", &Impl::describe_disk_monitor_data},
+      Entry{"DescribeInstanceMonitorData", &Impl::describe_instance_monitor_data},
+      Entry{"DescribeDisksFullStatus", &Impl::describe_disks_full_status},
+      Entry{"DescribeDiskEvents", &Impl::describe_disk_events},
       Entry{"DescribeReplicas", &Impl::describe_replicas},
       Entry{"ResyncReplica", &Impl::resync_replica, true},
       Entry{"ReplaceReplica", &Impl::replace_replica, true, false, true},
@@ -149,6 +153,10 @@ std::optional<Control::Key> Control::find_access_key(std::string_view id) const 
   const KeyRecord* key = impl_->catalog->find_key(id);
   if (key == nullptr) return std::nullopt;
   return Key{key->secret, key->active};
+}
+
+bool Control::has_disk(std::string_view id) const {
+  return impl_->catalog->find_disk(id) != nullptr;
 }
 
 Task<void> Control::close() {

@@ -37,6 +37,9 @@ struct Reply {
   std::string body;  // a JSON object with RequestId; errors have Code, Message and HostId too
 };
 
+class EventLog;
+class PointStore;
+
 class Control {
  public:
   struct Options {
@@ -51,6 +54,8 @@ class Control {
     // What the host was told, for DescribeCategories to say.
     bool limits_enforced = true;
     bool latency_emulated = false;
+    PointStore* points = nullptr;  // what disks did, borrowed; null: that is not known
+    EventLog* events = nullptr;    // what happened to them, the same
     std::uint64_t seed = 0;  // of ids and request ids; 0: the system's randomness
   };
 
@@ -75,6 +80,9 @@ class Control {
     bool active = true;
   };
   std::optional<Key> find_access_key(std::string_view id) const;
+
+  // Whether there is a record of it.
+  bool has_disk(std::string_view id) const;
 
   // Waits for the action under way; later ones answer ServiceUnavailable.
   Task<void> close();

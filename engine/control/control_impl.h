@@ -18,6 +18,8 @@
 #include "engine/control/control.h"
 #include "engine/control/outcome.h"
 #include "engine/control/params.h"
+#include "engine/monitor/disk_event.h"
+#include "engine/monitor/disk_point.h"
 #include "engine/qos/category.h"
 #include "engine/ring/sync.h"
 
@@ -210,6 +212,18 @@ struct Control::Impl {
   std::string progress_of(const SnapshotRecord& snapshot) const;
   std::int64_t remaining_seconds(const SnapshotRecord& snapshot) const;
   SnapshotStatus status_of(const GroupRecord& group) const;
+
+  // --- monitor_actions.cc ---
+  Task<Outcome> describe_disk_monitor_data(ControlRequest& request);
+  Task<Outcome> describe_instance_monitor_data(ControlRequest& request);
+  Task<Result<std::vector<DiskPoint>>> points_of(std::string disk_id, Minute first, Minute last);
+
+  // --- event_actions.cc ---
+  Task<Outcome> describe_disks_full_status(ControlRequest& request);
+  Task<Outcome> describe_disk_events(ControlRequest& request);  // ours
+  void note_event(EventType type, const std::string& disk_id, std::string text);
+  // That a snapshot was refused; once an hour for each disk.
+  void note_quota(const std::string& disk_id, const Refusal& refusal);
 
   // --- fault_actions.cc: ours ---
   Task<Outcome> set_disk_fault(ControlRequest& request);

@@ -10,6 +10,8 @@ namespace clouddisk {
 namespace {
 
 constexpr std::string_view kHostId = "clouddisk";
+// Of a WallTime: up to the year 2255, and as far back.
+constexpr std::time_t kSecondsMax = 9'000'000'000;
 
 }  // namespace
 
@@ -66,7 +68,9 @@ std::optional<WallTime> parse_iso_time(std::string_view text) {
     std::tm parts{};
     const char* end = strptime(copy.c_str(), format, &parts);
     if (end == nullptr || *end != '\0') continue;
-    return WallTime(std::chrono::seconds(timegm(&parts)));
+    const std::time_t seconds = timegm(&parts);
+    if (seconds < -kSecondsMax || seconds > kSecondsMax) return std::nullopt;
+    return WallTime(std::chrono::seconds(seconds));
   }
   return std::nullopt;
 }

@@ -37,7 +37,8 @@ Reply to_reply(const Outcome& outcome, std::string request_id);
 
 // "2026-01-01T00:00:00Z"; empty for the zero time.
 std::string iso_time(WallTime time);
-// "2026-01-01T00:00Z" or with seconds; nothing when it is neither.
+// "2026-01-01T00:00Z" or with seconds; nothing when it is neither,
+// or beyond 2255.
 std::optional<WallTime> parse_iso_time(std::string_view text);
 
 }  // namespace clouddisk

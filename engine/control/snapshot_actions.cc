@@ -38,7 +38,13 @@ Task<Verdict> Control::Impl::take(std::vector<NewSnapshot>& taken, CatalogChange
   for (const NewSnapshot& one : taken) disks.push_back(settings_of(one.disk));
   std::vector<DiskSettings> to_freeze = disks;
   auto epochs = co_await host.freeze(std::move(to_freeze));
-  if (!epochs) co_return Verdict(refusal_of(epochs.error()));
+  if (!epochs) {
+    for (const NewSnapshot& one : taken) {
+      note_event(EventType::kSnapshotFailed, one.disk.id,
+                 fmt::format("no snapshot was taken: {}", epochs.error().message));
+    }
+    co_return Verdict(refusal_of(epochs.error()));
+  }
   for (std::size_t i = 0; i < taken.size(); ++i) {
     NewSnapshot& one = taken[i];
     ChainRecord chain = chain_of(one.disk);
@@ -119,7 +125,10 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
   if (auto broken = disk_must_have_been_used(*disk, instance)) co_return *broken;
   const auto others = catalog->snapshots_of_disk(disk_id);
   if (auto broken = capture_must_have_room(*disk, others)) co_return *broken;
-  if (auto broken = quota_must_have_room(others, options.snapshot_quota)) co_return *broken;
+  if (auto broken = quota_must_have_room(others, options.snapshot_quota)) {
+    if (!request.dry_run) note_quota(disk_id, *broken);
+    co_return *broken;
+  }
   if (request.dry_run) co_return would_succeed();
 
   snapshot.id = new_id("s", disk->region);
@@ -228,7 +237,10 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
     if (auto broken = disk_must_allow_snapshot(*disk)) co_return *broken;
     if (auto broken = disk_must_have_been_used(*disk, instance)) co_return *broken;
     if (auto broken = capture_must_have_room(*disk, others)) co_return *broken;
-    if (auto broken = quota_must_have_room(others, options.snapshot_quota)) co_return *broken;
+    if (auto broken = quota_must_have_room(others, options.snapshot_quota)) {
+      if (!request.dry_run) note_quota(disk->id, *broken);
+      co_return *broken;
+    }
   }
   if (request.dry_run) co_return would_succeed();
 

@@ -3,6 +3,8 @@
 // A deleted snapshot is hidden at once. Its content stays while a disk borrows from it, a capture
 // compares with it, or the disk's next snapshot will: then it goes, and with the last one the
 // chain.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 
@@ -109,6 +111,8 @@ Task<bool> Control::Impl::on_capture_failed(std::string snapshot_id, std::string
     change.put(child);
   }
   if (co_await commit(std::move(change))) co_return false;
+  note_event(EventType::kSnapshotFailed, snapshot.disk_id,
+             fmt::format("snapshot {}: {}", snapshot_id, snapshot.failure));
   auto hidden = co_await host.hide_snapshot(snapshot_id);
   static_cast<void>(hidden);
   co_return true;
