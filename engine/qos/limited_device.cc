@@ -12,8 +12,8 @@ std::uint64_t nanoseconds(Duration duration) {
 LimitedDevice::LimitedDevice(BlockDevice& below, DiskLimits limits)
     : below_(below), gate_(below.ring(), limits) {}
 
-LimitedDevice::UnderWay::UnderWay(LimitedDevice& device)
-    : since(device.ring().now()), device_(&device), previous_(device.last_) {
+LimitedDevice::UnderWay::UnderWay(LimitedDevice& device, TimePoint admitted)
+    : since(admitted), device_(&device), previous_(device.last_) {
   (previous_ != nullptr ? previous_->next_ : device.first_) = this;
   device.last_ = this;
 }
@@ -44,7 +44,7 @@ Task<Result<Buffer>> LimitedDevice::read(std::uint64_t offset, std::uint32_t len
   const TimePoint arrived = ring().now();
   const IoCost cost = cost_of(gate_.limits().size_cost, length);
   const TimePoint admitted = co_await enter(cost);
-  UnderWay under_way(*this);
+  UnderWay under_way(*this, admitted);
   auto result = co_await below_.read(offset, length);
   under_way.end();
   co_await emulate_latency(admitted);
@@ -63,7 +63,7 @@ Task<Result<void>> LimitedDevice::write(std::uint64_t offset, Buffer data, bool 
   const std::uint64_t length = data.size();
   const IoCost cost = cost_of(gate_.limits().size_cost, length);
   const TimePoint admitted = co_await enter(cost);
-  UnderWay under_way(*this);
+  UnderWay under_way(*this, admitted);
   auto result = co_await below_.write(offset, std::move(data), fua);
   under_way.end();
   co_await emulate_latency(admitted);
@@ -79,7 +79,7 @@ Task<Result<void>> LimitedDevice::write(std::uint64_t offset, Buffer data, bool 
 
 Task<Result<void>> LimitedDevice::flush() {
   const TimePoint arrived = ring().now();
-  UnderWay under_way(*this);
+  UnderWay under_way(*this, arrived);
   auto result = co_await below_.flush();
   under_way.end();
   ++counters_.flushes;
@@ -90,8 +90,8 @@ Task<Result<void>> LimitedDevice::flush() {
 
 Task<Result<void>> LimitedDevice::trim(std::uint64_t offset, std::uint64_t length, bool fua) {
   const IoCost cost{1, 0};
-  co_await enter(cost);
-  UnderWay under_way(*this);
+  const TimePoint admitted = co_await enter(cost);
+  UnderWay under_way(*this, admitted);
   auto result = co_await below_.trim(offset, length, fua);
   under_way.end();
   ++counters_.trims;
@@ -102,8 +102,8 @@ Task<Result<void>> LimitedDevice::trim(std::uint64_t offset, std::uint64_t lengt
 Task<Result<void>> LimitedDevice::write_zeroes(std::uint64_t offset, std::uint64_t length,
                                                ZeroOptions options) {
   const IoCost cost{1, 0};
-  co_await enter(cost);
-  UnderWay under_way(*this);
+  const TimePoint admitted = co_await enter(cost);
+  UnderWay under_way(*this, admitted);
   auto result = co_await below_.write_zeroes(offset, length, options);
   under_way.end();
   ++counters_.trims;

@@ -71,7 +71,7 @@ class LimitedDevice final : public BlockDevice {
   // A request while the device below has it, in a list in the order in which they came to it.
   class UnderWay {
    public:
-    explicit UnderWay(LimitedDevice& device);
+    UnderWay(LimitedDevice& device, TimePoint admitted);
     UnderWay(const UnderWay&) = delete;
     UnderWay& operator=(const UnderWay&) = delete;
     ~UnderWay() { end(); }
