@@ -15,6 +15,7 @@ MetricsSnapshot sample() {
   snapshot.disks.push_back({"d-1", {}, Progress{3, 8, "the pack is damaged"}});
   snapshot.disks.back().stats.writes = 7;
   snapshot.disks.back().stats.read_nanoseconds = 1'500'000'000;
+  snapshot.disks.back().stats.stalled_nanoseconds = 250'000'000;
   for (unsigned i = 0; i < kReplicaCount; ++i) {
     ReplicaStatus replica;
     replica.index = i;
@@ -29,6 +30,8 @@ MetricsSnapshot sample() {
   fault.spec.replica = 1;
   fault.hits = 9;
   snapshot.faults.push_back(fault);
+  snapshot.events.recorded = {{EventType::kDegraded, 4}, {EventType::kStalled, 0}};
+  snapshot.events.going_on = {{"d-1", EventType::kDegraded}};
   return snapshot;
 }
 
@@ -59,12 +62,17 @@ TEST(Metrics, ValuesAndLabelsAreThoseOfTheSnapshot) {
             std::string::npos);
   EXPECT_NE(text.find("clouddisk_disk_seconds_total{disk=\"d-1\",op=\"read\"} 1.5\n"),
             std::string::npos);
+  EXPECT_NE(text.find("clouddisk_disk_stalled_seconds_total{disk=\"d-1\"} 0.25\n"),
+            std::string::npos);
   EXPECT_NE(text.find("clouddisk_disk_hydration_done_bytes{disk=\"d-1\"} 3\n"), std::string::npos);
   EXPECT_NE(text.find("clouddisk_disk_hydration_failed{disk=\"d-1\"} 1\n"), std::string::npos);
   EXPECT_NE(text.find("clouddisk_replicas_in_sync 2\n"), std::string::npos);
   EXPECT_NE(text.find("clouddisk_faults 1\n"), std::string::npos);
   EXPECT_NE(text.find("clouddisk_fault_hits{fault=\"f-3\",disk=\"d-1\",kind=\"hang\","
                       "level=\"replica-2\"} 9\n"),
+            std::string::npos);
+  EXPECT_NE(text.find("clouddisk_disk_events_total{type=\"Degraded\"} 4\n"), std::string::npos);
+  EXPECT_NE(text.find("clouddisk_disk_event_going_on{disk=\"d-1\",type=\"Degraded\"} 1\n"),
             std::string::npos);
   EXPECT_NE(text.find("clouddisk_build_info{version=\"1.2.3\"} 1\n"), std::string::npos);
 }

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <random>
 #include <thread>
 
 #include "engine/base/log.h"
@@ -19,6 +20,7 @@
 #include "tools/auth/nonce_journal.h"
 #include "tools/auth/verifier.h"
 #include "tools/clouddiskd/api_handler.h"
+#include "tools/clouddiskd/disk_watch.h"
 #include "tools/clouddiskd/engine_host.h"
 #include "tools/clouddiskd/metrics.h"
 #include "tools/clouddiskd/reactor.h"
@@ -51,6 +53,7 @@ class Daemon {
       : options_(options),
         ring_(ring),
         workers_(workers),
+        points_(options.root + "/monitor"),
         nonces_(options.root + "/nonces", auth::kNonceLife),
         throttle_(options.api_rate),
         ticking_(ring),
@@ -81,6 +84,9 @@ class Daemon {
   std::unique_ptr<nbd::Server> nbd_;
   std::unique_ptr<EngineHost> host_;
   std::unique_ptr<Control> control_;
+  PointStore points_;
+  std::unique_ptr<EventLog> events_;
+  std::unique_ptr<DiskWatch> watch_;
   std::unique_ptr<ApiHandler> handler_;
   auth::SignatureVerifier verifier_{[this](std::string_view id) -> std::optional<auth::AccessKey> {
     auto key = control_->find_access_key(id);
@@ -111,6 +117,7 @@ Task<Result<void>> Daemon::start() {
   nbd_->start();
   host_->resync_what_is_missing();
   co_await host_->begin_scrubbing();
+  watch_->start();
   ticking_.add(3);
   spawn(tick());
   spawn(schedule());
@@ -185,8 +192,26 @@ Task<Result<void>> Daemon::start_engine() {
   control_options.profile = options_.profile;
   control_options.snapshot_quota = options_.snapshot_quota;
   control_options.store = options_.store;
+  control_options.points = &points_;
+  EventLog::Options event_options;
+  event_options.path = options_.root + "/events";
+  event_options.region = options_.places.home().id;
+  event_options.seed = std::random_device()();
+  auto events = co_await EventLog::open(ring_, std::move(event_options));
+  if (!events) co_return events.error();
+  events_ = std::move(*events);
+  control_options.events = events_.get();
   control_options.limits_enforced = options_.limits;
   control_options.latency_emulated = options_.emulate_latency;
+  DiskWatch::Parts watch;
+  watch.readings = [this] { return host_->readings(); };
+  watch.has_disk = [this](const std::string& id) { return control_->has_disk(id); };
+  watch.replicas = [this] { return replicas_->status(); };
+  watch_ = std::make_unique<DiskWatch>(ring_, points_, *events_, std::move(watch));
+  host_->set_found([this](const std::string& id, std::uint64_t mended, std::uint64_t lost) {
+    watch_->found(id, mended, lost);
+  });
+  host_->set_closing([this](const DiskReading& reading) { watch_->closing(reading); });
   auto control = co_await Control::open(ring_, *replicas_, *host_, std::move(control_options));
   if (!control) co_return control.error();
   control_ = std::move(*control);
@@ -350,6 +375,12 @@ Task<std::string> Daemon::metrics() {
     snapshot.read_cache.misses += one.misses;
     snapshot.read_cache.bytes += one.bytes;
   }
+  for (const EventKind& kind : kEventKinds) {
+    snapshot.events.recorded.push_back({kind.type, events_->recorded(kind.type)});
+  }
+  for (const auto& [key, event] : events_->going_on()) {
+    snapshot.events.going_on.push_back({key.first, key.second});
+  }
   co_return to_prometheus(snapshot);
 }
 
@@ -358,12 +389,15 @@ Task<Result<void>> Daemon::stop() {
   stopping_ = true;
   woken_.wake_all();
   co_await ticking_.wait();
+  if (watch_) co_await watch_->stop();
   if (api_tcp_) co_await api_tcp_->stop();
   if (api_) co_await api_->stop();
   if (metrics_) co_await metrics_->stop();
   if (control_) co_await control_->close();
   Result<void> result;
   if (host_) result = co_await host_->stop();
+  if (watch_) co_await watch_->flush();
+  if (events_) co_await events_->close();
   if (nbd_) co_await nbd_->stop();
   host_.reset();
   control_.reset();

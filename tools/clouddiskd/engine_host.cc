@@ -129,6 +129,7 @@ Task<Result<void>> EngineHost::serve_disk(DiskSettings settings) {
   if (!opened) co_return opened.error();
   Served served;
   served.settings = settings;
+  served.opened = control_.now();
   served.disk = *opened;
   const DiskLimits limits = limits_of(settings);
   auto shared = shared_limits_of(settings);
@@ -193,11 +194,14 @@ Task<Result<void>> EngineHost::stop_locked(std::string id) {
   served_.erase(id);
   co_await past.reactor->ring().enter();
   co_await served.disk->store().end_faults();
+  DiskReading last = reading_of(served, past.reactor->ring().now());
+  last.closing = true;
   served.device.reset();
   served.faulty.reset();
   served.disk.reset();
   auto closed = co_await past.volume->release(served.settings.storage);
   co_await control_.enter();
+  if (closing_) closing_(std::move(last));
   if (!closed) log(LogLevel::kError, "host", "disk={} closed with: {}", id, closed.error().message);
   co_return closed;
 }

@@ -17,6 +17,7 @@
 #include "engine/control/disk_host.h"
 #include "engine/disk/disk.h"
 #include "engine/fault/fault_plan.h"
+#include "engine/monitor/disk_sampler.h"
 #include "engine/qos/faulty_device.h"
 #include "engine/qos/limited_device.h"
 #include "nbd/server.h"
@@ -55,6 +56,16 @@ class EngineHost final : public DiskHost {
   void set_catalog_copy(std::function<Task<Result<void>>(unsigned)> copy) {
     copy_catalog_ = std::move(copy);
   }
+  // Gets the last reading of each disk that is closed.
+  void set_closing(std::function<void(DiskReading)> told) { closing_ = std::move(told); }
+  // Gets what scrub finds: of a disk and its snapshots, blocks that were mended and those lost.
+  void set_found(std::function<void(const std::string& disk_id, std::uint64_t mended_blocks,
+                                    std::uint64_t lost_blocks)>
+                     told) {
+    found_ = std::move(told);
+  }
+  // Of every disk that is served, now; one trip to each reactor.
+  Task<std::vector<DiskReading>> readings();
   // The lock of a replica's folder, as long as it is one.
   void hold_folder(unsigned replica, RootLock lock) {
     folder_locks_[replica].emplace(std::move(lock));
@@ -115,6 +126,7 @@ class EngineHost final : public DiskHost {
   };
   struct Served {
     DiskSettings settings;
+    TimePoint opened{};
     std::shared_ptr<Disk> disk;
     std::shared_ptr<FaultyDevice> faulty;   // over the disk
     std::shared_ptr<LimitedDevice> device;  // over that: what is exported
@@ -207,6 +219,8 @@ class EngineHost final : public DiskHost {
   Task<Result<void>> resync_step(unsigned replica, std::uint32_t join, std::string storage,
                                  std::set<SegmentSeq>& done);
   Task<Result<std::uint64_t>> bytes_of_replica(ReplicaMask believed);
+  // engine_host_readings.cc. On the disk's reactor.
+  static DiskReading reading_of(const Served& served, TimePoint now);
   // engine_host_pace.cc: sets the rates of resync and scrub while one of them is under way.
   void pace_background();
   Task<void> watch_clients();
@@ -232,6 +246,8 @@ class EngineHost final : public DiskHost {
   Options options_;
   HostEvents events_;
   std::function<Task<Result<void>>(unsigned)> copy_catalog_;
+  std::function<void(DiskReading)> closing_;
+  std::function<void(const std::string&, std::uint64_t, std::uint64_t)> found_;
   std::map<std::string, Served> served_;
   std::map<std::string, Past> pasts_;                                     // by disk id
   std::map<std::string, std::shared_ptr<SharedThrottle>> shared_limits_;  // by instance

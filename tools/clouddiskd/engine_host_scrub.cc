@@ -323,6 +323,9 @@ void EngineHost::take_findings(const std::string& storage, SegmentSeq segment,
   }
   scrub_.pass.lost_blocks += lost;
   scrub_.total_lost_blocks += lost;
+  std::uint64_t mended = 0;
+  for (const auto& copy : findings.copies) mended += copy.mended_blocks;
+  if (found_ && mended + lost > 0) found_(owner_of(storage), mended, lost);
 }
 
 // The map of the storage; of a chain that is open its index too (every open of one reads it whole).

@@ -177,6 +177,9 @@ void add_disks(Exposition& out, const std::vector<MetricsSnapshot::Disk>& disks)
   plain("clouddisk_disk_throttled_seconds_total", MetricType::Counter,
         "Time spent waiting for limits.",
         [](const DiskStats& s) { return seconds(s.throttled_nanoseconds); });
+  plain("clouddisk_disk_stalled_seconds_total", MetricType::Counter,
+        "Time in which limits had more to give and the daemon did not get to run.",
+        [](const DiskStats& s) { return seconds(s.stalled_nanoseconds); });
   plain("clouddisk_disk_errors_total", MetricType::Counter, "Requests that failed.",
         [](const DiskStats& s) { return number(s.errors); });
   plain("clouddisk_disk_connections", MetricType::Gauge, "NBD sessions of the disk.",
@@ -230,6 +233,19 @@ void add_faults(Exposition& out, const std::vector<FaultStatus>& faults) {
   }
 }
 
+void add_events(Exposition& out, const MetricsSnapshot::Events& events) {
+  out.begin("clouddisk_disk_events_total", MetricType::Counter,
+            "System events of disks that were recorded.");
+  for (const auto& [type, count] : events.recorded) {
+    out.sample({{"type", kind_of(type).name}}, number(count));
+  }
+  out.begin("clouddisk_disk_event_going_on", MetricType::Gauge,
+            "1 for each event that is not over.");
+  for (const auto& [disk, type] : events.going_on) {
+    out.sample({{"disk", disk}, {"type", kind_of(type).name}}, 1);
+  }
+}
+
 }  // namespace
 
 std::string to_prometheus(const MetricsSnapshot& snapshot) {
@@ -241,6 +257,7 @@ std::string to_prometheus(const MetricsSnapshot& snapshot) {
   add_disks(out, snapshot.disks);
   add_hydrations(out, snapshot.disks);
   add_faults(out, snapshot.faults);
+  add_events(out, snapshot.events);
   return out.text();
 }
 

@@ -11,6 +11,7 @@
 #include "engine/control/disk_host.h"
 #include "engine/disk/read_cache.h"
 #include "engine/log/replica_set.h"
+#include "engine/monitor/disk_event.h"
 
 namespace clouddisk {
 
@@ -34,6 +35,11 @@ struct MetricsSnapshot {
   std::vector<Disk> disks;
   std::vector<FaultStatus> faults;
   ReadCache::Counters read_cache;
+  struct Events {
+    std::vector<std::pair<EventType, std::uint64_t>> recorded;  // of each type, since the start
+    std::vector<std::pair<std::string, EventType>> going_on;    // disk and type
+  };
+  Events events;
 };
 
 inline constexpr std::string_view kMetricsContentType = "text/plain; version=0.0.4; charset=utf-8";
