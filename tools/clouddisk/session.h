@@ -73,6 +73,8 @@ void add_scrub_commands(CLI::App& root, Session& session);
 void add_policy_commands(CLI::App& root, Session& session);
 void add_tag_commands(CLI::App& root, Session& session);
 void add_key_commands(CLI::App& root, Session& session);
+void add_monitor_commands(CLI::App& root, Session& session);
+void add_event_commands(CLI::App& root, Session& session);
 void add_bench_command(CLI::App& root, Session& session);
 void add_api_command(CLI::App& root, Session& session);
 void add_completion_command(CLI::App& root, Session& session);
