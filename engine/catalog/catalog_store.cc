@@ -54,6 +54,11 @@ struct CatalogStore::Batch {
   }
 };
 
+struct CatalogStore::Waiting {
+  Change change;
+  std::optional<Result<void>> result;
+};
+
 struct CatalogStore::Round {
   explicit Round(Ring& ring) : under_way(ring) {}
   std::array<std::optional<Result<void>>, kReplicaCount> results;
@@ -359,7 +364,21 @@ void CatalogStore::forget_outsiders(ReplicaMask members) {
 }
 
 Task<Result<void>> CatalogStore::commit(Change change) {
+  auto mine = std::make_shared<Waiting>(Waiting{std::move(change), {}});
+  waiting_.push_back(mine);
   auto guard = co_await changing_.lock();
+  if (mine->result) co_return *mine->result;  // It went with another's.
+  const auto together = std::exchange(waiting_, {});
+  Change merged;
+  for (const auto& one : together) {
+    for (auto& [key, json] : one->change) merged[key] = std::move(json);
+  }
+  const Result<void> result = co_await commit_locked(std::move(merged));
+  for (const auto& one : together) one->result = result;
+  co_return result;
+}
+
+Task<Result<void>> CatalogStore::commit_locked(Change change) {
   const unsigned quorum = replicas_.single_allowed() ? 1 : kWriteQuorum;
   forget_outsiders(replicas_.in_sync_mask() | replicas_.receiving_mask());
   // A member without a good copy gets a whole one first: left by a failure, or admitted without.

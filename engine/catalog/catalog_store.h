@@ -6,7 +6,7 @@
 // copy that fails is put out of the replica set before that (I5). Memory changes last. A change
 // that could not be made is taken back where it was written.
 //
-// Thread: one ring's; transactions run on workers, one change at a time.
+// Thread: one ring's; transactions run on workers, one at a time.
 // Errors: kReplicasLost and kNoSpace: nothing changed. kCorrupt at open: no copy can be trusted.
 //   kUnsupported: written by a newer clouddisk.
 #pragma once
@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/base/result.h"
 #include "engine/log/replica_set.h"
@@ -44,6 +45,8 @@ class CatalogStore {
   const Records& records() const { return records_; }
   std::uint64_t commit_number() const { return commit_; }
 
+  // Changes that wait while another is written go together, in one transaction: all of them are
+  // made, or none is.
   Task<Result<void>> commit(Change change);
 
   // For resync: replaces whatever the replica has by a whole copy; changes reach it from then on.
@@ -55,11 +58,13 @@ class CatalogStore {
     bool current = false;  // holds what memory holds
   };
   struct Batch;
+  struct Waiting;
   struct Round;
   struct Found;
 
   CatalogStore(Ring& ring, ReplicaSet& replicas, Options options);
   std::string directory(unsigned replica) const;
+  Task<Result<void>> commit_locked(Change change);
   Task<Result<Found>> read_copy(unsigned replica);
   Task<Result<void>> load(ReplicaMask members);
   Task<Result<void>> replace(unsigned replica);
@@ -77,6 +82,7 @@ class CatalogStore {
   ReplicaSet& replicas_;
   Options options_;
   AsyncMutex changing_;
+  std::vector<std::shared_ptr<Waiting>> waiting_;  // for `changing_`
   std::array<Copy, kReplicaCount> copies_;
   Records records_;
   std::uint64_t commit_ = 0;

@@ -137,7 +137,7 @@ Task<void> Control::Impl::remove_expired(WallTime at) {
     if (has_expired(snapshot, at) && sources.count(id) == 0) expired.push_back(id);
   }
   if (expired.empty() || at < expiry_retry) co_return;
-  auto guard = co_await changing.lock();
+  auto guard = co_await changing.lock_all();
   if (closing) co_return;
   for (const std::string& id : expired) {
     const SnapshotRecord* found = catalog->find_snapshot(id);
@@ -170,7 +170,7 @@ Task<void> Control::Impl::keep_schedule(WallTime at) {
   }
   for (const auto& [disk_id, policy_id] : due) {
     // One at a time, so that actions come in between.
-    auto guard = co_await changing.lock();
+    auto guard = co_await changing.lock_all();
     if (closing) co_return;
     if (unsettled) co_await settle();
     co_await take_if_due(disk_id, policy_id, at);

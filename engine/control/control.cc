@@ -39,22 +39,23 @@ Control::Impl::Impl(Ring& ring_in, ReplicaSet& replicas_in, DiskHost& host_in, O
       performing(ring_in) {}
 
 const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
+  constexpr bool kOwnIds = true;
   static constexpr std::array kActions = {
-      Entry{"CreateDisk", &Impl::create_disk, true, true},
+      Entry{"CreateDisk", &Impl::create_disk, true, true, false, kOwnIds},
       Entry{"DescribeDisks", &Impl::describe_disks},
-      Entry{"AttachDisk", &Impl::attach_disk, true},
-      Entry{"DetachDisk", &Impl::detach_disk, true},
-      Entry{"DeleteDisk", &Impl::delete_disk, true},
-      Entry{"ResizeDisk", &Impl::resize_disk, true, true},
-      Entry{"ModifyDiskSpec", &Impl::modify_disk_spec, true},
-      Entry{"ModifyDiskAttribute", &Impl::modify_disk_attribute, true},
-      Entry{"CreateInstance", &Impl::create_instance, true, true},
-      Entry{"RunInstances", &Impl::run_instances, true, true},
+      Entry{"AttachDisk", &Impl::attach_disk, true, false, false, kOwnIds},
+      Entry{"DetachDisk", &Impl::detach_disk, true, false, false, kOwnIds},
+      Entry{"DeleteDisk", &Impl::delete_disk, true, false, false, kOwnIds},
+      Entry{"ResizeDisk", &Impl::resize_disk, true, true, false, kOwnIds},
+      Entry{"ModifyDiskSpec", &Impl::modify_disk_spec, true, false, false, kOwnIds},
+      Entry{"ModifyDiskAttribute", &Impl::modify_disk_attribute, true, false, false, kOwnIds},
+      Entry{"CreateInstance", &Impl::create_instance, true, true, false, kOwnIds},
+      Entry{"RunInstances", &Impl::run_instances, true, true, false, kOwnIds},
       Entry{"DescribeInstances", &Impl::describe_instances},
       Entry{"DescribeInstanceStatus", &Impl::describe_instance_status},
-      Entry{"StartInstance", &Impl::start_instance, true},
-      Entry{"StopInstance", &Impl::stop_instance, true},
-      Entry{"RebootInstance", &Impl::reboot_instance, true},
+      Entry{"StartInstance", &Impl::start_instance, true, false, false, kOwnIds},
+      Entry{"StopInstance", &Impl::stop_instance, true, false, false, kOwnIds},
+      Entry{"RebootInstance", &Impl::reboot_instance, true, false, false, kOwnIds},
       Entry{"DeleteInstance", &Impl::delete_instance, true},
       Entry{"ModifyInstanceLimits", &Impl::modify_instance_limits, true},
       Entry{"DescribeRegions", &Impl::describe_regions},
@@ -215,13 +216,57 @@ Task<Outcome> Control::Impl::dispatch(ControlRequest& request) {
   co_return outcome;
 }
 
+ChangeLocks::Keys Control::Impl::keys_of(const Entry& entry, const ControlRequest& request) const {
+  ChangeLocks::Keys keys;
+  const ParamReader& reader = request.reader;
+  for (const char* name : {"DiskId", "InstanceId"}) {
+    if (const auto id = reader.optional_text(name)) keys.insert(*id);
+  }
+  for (std::string& id : reader.list("DiskIds")) keys.insert(std::move(id));
+  if (const auto token = reader.optional_text("ClientToken")) {
+    keys.insert(fmt::format("{}{}/{}", kTokenKeys, entry.name, *token));
+  }
+  // Stopping an instance is a matter of each of its disks, too.
+  const auto instance = reader.optional_text("InstanceId");
+  if (instance && entry.name.ends_with("Instance")) {
+    for (const DiskRecord* disk : catalog->disks_of(*instance)) keys.insert(disk->id);
+  }
+  return keys;
+}
+
+bool Control::Impl::keeps_to_itself(const Entry& entry, const ControlRequest& request) const {
+  if (!entry.own_ids) return false;
+  if (entry.name != "DeleteDisk") return true;
+  // What the disk had to do with snapshots is tidied up after it.
+  const DiskRecord* disk = catalog->find_disk(request.reader.text("DiskId"));
+  return disk == nullptr || (disk->base_snapshot.empty() && disk->undo_storage.empty() &&
+                             catalog->find_chain(chain_id_of(disk->id)) == nullptr &&
+                             catalog->snapshots_of_disk(disk->id).empty());
+}
+
+Task<ChangeLocks::Guard> Control::Impl::lock_for(const Entry& entry, ControlRequest& request) {
+  request.alone = false;
+  while (keeps_to_itself(entry, request)) {
+    const ChangeLocks::Keys keys = keys_of(entry, request);
+    ChangeLocks::Keys wanted = keys;
+    auto guard = co_await changing.lock(std::move(wanted));
+    // While it waited, an instance may have got another disk, a disk its first snapshot.
+    if (keeps_to_itself(entry, request) && keys_of(entry, request) == keys) co_return guard;
+  }
+  request.alone = true;
+  co_return co_await changing.lock_all();
+}
+
 Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& request) {
   const auto token = request.reader.optional_text("ClientToken");
   if (token && entry.keeps_token) {
     if (auto broken = client_token_must_be_valid(*token)) co_return *broken;
   }
-  auto guard = co_await changing.lock();
-  if (unsettled) co_await settle();
+  if (unsettled) {
+    auto all = co_await changing.lock_all();
+    if (unsettled) co_await settle();
+  }
+  auto guard = co_await lock_for(entry, request);
   if (token && entry.keeps_token && !request.dry_run) {
     std::uint64_t checksum = parameters_checksum(request.params);
     // Leaving the home region out or naming it is the same; another region is another request.

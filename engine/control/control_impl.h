@@ -15,6 +15,7 @@
 #include "engine/base/random.h"
 #include "engine/catalog/catalog.h"
 #include "engine/catalog/tag_rules.h"
+#include "engine/control/change_locks.h"
 #include "engine/control/control.h"
 #include "engine/control/outcome.h"
 #include "engine/control/params.h"
@@ -46,6 +47,7 @@ struct ControlRequest {
   }
 
   bool dry_run = false;
+  bool alone = true;                 // no other change is under way
   Location at;                       // where it is about: as it says, or the default
   std::optional<TokenRecord> token;  // to be kept with the answer, in the last commit
 };
@@ -61,7 +63,7 @@ struct Control::Impl {
   const Profile profile;
   Random random;
   std::unique_ptr<Catalog> catalog;
-  AsyncMutex changing;  // held by an action that changes something
+  ChangeLocks changing;  // held by an action that changes something: all of it, or what it is about
   WaitGroup performing;
   bool closing = false;
   bool unsettled = false;  // a change could be neither finished nor undone; settle() tries again
@@ -73,15 +75,21 @@ struct Control::Impl {
   struct Entry {
     std::string_view name;
     Action run;
-    bool changes = false;  // one at a time
+    bool changes = false;
     bool keeps_token = false;
     bool local_only = false;
+    bool own_ids = false;  // changes nothing but what it names or makes; see keys_of()
   };
   static const Entry* find_action(std::string_view name);
 
   // --- control.cc ---
   Task<Outcome> dispatch(ControlRequest& request);
   Task<Outcome> run_change(const Entry& entry, ControlRequest& request);
+  // What a change with `own_ids` is about: its disks, instances and client token.
+  ChangeLocks::Keys keys_of(const Entry& entry, const ControlRequest& request) const;
+  // Whether it stays with that now.
+  bool keeps_to_itself(const Entry& entry, const ControlRequest& request) const;
+  Task<ChangeLocks::Guard> lock_for(const Entry& entry, ControlRequest& request);
   Verdict check_common(const ControlRequest& request) const;
   std::string new_id(std::string_view prefix, std::string_view region = {});  // empty: home
   WallTime now() const { return ring.wall_now(); }

@@ -266,7 +266,8 @@ Task<Outcome> Control::Impl::delete_disk(ControlRequest& request) {
   CatalogChange finished;
   finished.erase(disk);
   if (co_await commit(std::move(finished))) unsettled = true;
-  co_await tidy();
+  // Otherwise it left nothing to tidy up, and tidying needs everything to stand still.
+  if (request.alone) co_await tidy();
   co_return done();
 }
 

@@ -39,7 +39,7 @@ void Control::Impl::tell_past() {
     return on_hydrated(std::move(disk), std::move(storage));
   };
   events.released = [this]() -> Task<void> {
-    auto guard = co_await changing.lock();
+    auto guard = co_await changing.lock_all();
     if (closing) co_return;
     if (unsettled || awaits_captures) co_await settle();
     co_await tidy();
@@ -57,7 +57,7 @@ void Control::Impl::tell_past() {
 }
 
 Task<bool> Control::Impl::on_captured(CaptureResult result) {
-  auto guard = co_await changing.lock();
+  auto guard = co_await changing.lock_all();
   if (closing) co_return false;
   const SnapshotRecord* found = catalog->find_snapshot(result.snapshot_id);
   // What is recorded as failed stays so: nothing descends from it any more.
@@ -81,7 +81,7 @@ Task<bool> Control::Impl::on_captured(CaptureResult result) {
 }
 
 Task<bool> Control::Impl::on_capture_failed(std::string snapshot_id, std::string reason) {
-  auto guard = co_await changing.lock();
+  auto guard = co_await changing.lock_all();
   if (closing) co_return false;
   const SnapshotRecord* found = catalog->find_snapshot(snapshot_id);
   if (found == nullptr) co_return false;
@@ -119,7 +119,7 @@ Task<bool> Control::Impl::on_capture_failed(std::string snapshot_id, std::string
 }
 
 Task<bool> Control::Impl::on_hydrated(std::string disk_id, std::string storage) {
-  auto guard = co_await changing.lock();
+  auto guard = co_await changing.lock_all();
   if (closing) co_return false;
   const DiskRecord* found = catalog->find_disk(disk_id);
   if (found == nullptr || found->storage != storage || found->base_snapshot.empty()) {

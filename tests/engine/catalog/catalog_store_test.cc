@@ -66,6 +66,28 @@ TEST_F(CatalogStoreTest, NoEmptyCatalogTakesThePlaceOfOnesThatAreLost) {
   EXPECT_EQ(open(machine)->records().count("disk/d-1"), 1U) << "one copy is enough";
 }
 
+TEST_F(CatalogStoreTest, ChangesThatWaitGoTogether) {
+  constexpr unsigned kChanges = 200;
+  {
+    Machine machine(root_.path());
+    auto store = open(machine);
+    const std::uint64_t before = store->commit_number();
+    unsigned finished = 0;
+    const auto change = [](CatalogStore& into, unsigned i, unsigned& count) -> Task<void> {
+      CatalogStore::Change one = {{"disk/d-" + std::to_string(i), "{}"}};
+      const auto committed = co_await into.commit(std::move(one));
+      EXPECT_TRUE(committed);
+      EXPECT_TRUE(into.records().contains("disk/d-" + std::to_string(i))) << "it is made by then";
+      ++count;
+    };
+    for (unsigned i = 0; i < kChanges; ++i) spawn(change(*store, i, finished));
+    machine.ring->run_until([&finished] { return finished == kChanges; });
+    EXPECT_LE(store->commit_number(), before + 3);
+  }
+  Machine machine(root_.path());
+  EXPECT_EQ(open(machine)->records().size(), kChanges);
+}
+
 TEST_F(CatalogStoreTest, WhatWasCommittedIsThereAfterARestart) {
   {
     Machine machine(root_.path());

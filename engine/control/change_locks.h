@@ -1,0 +1,64 @@
+// change_locks.h: which changes may be made beside each other: those that have no id in common. A
+// change that looks further than at a few ids has everything for itself.
+//
+// Thread: one ring's. First come, first served among those that are in each other's way, so that
+// nobody waits for ever.
+#pragma once
+
+#include <list>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "engine/ring/sync.h"
+
+namespace clouddisk {
+
+class ChangeLocks {
+ public:
+  explicit ChangeLocks(Ring& ring) : changed_(ring) {}
+
+  using Keys = std::set<std::string>;
+
+ private:
+  struct Claim {
+    bool all = false;
+    Keys keys;
+  };
+  using Claims = std::list<Claim>;
+
+ public:
+  class Guard {
+   public:
+    Guard(ChangeLocks* locks, Claims::iterator claim) : locks_(locks), claim_(claim) {}
+    Guard(Guard&& other) noexcept
+        : locks_(std::exchange(other.locks_, nullptr)), claim_(other.claim_) {}
+    Guard& operator=(Guard&& other) noexcept {
+      if (this != &other) {
+        unlock();
+        locks_ = std::exchange(other.locks_, nullptr);
+        claim_ = other.claim_;
+      }
+      return *this;
+    }
+    ~Guard() { unlock(); }
+    void unlock();
+
+   private:
+    ChangeLocks* locks_;
+    Claims::iterator claim_;
+  };
+
+  // None of `keys` is anybody else's until the guard goes.
+  Task<Guard> lock(Keys keys);
+  // Nothing is.
+  Task<Guard> lock_all();
+
+ private:
+  Task<Guard> claim(Claim wanted);
+
+  Signal changed_;
+  Claims claims_;  // held or waited for, in the order of asking
+};
+
+}  // namespace clouddisk
