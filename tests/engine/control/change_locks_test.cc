@@ -17,7 +17,8 @@ struct Holders {
 Task<void> hold(Ring& ring, ChangeLocks& locks, ChangeLocks::Keys keys, Holders& holders) {
   const bool all = keys.empty();
   ChangeLocks::Keys wanted = keys;
-  auto guard = all ? co_await locks.lock_all() : co_await locks.lock(std::move(wanted));
+  Task<ChangeLocks::Guard> asked = all ? locks.lock_all() : locks.lock(std::move(wanted));
+  const auto guard = co_await std::move(asked);
   EXPECT_EQ(holders.all, 0U) << "whoever has everything is alone";
   if (all) {
     EXPECT_EQ(holders.some, 0U);
