@@ -34,7 +34,7 @@ namespace {
 
 constexpr Duration kFolderCheckEvery = std::chrono::seconds(1);
 constexpr Duration kScheduleEvery = std::chrono::seconds(1);
-constexpr std::size_t kWorkers = 4;
+constexpr std::size_t kWorkers = 8;  // They mostly wait for the device.
 // Of a request over TCP. A connection holds a request as it was received, parsed and decoded: some
 // three times the two, less than 1 MiB. So 512 connections hold less than 512 MiB at the worst.
 constexpr std::uint32_t kSignedHeadBytesMax = 16 * 1024;
