@@ -72,7 +72,10 @@ struct CatalogStore::Round {
     return mask;
   }
   Error problem(unsigned i) const {
-    if (!results[i]) return fail(Errc::kTimedOut, "the catalog's copy does not answer");
+    // One that answered well since the wait for it was given up has come too late.
+    if (!results[i] || *results[i]) {
+      return fail(Errc::kTimedOut, "the catalog's copy does not answer");
+    }
     return fail(results[i]->error(), "the catalog's copy");
   }
 };

@@ -103,6 +103,20 @@ TEST_F(CatalogFaults, ACopyThatDoesNotAnswerIsOutAndNobodyWaitsForIt) {
   EXPECT_EQ(after_restart().size(), 3U);
 }
 
+TEST_F(CatalogFaults, ACopyThatAnswersWhileAnotherIsPutOutHasComeTooLate) {
+  faults_[0].stall_ms = 600;
+  faults_[1].stall_ms = 230;
+  ring_->sync_stall_ms = 60;  // of the superblocks that put the first one out
+  const auto refused = commit("disk/d-2", "{}");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kReplicasLost);
+  EXPECT_EQ(store_->records(), before_);
+  const auto drain = [](Ring& ring) -> Task<void> {
+    co_await ring.sleep_for(std::chrono::milliseconds(600));
+  };
+  ring_->block_on(drain(*ring_));
+}
+
 TEST_F(CatalogFaults, AChangeThatCouldNotBeTakenBackIsOverwrittenByTheNext) {
   // The copy takes the change, then fails to take it back.
   fail_next({0, 2}, Errc::kNoSpace);

@@ -67,7 +67,10 @@ class FaultyKvRing final : public Ring {
                    Completion& c) override {
     below_.start_write(file, offset, from, c);
   }
-  void start_datasync(int file, Completion& c) override { below_.start_datasync(file, c); }
+  void start_datasync(int file, Completion& c) override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(sync_stall_ms));
+    below_.start_datasync(file, c);
+  }
   void start_allocate(int file, std::uint64_t offset, std::uint64_t length,
                       Completion& c) override {
     below_.start_allocate(file, offset, length, c);
@@ -104,6 +107,8 @@ class FaultyKvRing final : public Ring {
   void start_send(int socket, std::span<const iovec> from, Completion& c) override {
     below_.start_send(socket, from, c);
   }
+
+  int sync_stall_ms = 0;  // each sync of a file begins so much later, and so does everything else
 
  private:
   Ring& below_;
