@@ -115,6 +115,7 @@ void Control::Impl::give_ids(NewInstance& plan) {
     disk.region = plan.instance.region;
     disk.zone = plan.instance.zone;
     disk.resource_group = plan.instance.resource_group;
+    disk.tags = plan.instance.tags;  // As the cloud does: they are of the instance and its disks.
     disk.prepaid = plan.instance.prepaid;
     disk.instance_id = plan.instance.id;
     disk.created = plan.instance.created;

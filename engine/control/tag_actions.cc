@@ -17,6 +17,11 @@ namespace {
 
 constexpr std::size_t kTagsAPage = 50;  // of ListTagResources; a resource is never torn apart
 
+// Of the cloud's resources, as DescribeTags counts them.
+constexpr const char* kTypesNotHere[] = {
+    "Ddh",           "Eni",   "Image", "KeyPair", "LaunchTemplate", "ReservedInstance",
+    "Securitygroup", "Volume"};
+
 // One resource, as far as tags are concerned. Points into the catalog.
 struct Tagged {
   ResourceKind kind = ResourceKind::kDisk;
@@ -356,15 +361,16 @@ Task<Outcome> Control::Impl::describe_tags(ControlRequest& request) {
   }
   std::vector<Json> all;
   for (auto& [tag, counts] : in_use) {
-    all.push_back({{"TagKey", tag.first},
-                   {"TagValue", tag.second},
-                   {"ResourceTypeCount",
-                    {{"Disk", counts[ResourceKind::kDisk]},
+    Json of_types = {{"Disk", counts[ResourceKind::kDisk]},
                      {"Snapshot", counts[ResourceKind::kSnapshot]},
                      {"Instance", counts[ResourceKind::kInstance]},
                      {"SnapshotPolicy", counts[ResourceKind::kPolicy]},
                      // Ours.
-                     {"SnapshotGroup", counts[ResourceKind::kGroup]}}}});
+                     {"SnapshotGroup", counts[ResourceKind::kGroup]}};
+    for (const char* type : kTypesNotHere) of_types[type] = 0;
+    all.push_back({{"TagKey", tag.first},
+                   {"TagValue", tag.second},
+                   {"ResourceTypeCount", std::move(of_types)}});
   }
   Json answer = Json::object();
   Json list = Json::array();

@@ -78,6 +78,7 @@ TEST_F(TagActions, AreSetOverwrittenAndTakenOffOnEveryKindOfResource) {
   for (const char* kind : {"Disk", "Snapshot", "Instance", "SnapshotPolicy", "SnapshotGroup"}) {
     EXPECT_EQ(counts[0]["ResourceTypeCount"][kind], 1) << kind;
   }
+  EXPECT_EQ(counts[0]["ResourceTypeCount"]["Image"], 0);
   const Json found =
       daemon.must("DescribeResourceByTags", {{"Tag.1.Key", "env"}, {"Tag.1.Value", "prod"}});
   EXPECT_EQ(found["TotalCount"], 5);
@@ -274,6 +275,8 @@ TEST_F(TagActions, TagsOfTheDescribeActions) {
                                            {"Tag.1.Key", "p"},
                                            {"Tag.1.Value", "1"}});
   daemon.must("RunInstances", {{"ImageId", "m"}, {"InstanceType", "ecs.x"}, {"Tag.1.Key", "i"}});
+  const Json tagged = daemon.must("DescribeResourceByTags", {{"Tag.1.Key", "i"}});
+  EXPECT_EQ(tagged["TotalCount"], 2) << "an instance's tags are its disks', too";
   const auto count = [&](const std::string& action, const std::string& wrapper,
                          const std::string& item, Params params) {
     return daemon.must(action, std::move(params))[wrapper][item].size();
