@@ -87,7 +87,7 @@ TEST_F(MonitorTest, WhatADiskDidIsThereAfterARestart) {
   daemon_.refused("InvalidParameter.TooManyDataQueried",
                   {"monitor", "disk", id_, "--last", "1d", "--period", "60"});
   daemon_.refused("InvalidDiskId.NotFound", {"monitor", "disk", "d-nobody"});
-  EXPECT_EQ(daemon_.ok_json({"monitor", "disk", id_, "--last", "16d"})["RequestId"].size(), 36U);
+  EXPECT_GE(daemon_.ok_json({"monitor", "disk", id_, "--last", "16d"})["TotalCount"], 1);
 }
 
 TEST_F(MonitorTest, ALostReplicaIsALineOfEventsThatOutlivesTheDaemon) {

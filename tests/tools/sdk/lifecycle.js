@@ -86,6 +86,17 @@ async function drive(client) {
   write(disk, 0x5a);
   check(disk, 0x5a);
 
+  // How it is, and what it did: that is on file some seconds later.
+  const health = (await call('DescribeDisksFullStatus', { RegionId: region, DiskId: [disk] })).DiskFullStatusSet.DiskFullStatusType;
+  assert.deepEqual(health.map((one) => [one.DiskId, one.Status.Name, one.HealthStatus.Name, one.HealthStatus.Code]),
+    [[disk, 'In_use', 'Ok', 0]]);
+  const minutesFromNow = (minutes) => new Date(Date.now() + minutes * 60000).toISOString().replace(/\.\d+Z/, 'Z');
+  const span = { DiskId: disk, StartTime: minutesFromNow(-10), EndTime: minutesFromNow(0), Period: 60 };
+  const did = (await call('DescribeDiskMonitorData', span)).MonitorData.DiskMonitorData;
+  assert.ok(Array.isArray(did) && did.length <= 11);
+  await refused('InvalidParameter.TooManyDataQueried', 'DescribeDiskMonitorData', { ...span, StartTime: minutesFromNow(-500) });
+  await refused('InvalidPeriod.ValueNotSupported', 'DescribeDiskMonitorData', { ...span, Period: 61 });
+
   // Snapshot, grow online, write over it.
   const snapshot = (await call('CreateSnapshot', { DiskId: disk, SnapshotName: 'before' })).SnapshotId;
   await until(`snapshot ${snapshot}`, async () => {
