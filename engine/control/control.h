@@ -56,7 +56,7 @@ class Control {
     bool latency_emulated = false;
     PointStore* points = nullptr;  // what disks did, borrowed; null: that is not known
     EventLog* events = nullptr;    // what happened to them, the same
-    std::uint64_t seed = 0;  // of ids and request ids; 0: the system's randomness
+    std::uint64_t seed = 0;        // of ids and request ids; 0: the system's randomness
   };
 
   // Opens the catalog (the newest copy among the in-sync replicas; the others are brought to it),

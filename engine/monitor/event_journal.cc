@@ -75,6 +75,9 @@ std::optional<DiskEvent> decode_event(std::string_view line) {
   try {
     const auto type = parse_event_type(json.at("type").get<std::string>());
     if (!type) return std::nullopt;  // of a newer clouddisk
+    if (!json.at("begun").is_number_integer() || !json.at("ended").is_number_integer()) {
+      return std::nullopt;
+    }
     DiskEvent event;
     event.id = json.at("id").get<std::string>();
     event.disk_id = json.at("disk").get<std::string>();

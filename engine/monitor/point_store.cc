@@ -125,13 +125,10 @@ Result<void> PointStore::add(const std::string& disk_id, std::span<const DiskPoi
     const ssize_t got = ::pread(file.fd(), place.data(), place.size(), offset);
     if (got < 0) return fail_errno(errno, "read {}", path);
     DiskPoint there;
-    if (got == static_cast<ssize_t>(place.size()) && decode_point(place, disk_id, there)) {
-      if (there.minute == point.minute) {
-        sum.covered_ms = std::min(there.covered_ms + point.covered_ms, 60'000U);
-        sum.io += there.io;
-      } else if (there.minute > point.minute) {
-        continue;
-      }
+    if (got == static_cast<ssize_t>(place.size()) && decode_point(place, disk_id, there) &&
+        there.minute == point.minute) {
+      sum.covered_ms = std::min(there.covered_ms + point.covered_ms, 60'000U);
+      sum.io += there.io;
     }
     if (auto put = write_place(file.fd(), path, offset, encode_point(sum, disk_id)); !put) {
       return put;
