@@ -9,6 +9,8 @@
 #include "engine/log/replica_set.h"
 #include "engine/log/segment_format.h"
 #include "engine/map/page.h"
+#include "engine/monitor/event_journal.h"
+#include "engine/monitor/point_store.h"
 #include "nbd/protocol.h"
 #include "snapshot/chain_page.h"
 #include "snapshot/frame.h"
@@ -313,6 +315,30 @@ void catalog_records() {
   put("token", to_json(token));
 }
 
+void monitoring() {
+  DiskEvent event;
+  event.id = "e-bp1";
+  event.disk_id = "d-1";
+  event.created = WallTime(std::chrono::seconds(1'767'225'600));
+  event.text = "replica 2 is failed: \"gone\"";
+  const auto put = [&](const std::string& name) {
+    std::string line = encode_event(event);
+    line.pop_back();
+    seed("disk_event", name, as_bytes(std::string_view(line).substr(17)));
+  };
+  put("degraded");
+  event.id = "e-bp2";
+  event.type = EventType::kSnapshotFailed;
+  event.ended = event.created;
+  event.text.clear();
+  put("over");
+  const DiskPoint point{29'453'760,
+                        60'000,
+                        {600, 1200, 600 * 4096, 1200 * 8192, 150'000'000, 600'000'000},
+                        0x1122'3344'5566'7788};
+  seed("disk_point", "minute", encode_point(point, "d-1"));
+}
+
 // --- NBD ---
 void request(Bytes& to, nbd::Framing framing, nbd::Command command, std::uint16_t flags,
              std::uint64_t offset, std::uint64_t length, std::size_t payload = 0) {
@@ -469,6 +495,7 @@ int main(int argc, char** argv) {
   clouddisk::map_records();
   clouddisk::chain_records();
   clouddisk::catalog_records();
+  clouddisk::monitoring();
   clouddisk::nbd_sessions();
   clouddisk::texts();
   return 0;
