@@ -27,7 +27,7 @@ enum class EventType : std::uint8_t {
 struct EventKind {
   EventType type;
   std::string_view name;
-  unsigned code;            // the cloud's, or one of ours from 1000 on
+  unsigned code;            // the cloud's (2 and 8 are assumed), or one of ours from 1000 on
   std::string_view impact;  // 0 to 100
   bool bad;                 // something is wrong
 };
