@@ -1,7 +1,8 @@
 // catalog.h: disks, instances, snapshots, policies, access keys and client tokens by id, kept in
 // every replica (catalog_store.h).
 //
-// Thread: one ring's. Views and pointers stay valid until the next commit.
+// Thread: one ring's. Views and pointers stay valid until the next co_await, unless the caller
+//   holds the lock of what they show (engine/control/change_locks.h).
 // Errors: a commit that fails changed nothing.
 #pragma once
 

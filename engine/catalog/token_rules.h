@@ -12,7 +12,7 @@ inline constexpr std::size_t kTokensMax = 10'000;
 
 bool token_is_good(const TokenRecord& token, WallTime now);
 
-// What makes room for one more: all that are good no longer, or else the oldest.
+// What makes room for one more: all that are good no longer, and the oldest if need be.
 std::vector<const TokenRecord*> tokens_to_forget(const Catalog::ById<TokenRecord>& tokens,
                                                  WallTime now);
 

@@ -149,7 +149,6 @@ Task<void> Control::Impl::remove_expired(WallTime at) {
     if (auto failed = co_await remove_snapshot(*found)) {
       log(LogLevel::kWarning, kComponent, "snapshot {} stays for now: {}", id, failed->message);
       expiry_retry = at + kRetryAfter;
-      break;
     }
   }
   co_await tidy();

@@ -20,6 +20,11 @@ Task<ChangeLocks::Guard> ChangeLocks::lock_all() {
   return claim(Claim{true, {}});
 }
 
+bool ChangeLocks::is_claimed(const std::string& key) const {
+  return std::any_of(claims_.begin(), claims_.end(),
+                     [&key](const Claim& claim) { return claim.keys.contains(key); });
+}
+
 // Whoever asked before, and has or wants something of it, goes first.
 Task<ChangeLocks::Guard> ChangeLocks::claim(Claim wanted) {
   const auto mine = claims_.insert(claims_.end(), std::move(wanted));

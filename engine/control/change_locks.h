@@ -53,6 +53,8 @@ class ChangeLocks {
   Task<Guard> lock(Keys keys);
   // Nothing is.
   Task<Guard> lock_all();
+  // Whether somebody has the key, or waits for it.
+  bool is_claimed(const std::string& key) const;
 
  private:
   Task<Guard> claim(Claim wanted);

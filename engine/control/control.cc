@@ -216,6 +216,14 @@ Task<Outcome> Control::Impl::dispatch(ControlRequest& request) {
   co_return outcome;
 }
 
+namespace {
+
+std::string token_key(std::string_view action, std::string_view token) {
+  return fmt::format("{}{}/{}", kTokenKeys, action, token);
+}
+
+}  // namespace
+
 ChangeLocks::Keys Control::Impl::keys_of(const Entry& entry, const ControlRequest& request) const {
   ChangeLocks::Keys keys;
   const ParamReader& reader = request.reader;
@@ -224,7 +232,7 @@ ChangeLocks::Keys Control::Impl::keys_of(const Entry& entry, const ControlReques
   }
   for (std::string& id : reader.list("DiskIds")) keys.insert(std::move(id));
   if (const auto token = reader.optional_text("ClientToken")) {
-    keys.insert(fmt::format("{}{}/{}", kTokenKeys, entry.name, *token));
+    keys.insert(token_key(entry.name, *token));
   }
   // Stopping an instance is a matter of each of its disks, too.
   const auto instance = reader.optional_text("InstanceId");
@@ -356,7 +364,10 @@ Task<Outcome> Control::Impl::commit_and_answer(CatalogChange change, ControlRequ
 }
 
 void Control::Impl::prune_tokens(CatalogChange& change) const {
-  for (const TokenRecord* token : tokens_to_forget(catalog->tokens(), now())) change.erase(*token);
+  for (const TokenRecord* token : tokens_to_forget(catalog->tokens(), now())) {
+    // One that an action uses just now may be made anew by it.
+    if (!changing.is_claimed(token_key(token->action, token->token))) change.erase(*token);
+  }
 }
 
 }  // namespace clouddisk

@@ -1,7 +1,8 @@
 // control.h: the one control interface: the cloud's actions by name, with their parameters, carried
 // out on catalog and disks. HTTP, the CLI and SDKs are its clients; this class knows no transport.
 //
-// Thread: the control ring. Actions that change things run one at a time, in order of arrival.
+// Thread: the control ring. Actions that change the same things run one at a time, in order of
+//   arrival; see change_locks.h.
 // Errors: a refusal is a Reply with the cloud's HTTP status and code; nothing changed then.
 #pragma once
 

@@ -230,8 +230,8 @@ struct Control::Impl {
   Task<Outcome> describe_disks_full_status(ControlRequest& request);
   Task<Outcome> describe_disk_events(ControlRequest& request);  // ours
   void note_event(EventType type, const std::string& disk_id, std::string text);
-  // That a snapshot was refused; once an hour for each disk.
-  void note_quota(const std::string& disk_id, const Refusal& refusal);
+  // The same, once an hour for each disk: what is tried again and again.
+  void note_at_times(EventType type, const std::string& disk_id, std::string text);
 
   // --- fault_actions.cc: ours ---
   Task<Outcome> set_disk_fault(ControlRequest& request);

@@ -23,19 +23,22 @@ inline constexpr std::uint64_t kMaxResultsMax = 500;
 inline constexpr std::size_t kIdsMax = 100;
 inline constexpr std::size_t kTokenSizeMax = 200;
 
-// '*' stands for any text, as the cloud's name filters have it.
+// '*' stands for any text, as the cloud's name filters have it. What lies between two stars is
+// taken where it first fits: never wrong, and no pattern takes longer than its length times the
+// text's.
 inline bool matches(std::string_view pattern, std::string_view text) {
-  const std::size_t star = pattern.find('*');
+  std::size_t star = pattern.find('*');
   if (star == std::string_view::npos) return pattern == text;
   if (!text.starts_with(pattern.substr(0, star))) return false;
-  const std::string_view rest = pattern.substr(star + 1);
-  if (rest.find('*') == std::string_view::npos) {
-    return text.size() >= star + rest.size() && text.ends_with(rest);
+  text.remove_prefix(star);
+  pattern.remove_prefix(star + 1);
+  while ((star = pattern.find('*')) != std::string_view::npos) {
+    const std::size_t at = text.find(pattern.substr(0, star));
+    if (at == std::string_view::npos) return false;
+    text.remove_prefix(at + star);
+    pattern.remove_prefix(star + 1);
   }
-  for (std::size_t at = star; at <= text.size(); ++at) {
-    if (matches(rest, text.substr(at))) return true;
-  }
-  return false;
+  return text.ends_with(pattern);
 }
 
 inline Json tags_view(const std::vector<Tag>& tags) {

@@ -96,11 +96,11 @@ void Control::Impl::note_event(EventType type, const std::string& disk_id, std::
   if (options.events != nullptr) options.events->note(type, disk_id, std::move(text));
 }
 
-void Control::Impl::note_quota(const std::string& disk_id, const Refusal& refusal) {
+void Control::Impl::note_at_times(EventType type, const std::string& disk_id, std::string text) {
   constexpr Duration kToldEvery = std::chrono::hours(1);
   if (options.events == nullptr) return;
-  if (options.events->told_since(EventType::kQuotaReached, disk_id, now() - kToldEvery)) return;
-  note_event(EventType::kQuotaReached, disk_id, refusal.message);
+  if (options.events->told_since(type, disk_id, now() - kToldEvery)) return;
+  note_event(type, disk_id, std::move(text));
 }
 
 Task<Outcome> Control::Impl::describe_disks_full_status(ControlRequest& request) {

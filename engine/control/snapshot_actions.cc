@@ -40,8 +40,8 @@ Task<Verdict> Control::Impl::take(std::vector<NewSnapshot>& taken, CatalogChange
   auto epochs = co_await host.freeze(std::move(to_freeze));
   if (!epochs) {
     for (const NewSnapshot& one : taken) {
-      note_event(EventType::kSnapshotFailed, one.disk.id,
-                 fmt::format("no snapshot was taken: {}", epochs.error().message));
+      note_at_times(EventType::kSnapshotFailed, one.disk.id,
+                    fmt::format("no snapshot was taken: {}", epochs.error().message));
     }
     co_return Verdict(refusal_of(epochs.error()));
   }
@@ -126,7 +126,7 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
   const auto others = catalog->snapshots_of_disk(disk_id);
   if (auto broken = capture_must_have_room(*disk, others)) co_return *broken;
   if (auto broken = quota_must_have_room(others, options.snapshot_quota)) {
-    if (!request.dry_run) note_quota(disk_id, *broken);
+    if (!request.dry_run) note_at_times(EventType::kQuotaReached, disk_id, broken->message);
     co_return *broken;
   }
   if (request.dry_run) co_return would_succeed();
@@ -238,7 +238,7 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
     if (auto broken = disk_must_have_been_used(*disk, instance)) co_return *broken;
     if (auto broken = capture_must_have_room(*disk, others)) co_return *broken;
     if (auto broken = quota_must_have_room(others, options.snapshot_quota)) {
-      if (!request.dry_run) note_quota(disk->id, *broken);
+      if (!request.dry_run) note_at_times(EventType::kQuotaReached, disk->id, broken->message);
       co_return *broken;
     }
   }

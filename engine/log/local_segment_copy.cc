@@ -22,8 +22,7 @@ Task<Result<void>> LocalSegmentStore::put(unsigned copy, SegmentSeq segment, std
 }
 
 void LocalSegmentStore::distrust_former(unsigned copy, const std::vector<SegmentSeq>& segments) {
-  if (former_distrusted_[copy] || !replicas_.unsynced_before(copy)) return;
-  former_distrusted_[copy] = true;
+  if (!std::exchange(distrusts_former_[copy], false)) return;
   for (const SegmentSeq segment : segments) {
     const auto open = open_.find(segment);
     const bool of_this_life = beginning_.count(segment) != 0 ||

@@ -37,7 +37,11 @@ LocalSegmentStore::LocalSegmentStore(Ring& ring, ReplicaSet& replicas, FileCache
       disk_id_(std::move(disk_id)),
       options_(options),
       owner_(files.new_owner()),
-      idle_(ring) {}
+      idle_(ring) {
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    distrusts_former_[copy] = replicas.unsynced(copy);
+  }
+}
 
 std::string LocalSegmentStore::folder(unsigned copy) const {
   return disk_folder(replicas_.folder(copy), disk_id_);
@@ -193,16 +197,28 @@ LocalSegmentStore::OpenSegment& LocalSegmentStore::opened(SegmentSeq segment) {
 }
 
 Task<void> LocalSegmentStore::adopt(SegmentSeq segment) {
-  ReplicaMask there = 0;
-  for (unsigned copy = 0; copy < kReplicaCount && open_.count(segment) == 0; ++copy) {
-    if (!in_mask(readable(), copy)) continue;
-    auto found = co_await has(copy, segment);
-    if (!found || *found) there |= 1U << copy;  // One that can't tell fails the flush, and is out.
+  if (open_.count(segment) == 0) {
+    auto outcome =
+        co_await on_copies(readable(), &LocalSegmentStore::find_on, segment, 0, DataRef{});
+    const ReplicaMask there = outcome->succeeded;
+    for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+      const auto& error = outcome->errors[copy];
+      // That is no failure of the copy. Whoever stalled or can't tell is out.
+      if (error && error->code == Errc::kNotFound) outcome->succeeded |= 1U << copy;
+    }
+    static_cast<void>(co_await conclude(outcome));
+    const bool known = open_.count(segment) != 0;
+    OpenSegment& state = opened(segment);
+    if (!known) state.copies &= there;
   }
-  const bool known = open_.count(segment) != 0;
-  OpenSegment& state = opened(segment);
-  if (!known) state.copies &= there;
-  ++state.changes;
+  ++opened(segment).changes;
+}
+
+Task<Result<void>> LocalSegmentStore::find_on(unsigned copy, SegmentSeq segment, std::uint32_t,
+                                              DataRef) {
+  auto found = co_await file(copy, segment);
+  if (!found) co_return found.error();
+  co_return Result<void>{};
 }
 
 std::array<std::uint32_t, kReplicaCount> LocalSegmentStore::joins() const {
@@ -291,8 +307,12 @@ Task<Result<void>> LocalSegmentStore::append(SegmentSeq segment, std::uint32_t b
     co_return fail(Errc::kReplicasLost, "{} of {} replicas in sync, {} needed to write",
                    std::popcount(readable()), kReplicaCount, kWriteQuorum);
   }
-  auto outcome = co_await on_copies(copies_of(segment), &LocalSegmentStore::append_on, segment,
-                                    block, std::move(data));
+  const ReplicaMask copies = copies_of(segment);
+  if (copies == 0) {
+    co_return fail(Errc::kReplicasLost, "no replica in sync has segment {}", segment.value);
+  }
+  auto outcome =
+      co_await on_copies(copies, &LocalSegmentStore::append_on, segment, block, std::move(data));
   ++opened(segment).changes;
   co_return co_await conclude(outcome);
 }

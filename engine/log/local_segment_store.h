@@ -88,8 +88,9 @@ class LocalSegmentStore final : public SegmentStore,
   bool flush_failed(unsigned copy, SegmentSeq segment) const {
     return flush_failed_[copy].count(segment) != 0;
   }
-  // Files of a copy that an earlier process saw an fdatasync fail on: none of them is trusted.
-  // Those of this life are. The first call counts: what was made anew since is good.
+  // Where an fdatasync of the copy failed before this store was made (the disk was closed since, or
+  // the daemon), nobody knows any more of which file: none is trusted that this store did not make.
+  // The first call counts: what was made anew since is good.
   void distrust_former(unsigned copy, const std::vector<SegmentSeq>& segments);
   // Whether the log begins it just now or writes to it: a copy that joins may have it before the
   // others do.
@@ -162,6 +163,7 @@ class LocalSegmentStore final : public SegmentStore,
                                  DataRef data);
   Task<Result<void>> append_on(unsigned copy, SegmentSeq segment, std::uint32_t block,
                                DataRef data);
+  Task<Result<void>> find_on(unsigned copy, SegmentSeq segment, std::uint32_t block, DataRef data);
   Task<Result<void>> flush_on(unsigned copy, SegmentSeq segment, std::uint32_t block, DataRef data);
   Task<Result<void>> remove_on(unsigned copy, SegmentSeq segment, std::uint32_t spare,
                                DataRef data);
@@ -178,9 +180,9 @@ class LocalSegmentStore final : public SegmentStore,
   std::uint32_t owner_;  // in the file cache
   std::array<std::uint64_t, kReplicaCount> devices_{};
   std::array<std::set<SegmentSeq>, kReplicaCount> flush_failed_;  // until the file is made anew
-  std::array<bool, kReplicaCount> former_distrusted_{};
-  std::set<SegmentSeq> beginning_;          // in create()
-  std::map<SegmentSeq, OpenSegment> open_;  // written to of late
+  std::array<bool, kReplicaCount> distrusts_former_{};  // until distrust_former() was called
+  std::set<SegmentSeq> beginning_;                      // in create()
+  std::map<SegmentSeq, OpenSegment> open_;              // written to of late
   std::map<std::uint32_t, ReplicaMask> spares_;
   std::uint32_t next_spare_ = 1;
   std::array<std::uint64_t, kReplicaCount> under_way_{};

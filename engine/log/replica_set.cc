@@ -185,10 +185,8 @@ Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options o
   set->set_uuid_ = decision->set_uuid == SetUuid{} ? make_uuid() : decision->set_uuid;
   set->single_allowed_ = trusted.has_value();
   set->rebuild_ = decision->rebuild;
-  set->unsynced_before_.store(decision->unsynced, std::memory_order_release);
-  for (unsigned i = 0; i < kReplicaCount; ++i) {
-    set->members_[i].unsynced = (decision->unsynced >> i & 1U) != 0;
-  }
+  set->unsynced_.store(decision->unsynced, std::memory_order_release);
+  set->unsynced_on_record_ = decision->unsynced;
 
   // Every start is two generations of its own, so an older copy of a member put back in its place
   // is recognised: it is at least two behind, and only one behind passes for a superblock write cut
@@ -281,7 +279,7 @@ Task<Result<void>> ReplicaSet::write_superblock(unsigned index, Generation gener
   superblock.index = index;
   superblock.generation = generation;
   superblock.in_sync = in_sync;
-  superblock.unsynced = unsynced_mask() & ~in_sync;
+  superblock.unsynced = unsynced_.load(std::memory_order_acquire) & ~in_sync;
   const bool started = generation_.value != 0;
   const bool is_out = started && member.state == ReplicaState::kFailed;
   const TimePoint deadline = home_.now() + (is_out ? kTellMax : kSuperblockStallMax);
@@ -297,29 +295,21 @@ Task<Result<void>> ReplicaSet::write_superblock(unsigned index, Generation gener
   co_return attempt->result;
 }
 
-ReplicaMask ReplicaSet::unsynced_mask() const {
-  ReplicaMask mask = 0;
-  for (unsigned i = 0; i < kReplicaCount; ++i) {
-    if (members_[i].unsynced) mask |= 1U << i;
-  }
-  return mask;
-}
-
 Task<Result<void>> ReplicaSet::drop_for(Ring& caller, unsigned index, std::string reason,
                                         bool unsynced) {
   CHECK(index < kReplicaCount);
+  if (unsynced) unsynced_.fetch_or(1U << index, std::memory_order_acq_rel);
   const bool elsewhere = &caller != &home_;
   if (elsewhere) co_await home_.enter();
-  auto result = co_await drop_on_home(index, std::move(reason), unsynced);
+  auto result = co_await drop_on_home(index, std::move(reason));
   if (elsewhere) co_await caller.enter();
   co_return result;
 }
 
-Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason, bool unsynced) {
+Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason) {
   auto guard = co_await changing_.lock();
   Member& dropped = members_[index];
-  const bool news = unsynced && !dropped.unsynced;
-  dropped.unsynced = dropped.unsynced || unsynced;
+  const bool news = unsynced(index) && (unsynced_on_record_ >> index & 1U) == 0;
   if (dropped.state == ReplicaState::kFailed) {
     if (news && can_write()) co_return co_await renew();
     co_return Result<void>{};
@@ -348,6 +338,7 @@ Task<Result<void>> ReplicaSet::renew() {
                      std::popcount(survivors), kReplicaCount, kWriteQuorum);
     }
     generation_ = generation_.next();
+    const ReplicaMask unsynced = unsynced_.load(std::memory_order_acquire) & ~survivors;
     bool all_written = true;
     for (unsigned i = 0; i < kReplicaCount; ++i) {
       if ((survivors >> i & 1U) == 0) continue;
@@ -362,7 +353,9 @@ Task<Result<void>> ReplicaSet::renew() {
       all_written = false;
     }
     publish();
-    if (all_written) co_return Result<void>{};
+    if (!all_written) continue;
+    unsynced_on_record_ = unsynced;
+    co_return Result<void>{};
   }
 }
 
@@ -430,8 +423,8 @@ Task<Result<void>> ReplicaSet::admit(unsigned index, std::optional<std::uint32_t
   joiner.state = ReplicaState::kInSync;
   joiner.generation = generation_;
   joiner.reason.clear();
-  joiner.unsynced = false;
-  unsynced_before_.fetch_and(~(1U << index), std::memory_order_acq_rel);
+  unsynced_.fetch_and(~(1U << index), std::memory_order_acq_rel);
+  unsynced_on_record_ &= ~(1U << index);
   joiner.total_bytes = joiner.done_bytes;  // What was expected was an estimate.
   rebuild_ &= ~(1U << index);
   publish();

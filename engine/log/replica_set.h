@@ -113,10 +113,10 @@ class ReplicaSet {
   bool single_allowed() const { return single_allowed_; }
   std::vector<ReplicaStatus> status() const;  // any thread
   ReplicaMask to_rebuild() const { return rebuild_; }
-  // An earlier process saw an fdatasync fail on it, and it was not brought up to date since. What
-  // fails in this one is known file by file (LocalSegmentStore). Any thread.
-  bool unsynced_before(unsigned index) const {
-    return (unsynced_before_.load(std::memory_order_acquire) >> index & 1U) != 0;
+  // An fdatasync failed on it, in this process or an earlier one, and it was not brought up to date
+  // since. Any thread.
+  bool unsynced(unsigned index) const {
+    return (unsynced_.load(std::memory_order_acquire) >> index & 1U) != 0;
   }
 
   // Takes a replica out. Returns once the survivors know durably; an acknowledgement that depends
@@ -160,14 +160,12 @@ class ReplicaSet {
     std::uint64_t done_bytes = 0;
     std::uint64_t total_bytes = 0;
     std::uint64_t inode = 0;  // of the superblock, to notice a replaced folder
-    bool unsynced = false;    // an fdatasync failed since it was last admitted
   };
 
   ReplicaSet(Ring& home, Options options);
   Task<Result<void>> write_superblock(unsigned index, Generation generation, ReplicaMask in_sync);
   Task<Result<void>> drop_for(Ring& caller, unsigned index, std::string reason, bool unsynced);
-  Task<Result<void>> drop_on_home(unsigned index, std::string reason, bool unsynced = false);
-  ReplicaMask unsynced_mask() const;
+  Task<Result<void>> drop_on_home(unsigned index, std::string reason);
   Task<Result<void>> renew();
   void publish();
 
@@ -183,7 +181,8 @@ class ReplicaSet {
   std::array<std::atomic<std::uint32_t>, kReplicaCount> joins_{};
   std::atomic<ReplicaMask> in_sync_{0};
   std::atomic<ReplicaMask> receiving_{0};
-  std::atomic<ReplicaMask> unsynced_before_{0};
+  std::atomic<ReplicaMask> unsynced_{0};
+  ReplicaMask unsynced_on_record_ = 0;  // of them, what the superblocks say
   std::atomic<bool> removed_{true};
   struct SharedStatus;
   std::unique_ptr<SharedStatus> shared_;  // a copy of members_ under a mutex, for status()

@@ -121,6 +121,9 @@ Task<Result<Buffer>> SegmentReader::bytes(unsigned copy, const Batch& batch) {
   const std::uint32_t count = batch.end_block() - batch.block;
   auto data = co_await view(copy, batch.block, count);
   if (!data) co_return data.error();
+  if (data->size() < count * kBlockSize) {
+    co_return fail(Errc::kCorrupt, "the file ends in the batch at block {}", batch.block);
+  }
   const Window& window = windows_[copy];
   co_return window.data.slice((batch.block - window.first) * kBlockSize, count * kBlockSize);
 }

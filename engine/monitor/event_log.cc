@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
 
@@ -28,7 +30,12 @@ Task<Result<std::unique_ptr<EventLog>>> EventLog::open(Ring& ring, Options optio
   std::unique_ptr<EventLog> made(new EventLog(ring, std::move(options)));
   EventLog& events = *made;
   auto known = co_await ring.blocking([&events] { return events.journal_.read(); });
-  if (!known) co_return known.error();
+  if (!known) {
+    // The disks are worth more than their history.
+    log(LogLevel::kError, "event", "events of before can't be read: {}", known.error().message);
+    events.failed_ = true;
+    co_return std::move(made);
+  }
   for (DiskEvent& event : *known) {
     events.events_.push_back(std::move(event));
     DiskEvent& kept = events.events_.back();
@@ -40,7 +47,10 @@ Task<Result<std::unique_ptr<EventLog>>> EventLog::open(Ring& ring, Options optio
   const std::vector<DiskEvent> all(events.events_.begin(), events.events_.end());
   events.lines_ = all.size();
   auto put = co_await ring.blocking([&events, &all] { return events.journal_.replace(all); });
-  if (!put) co_return put.error();
+  if (!put) {
+    log(LogLevel::kError, "event", "not kept for the next start: {}", put.error().message);
+    events.failed_ = true;
+  }
   co_return std::move(made);
 }
 
@@ -99,14 +109,17 @@ bool EventLog::told_since(EventType type, const std::string& disk_id, WallTime s
   return false;
 }
 
+// What goes on stays, or the next look would begin it once more: as many as there are disks.
 void EventLog::forget_old() {
   const WallTime oldest = ring_.wall_now() - options_.kept;
-  while (!events_.empty() && (events_.size() > options_.events_max ||
-                              (events_.front().created < oldest && !events_.front().goes_on()))) {
-    const DiskEvent& event = events_.front();
-    const auto at = going_on_.find({event.disk_id, event.type});
-    if (at != going_on_.end() && at->second == &event) going_on_.erase(at);
+  const auto may_go = [&](const DiskEvent& event) { return !event.goes_on(); };
+  while (!events_.empty() && events_.front().created < oldest && may_go(events_.front())) {
     events_.pop_front();
+  }
+  while (events_.size() > options_.events_max + going_on_.size()) {
+    const auto first = std::find_if(events_.begin(), events_.end(), may_go);
+    if (first == events_.end()) break;
+    events_.erase(first);
   }
 }
 

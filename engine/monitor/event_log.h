@@ -7,7 +7,7 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,7 +28,7 @@ class EventLog {
   struct Options {
     std::string path;
     std::string region = "cn-local";  // part of the ids
-    std::size_t events_max = 10'000;
+    std::size_t events_max = 10'000;  // beside those that go on
     Duration kept = std::chrono::hours(30 * 24);
     std::uint64_t seed = 0;  // of the ids
   };
@@ -42,7 +42,7 @@ class EventLog {
   // Something that is over as it is told.
   void note(EventType type, const std::string& disk_id, std::string text);
 
-  const std::deque<DiskEvent>& events() const { return events_; }  // oldest first
+  const std::list<DiskEvent>& events() const { return events_; }  // oldest first
   bool goes_on(EventType type, const std::string& disk_id) const {
     return going_on_.contains({disk_id, type});
   }
@@ -69,7 +69,7 @@ class EventLog {
   const Options options_;
   EventJournal journal_;
   Random random_;
-  std::deque<DiskEvent> events_;  // elements stay where they are
+  std::list<DiskEvent> events_;  // elements stay where they are
   std::map<std::pair<std::string, EventType>, DiskEvent*> going_on_;
   std::array<std::uint64_t, kEventKinds.size()> recorded_{};
   std::vector<DiskEvent> to_write_;

@@ -101,7 +101,7 @@ TEST_F(DiskWatchTest, AReplicaThatIsOutIsAnEventWithinASecondOrTwo) {
   third_ = ReplicaState::kInSync;
   pass(seconds(2));
   ASSERT_EQ(events_->events().size(), 2U);
-  EXPECT_EQ(events_->events()[1].type, EventType::kRepaired);
+  EXPECT_EQ(events_->events().back().type, EventType::kRepaired);
 }
 
 }  // namespace

@@ -1,4 +1,6 @@
 // engine_host_readings.cc: the counters of all disks, for what watches them once a second.
+#include <set>
+
 #include "tools/clouddiskd/engine_host.h"
 
 namespace clouddisk {
@@ -22,19 +24,22 @@ DiskReading EngineHost::reading_of(const Served& served, TimePoint now) {
 }
 
 Task<std::vector<DiskReading>> EngineHost::readings() {
-  std::map<Reactor*, std::vector<Served>> by_reactor;  // keeps them alive over the trip
-  for (const auto& [id, served] : served_) {
-    if (served.stopping) continue;  // Its last reading comes by itself.
-    by_reactor[past_of(id).reactor].push_back(served);
-  }
+  std::set<Reactor*> reactors;
+  for (const auto& [id, served] : served_) reactors.insert(past_of(id).reactor);
   std::vector<DiskReading> readings;
-  for (auto& [reactor, disks] : by_reactor) {
+  for (Reactor* reactor : reactors) {
+    // Held for no longer than the trip there, which comes before that of whoever closes one.
+    std::vector<Served> disks;
+    for (const auto& [id, served] : served_) {
+      if (served.stopping) continue;  // Its last reading comes by itself.
+      if (past_of(id).reactor == reactor) disks.push_back(served);
+    }
     co_await reactor->ring().enter();
     const TimePoint now = reactor->ring().now();
     for (const Served& served : disks) readings.push_back(reading_of(served, now));
     disks.clear();  // Maybe the last: they die where they lived.
+    co_await control_.enter();
   }
-  co_await control_.enter();
   co_return readings;
 }
 

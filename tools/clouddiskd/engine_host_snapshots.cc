@@ -213,7 +213,7 @@ Task<Result<std::vector<Epoch>>> EngineHost::freeze(std::vector<DiskSettings> di
   };
   // Each is locked while it is opened and let go, never two at once: a capture holds a disk's lock
   // and may ask for that of the disk it borrows from. In between they stay open, and control
-  // actions, which alone close them, run one at a time.
+  // actions, which alone close them, wait: taking a snapshot has the lock of all of them.
   std::map<std::string, Frozen> frozen;
   Result<void> result;
   for (const DiskSettings& settings : disks) {

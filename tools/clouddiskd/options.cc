@@ -13,6 +13,7 @@ namespace {
 constexpr int kExitUsage = 2;
 constexpr unsigned kReactorsMax = 64;
 constexpr unsigned kSnapshotQuotaMax = 65'536;
+constexpr std::uint64_t kReadCacheMax = 1_TiB;
 
 struct Raw {
   std::string root = "/var/lib/clouddisk";
@@ -227,6 +228,9 @@ Result<DaemonOptions> check(const Raw& raw) {
   options.cache_bytes = *cache;
   auto read_cache = parse_size(raw.read_cache);
   if (!read_cache) return fail(read_cache.error(), "--read-cache");
+  if (*read_cache > kReadCacheMax) {
+    return fail(Errc::kInvalid, "--read-cache: {} at most", format_bytes(kReadCacheMax));
+  }
   options.read_cache_bytes = *read_cache;
   auto level = parse_log_level(raw.log_level);
   if (!level) return fail(level.error(), "--log-level");

@@ -315,8 +315,13 @@ TEST(TokenRules, TokensAreGoodForADayAndTheOldestGoesAtTheLimit) {
   add("old", now - std::chrono::hours(24));
   add("older", now - std::chrono::hours(48));
   EXPECT_FALSE(token_is_good(tokens["old"], now));
-  ASSERT_EQ(tokens_to_forget(tokens, now).size(), 2U);
-  EXPECT_EQ(tokens_to_forget(tokens, now)[0]->token, "old");
+  const auto forgotten = tokens_to_forget(tokens, now);
+  ASSERT_EQ(forgotten.size(), 3U) << "the expired ones, and one to make room";
+  EXPECT_EQ(forgotten[0]->token, "old");
+  EXPECT_EQ(forgotten[1]->token, "older");
+  EXPECT_EQ(forgotten[2]->token, "almost");
+  for (int i = 0; i < 64; ++i) add("at once " + std::to_string(i), now);
+  EXPECT_EQ(tokens_to_forget(tokens, now).size(), 3U + 64U) << "as many as are too many";
 }
 
 }  // namespace

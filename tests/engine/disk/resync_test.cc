@@ -222,6 +222,34 @@ TEST_F(ResyncTest, WhatAnEarlierProcessCouldNotFlushIsWrittenAnew) {
       same_blocks(ring, segment_path(kJoiner, active), segment_path(0, active), 0, 6 * 41 + 1));
 }
 
+// The same with the disk closed in between: its store, which knew the file, is gone.
+TEST_F(ResyncTest, WhatCouldNotBeFlushedBeforeTheDiskWasClosedIsWrittenAnew) {
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  const std::uint64_t active = life_.log().active_segment().value;
+  for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
+  SimFaults faults;
+  faults.datasync_error = 1;
+  machine_.set_faults(replica_folder(kJoiner), faults);
+  ASSERT_OK(life_.flush());
+  machine_.clear_faults();
+  ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
+  ASSERT_OK(life_.ring->block_on(life_.log().roll()));
+  ASSERT_OK(life_.flush());
+  const auto reopened = std::make_shared<LocalSegmentStore>(
+      *life_.ring, life_.replicas(), life_.files(), kLogDiskId, LocalSegmentStore::Options{});
+  std::set<SegmentSeq> done;
+  ASSERT_OK(life_.ring->block_on(resync_copy(*reopened, life_.pool(), kLogDisk, kJoiner,
+                                             life_.log().active_segment(), pace_, done)));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  reopened->close();
+  life_.kill();
+  machine_.power_loss();
+  SimRing ring(machine_);
+  EXPECT_TRUE(
+      same_blocks(ring, segment_path(kJoiner, active), segment_path(0, active), 0, 6 * 41 + 1));
+}
+
 // It may be the last copy of some block.
 TEST_F(ResyncTest, ASegmentWhoseFlushFailedStaysWhereNoOtherHasAllOfIt) {
   ASSERT_OK(life_.ring->block_on(resync()));

@@ -70,19 +70,19 @@ TEST_F(ReplicaSetTest, NewFoldersBecomeASetThatIsThereAfterPowerLoss) {
 TEST_F(ReplicaSetTest, AnFdatasyncThatFailedIsRememberedUntilTheReplicaIsBack) {
   ASSERT_OK(open());
   ASSERT_OK(ring_->block_on(set_->drop_unsynced(*ring_, 2, "fdatasync failed")));
-  EXPECT_FALSE(set_->unsynced_before(2)) << "of this life each file is known";
+  EXPECT_TRUE(set_->unsynced(2));
   ASSERT_OK(open());
-  EXPECT_TRUE(set_->unsynced_before(2));
-  EXPECT_FALSE(set_->unsynced_before(1));
+  EXPECT_TRUE(set_->unsynced(2));
+  EXPECT_FALSE(set_->unsynced(1));
   ASSERT_OK(open());
-  EXPECT_TRUE(set_->unsynced_before(2)) << "for as many lives as it takes";
+  EXPECT_TRUE(set_->unsynced(2)) << "for as many lives as it takes";
   ASSERT_OK(set_->begin_receiving(2));
-  EXPECT_TRUE(set_->unsynced_before(2));
+  EXPECT_TRUE(set_->unsynced(2));
   ASSERT_OK(admit(2));
-  EXPECT_FALSE(set_->unsynced_before(2));
+  EXPECT_FALSE(set_->unsynced(2));
   ASSERT_OK(open());
   EXPECT_EQ(set_->in_sync_mask(), kAll);
-  EXPECT_FALSE(set_->unsynced_before(2));
+  EXPECT_FALSE(set_->unsynced(2));
 }
 
 TEST_F(ReplicaSetTest, AnFdatasyncThatFailedLaterThanTheReplicaIsRememberedToo) {
@@ -92,14 +92,14 @@ TEST_F(ReplicaSetTest, AnFdatasyncThatFailedLaterThanTheReplicaIsRememberedToo) 
   end();
   machine_->power_loss();
   ASSERT_OK(open());
-  EXPECT_TRUE(set_->unsynced_before(2));
+  EXPECT_TRUE(set_->unsynced(2));
   ASSERT_OK(set_->begin_receiving(2));
   ASSERT_OK(admit(2));
   ASSERT_OK(drop(2));
   ASSERT_OK(set_->begin_receiving(2));
   ASSERT_OK(ring_->block_on(set_->drop_unsynced(*ring_, 2, "fdatasync failed in the resync")));
   ASSERT_OK(open());
-  EXPECT_TRUE(set_->unsynced_before(2));
+  EXPECT_TRUE(set_->unsynced(2));
 }
 
 // It could not be told, and its own superblock says that all is well.

@@ -53,7 +53,7 @@ TEST_F(HealthWatchTest, AReplicaThatFailsAndComesBackIsALineOfEvents) {
   look(replicas(kOut), {disk("d-1")});
   look(replicas(kOut), {disk("d-1")});
   EXPECT_EQ(told(), Told{"Degraded d-1+"});
-  EXPECT_EQ(events_->events()[0].text, "replica 2 is failed: the folder is gone");
+  EXPECT_EQ(events_->events().front().text, "replica 2 is failed: the folder is gone");
   look(replicas(kComing), {disk("d-1")});
   EXPECT_EQ(told(), (Told{"Degraded d-1+", "Resyncing d-1+"}));
   look(replicas(kGood), {disk("d-1")});
@@ -101,7 +101,7 @@ TEST_F(HealthWatchTest, ARequestWithoutAnswerStallsTheDisk) {
   stuck.oldest_request = std::chrono::milliseconds(3900);
   look(replicas(kGood), {stuck});
   EXPECT_EQ(told(), Told{"Stalled d-1+"});
-  EXPECT_EQ(events_->events()[0].text, "a request has had no answer for 3 s");
+  EXPECT_EQ(events_->events().front().text, "a request has had no answer for 3 s");
   look(replicas(kGood), {disk("d-1")});
   EXPECT_EQ(told(), Told{"Stalled d-1"});
 }
@@ -112,7 +112,7 @@ TEST_F(HealthWatchTest, RepairsAndLossesAreToldInSumsOnceAMinute) {
   reading.repaired_blocks = 2;
   look(replicas(kGood), {reading});
   ASSERT_EQ(told(), Told{"Repaired d-1"});
-  EXPECT_EQ(events_->events()[0].text, "copies of 2 blocks were damaged and are replaced");
+  EXPECT_EQ(events_->events().front().text, "copies of 2 blocks were damaged and are replaced");
   for (int i = 0; i < 30; ++i) {
     ++reading.repaired_blocks;
     look(replicas(kGood), {reading});
@@ -127,8 +127,9 @@ TEST_F(HealthWatchTest, RepairsAndLossesAreToldInSumsOnceAMinute) {
   look(replicas(kGood), {reading});
   look(replicas(kGood), {reading});
   ASSERT_EQ(told(), (Told{"Repaired d-1", "Repaired d-1", "ErrorDetected d-1"}));
-  EXPECT_EQ(events_->events()[1].text, "copies of 35 blocks were damaged and are replaced");
-  EXPECT_EQ(events_->events()[2].text, "no good copy was found of 1 blocks");
+  EXPECT_EQ(std::next(events_->events().begin())->text,
+            "copies of 35 blocks were damaged and are replaced");
+  EXPECT_EQ(std::next(events_->events().begin(), 2)->text, "no good copy was found of 1 blocks");
 }
 
 TEST_F(HealthWatchTest, WhatScrubFindsIsToldOfDisksThatAreNotServed) {
@@ -136,7 +137,7 @@ TEST_F(HealthWatchTest, WhatScrubFindsIsToldOfDisksThatAreNotServed) {
   watch_->found("d-9", 4, 0);
   look(replicas(kGood), {});
   ASSERT_EQ(told(), Told{"Repaired d-9"});
-  EXPECT_EQ(events_->events()[0].text, "copies of 7 blocks were damaged and are replaced");
+  EXPECT_EQ(events_->events().front().text, "copies of 7 blocks were damaged and are replaced");
 }
 
 }  // namespace
