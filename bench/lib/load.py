@@ -1,0 +1,60 @@
+"""The clients: fio, and nbd_batch of this folder."""
+import json
+import statistics
+import subprocess
+
+from .processes import die
+
+
+def engine_command(engine, *arguments):
+    """fio with what names the place that it works on."""
+    return ["fio", "--name=point", *engine, "--randrepeat=0", "--output-format=json",
+            "--eta=never", *arguments]
+
+
+def nbd_engine(uri):
+    return ["--ioengine=nbd", f"--uri={uri}"]
+
+
+def fio_command(uri, *arguments):
+    """fio as an NBD client."""
+    return engine_command(nbd_engine(uri), *arguments)
+
+
+def run_fio(command):
+    """The job that a command of one job or of one group measured."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0 or "{" not in done.stdout:
+        die(f"{' '.join(command)} failed: {done.stdout} {done.stderr}")
+    return json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]
+
+
+def fio(uri, *arguments):
+    return run_fio(fio_command(uri, *arguments))
+
+
+def fio_figures(job):
+    """Rates and latency of a job's reads and writes together; latencies of the slower of them."""
+    sides = [job[side] for side in ("read", "write") if job[side]["total_ios"] > 0]
+
+    def slowest(percentile):
+        return max((side["clat_ns"]["percentile"][percentile] / 1000 for side in sides
+                    if "percentile" in side["clat_ns"]), default=0.0)
+    return {"iops": sum(side["iops"] for side in sides),
+            "mib_s": sum(side["bw_bytes"] for side in sides) / (1 << 20),
+            "operations": sum(side["total_ios"] for side in sides),
+            "p50_us": slowest("50.000000"), "p99_us": slowest("99.000000")}
+
+
+def run_batch(program, uri, *arguments):
+    done = subprocess.run([program, "--uri", uri, *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        die(f"{program} {' '.join(arguments)} failed at {uri}: {done.stderr}")
+    answer = json.loads(done.stdout)
+    return {"iops": answer["iops"], "mib_s": answer["bytes_per_second"] / (1 << 20),
+            "operations": answer["operations"], "p50_us": answer["latency_us"]["p50"],
+            "p99_us": answer["latency_us"]["p99"]}
+
+
+def spread(samples):
+    return {"median": statistics.median(samples), "min": min(samples), "max": max(samples)}
