@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import time
 
-from .load import fio_figures, run_fio
+from .load import LATENCY, fio_figures, run_fio
 from .measure import Workload
 from .peers import Stage
 from .processes import end_process, find_program, say, wait_until
@@ -163,7 +163,7 @@ def measure_in(bench, workload, target, mounted, round_index):
         return
     job = run_fio(["fio", f"--name={workload.key}", f"--directory={mounted.directory}",
                    "--output-format=json", "--eta=never", "--randrepeat=0", "--time_based",
-                   f"--runtime={seconds}", *workload.fio])
+                   f"--runtime={seconds}", *LATENCY, *workload.fio])
     figures = fio_figures(job)
     bench.add("files", workload, target, round_index,
               figures["mib_s" if workload.unit == "MiB/s" else "iops"],

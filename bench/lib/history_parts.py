@@ -106,3 +106,6 @@ def measure_compaction(bench):
                 moved[workload.key].append(compacted_mib(daemon) - before)
     for key, samples in moved.items():
         bench.facts[f"{key}_moved_mib"] = samples
+        if not all(samples):
+            bench.note(f"{key}: in {sum(not moved_mib for moved_mib in samples)} of {len(samples)} "
+                       "rounds compaction moved nothing meanwhile; these are no figures of it")

@@ -4,7 +4,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 
-from .load import engine_command, fio_figures, nbd_engine, run_batch, run_fio
+from .load import LATENCY, engine_command, fio_figures, nbd_engine, run_batch, run_fio
 from .processes import cpu_seconds, die, say
 
 
@@ -92,8 +92,8 @@ class Bench:
                                 "--span", f"{span}M", "--seconds", str(self.options.seconds),
                                 "--seed", str(1 + round_index))
         else:
-            figures = fio_figures(self.fio(target, *workload.fio, f"--size={span}M", "--time_based",
-                                           f"--runtime={self.options.seconds}"))
+            figures = fio_figures(self.fio(target, *workload.fio, *LATENCY, f"--size={span}M",
+                                           "--time_based", f"--runtime={self.options.seconds}"))
         took = time.monotonic() - began
         # Of a file, fio's latencies are without the flush.
         more = ({} if workload.batch is not None and not target.uri else
