@@ -61,13 +61,16 @@ class Daemon:
 
     def start(self, *arguments):
         self.process = subprocess.Popen(
-            [os.path.join(self.build, "clouddiskd"), "--root", self.root, "--no-limits",
+            [self.program("clouddiskd"), "--root", self.root, "--no-limits",
              "--log-level", "warning", *self.arguments, *arguments],
             stdout=subprocess.PIPE, stderr=self.log, text=True, start_new_session=True)
         if self.process.stdout.readline() != "READY\n":
             self.log.seek(0)
             die("clouddiskd did not come up: " + self.log.read())
         self.api = Api(os.path.join(self.root, "api.sock"))
+
+    def program(self, name):
+        return os.path.join(self.build, name)
 
     @property
     def pid(self):
@@ -104,7 +107,7 @@ class Daemon:
     def command(self, *arguments):
         """Runs the command line; what it prints."""
         done = subprocess.run(
-            [os.path.join(self.build, "clouddisk"), "--root", self.root, *arguments],
+            [self.program("clouddisk"), "--root", self.root, *arguments],
             capture_output=True, text=True)
         if done.returncode != 0:
             die(f"clouddisk {' '.join(arguments)}: {done.stderr}")

@@ -47,7 +47,7 @@ def run(*command):
 
 
 def again(*command, patience_s=20):
-    """While it is busy."""
+    """Repeated while it fails: what a client had open may take a moment to be closed."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -75,14 +75,19 @@ class Mounted:
             raise
 
     def close(self):
+        """Everything that can be undone, whatever fails of it."""
         while self.undo:
-            self.undo.pop()()
+            try:
+                self.undo.pop()()
+            except RuntimeError as failure:
+                say(f"left behind: {failure}")
 
     def _by_our_command(self, stage, target):
         disk = target.uri.split("///")[1].split("?")[0]
         stage.daemon.command("disk", "mount", disk, self.directory, "--mkfs", "ext4", "--via",
                              "fuse", "--no-relay")
-        self.undo.append(lambda: stage.daemon.command("disk", "umount", disk))
+        self.undo.append(lambda: again(stage.daemon.program("clouddisk"), "--root",
+                                       stage.daemon.root, "disk", "umount", disk))
 
     def _by_hand(self, stage, target):
         if target.uri:

@@ -1,5 +1,7 @@
 """The clients: fio, and nbd_batch of this folder."""
 import json
+import os
+import signal
 import statistics
 import subprocess
 
@@ -24,12 +26,24 @@ def fio_command(uri, *arguments):
     return engine_command(nbd_engine(uri), *arguments)
 
 
+def run_client(command):
+    """Status, output and errors. Its processes, fio has one for each job, end with an interrupt."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          start_new_session=True) as client:
+        try:
+            output, errors = client.communicate()
+        except BaseException:
+            os.killpg(client.pid, signal.SIGKILL)
+            raise
+        return client.returncode, output, errors
+
+
 def run_fio(command):
     """The job that a command of one job or of one group measured."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0 or "{" not in done.stdout:
-        die(f"{' '.join(command)} failed: {done.stdout} {done.stderr}")
-    return json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]
+    status, output, errors = run_client(command)
+    if status != 0 or "{" not in output:
+        die(f"{' '.join(command)} failed: {output} {errors}")
+    return json.loads(output[output.index("{"):])["jobs"][0]
 
 
 def fio(uri, *arguments):
@@ -50,10 +64,10 @@ def fio_figures(job):
 
 
 def run_batch(program, uri, *arguments):
-    done = subprocess.run([program, "--uri", uri, *arguments], capture_output=True, text=True)
-    if done.returncode != 0:
-        die(f"{program} {' '.join(arguments)} failed at {uri}: {done.stderr}")
-    answer = json.loads(done.stdout)
+    status, output, errors = run_client([program, "--uri", uri, *arguments])
+    if status != 0:
+        die(f"{program} {' '.join(arguments)} failed at {uri}: {errors}")
+    answer = json.loads(output)
     return {"iops": answer["iops"], "mib_s": answer["bytes_per_second"] / (1 << 20),
             "operations": answer["operations"], "p50_us": answer["latency_us"]["p50"],
             "p99_us": answer["latency_us"]["p99"]}
