@@ -11,6 +11,7 @@ import urllib.parse
 from .processes import die
 
 PATIENCE_S = 900
+IDLE_S = 5
 
 
 class Refused(Exception):
@@ -23,6 +24,7 @@ class Api(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("localhost", timeout=120)
         self.path = path
+        self.last_used = 0.0
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
@@ -30,6 +32,10 @@ class Api(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
     def get(self, target):
+        # The daemon hangs up on who says nothing for long.
+        if time.monotonic() - self.last_used > IDLE_S:
+            self.close()
+        self.last_used = time.monotonic()
         self.request("GET", target)
         response = self.getresponse()
         return response.status, response.read()
