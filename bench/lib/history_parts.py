@@ -52,7 +52,7 @@ def measure_snapshots(bench):
                           span_mib=SNAPSHOTS_MIB)
                  for rw, arguments in (("write", WRITE), ("read", READ))]
     with Stage(bench, "snapshots") as stage:
-        bench.room(20)
+        bench.room(22)
         daemon = stage.add_daemon()
         targets = []
         for count in SNAPSHOT_COUNTS:
