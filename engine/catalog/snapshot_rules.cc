@@ -153,10 +153,10 @@ Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot,
   if (disks.size() > kNamedMax) named += ", …";
   const bool one = disks.size() == 1;
   return Refusal{403, "SnapshotCreatedDisk",
-                 fmt::format("{} {} made from snapshot {}: {}. With Force it is deleted all the "
-                             "same, and {} can't be re-initialised any more.",
+                 fmt::format("{} {} made from snapshot {}: {}. Force deletes it all the same; {} "
+                             "can then not be re-initialised any more.",
                              disks.size(), one ? "disk was" : "disks were", snapshot.id, named,
-                             one ? "that" : "they")};
+                             one ? named : "they")};
 }
 
 Verdict group_must_have_a_fitting_number(std::size_t disks) {
