@@ -28,7 +28,7 @@ struct BatchOptions {
   unsigned depth = 64;  // operations in flight on each connection
   std::uint32_t block_bytes = 4096;
   std::uint64_t span_bytes = 0;  // the beginning of the export that is used; 0: all of it
-  double seconds = 4;
+  double seconds = 4;            // longer when nothing was answered by then
   std::uint64_t seed = 1;
 };
 
