@@ -45,6 +45,31 @@ class ResyncTest : public testing::Test {
     EXPECT_TRUE(same_blocks(ring, joiner, source, kTrailerBlock, kSegmentBlocks)) << segment;
   }
 
+  // The joiner is back, takes six batches in the active segment, and is out by an fdatasync of it.
+  void fall_out_by_a_flush() {
+    ASSERT_OK(life_.ring->block_on(resync()));
+    ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+    for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
+    SimFaults faults;
+    faults.datasync_error = 1;
+    machine_.set_faults(replica_folder(kJoiner), faults);
+    ASSERT_OK(life_.flush());
+    ASSERT_EQ(life_.replicas().in_sync_mask(), 3U) << "the joiner fell out";
+    machine_.clear_faults();
+  }
+  void receive_again() {
+    ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
+    ASSERT_OK(life_.ring->block_on(life_.log().roll()));
+    ASSERT_OK(life_.flush());
+  }
+  // After a power cut, which ends everything, the joiner has these batches.
+  void expect_durable(std::uint64_t segment) {
+    machine_.power_loss();
+    SimRing ring(machine_);
+    EXPECT_TRUE(
+        same_blocks(ring, segment_path(kJoiner, segment), segment_path(0, segment), 0, 6 * 41 + 1));
+  }
+
   SimMachine machine_{31};
   LogLife life_{machine_};
   TestPace pace_{*life_.ring};
@@ -161,39 +186,19 @@ TEST_F(ResyncTest, ALaterSegmentThatTheOthersDoNotHaveIsRemovedButNoneOfTheLog) 
 // What a failed fdatasync covered reads back, is in a cache, and goes with the power although the
 // next fdatasync succeeds.
 TEST_F(ResyncTest, ASegmentWhoseFlushFailedIsWrittenAnew) {
-  ASSERT_OK(life_.ring->block_on(resync()));
-  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
   const std::uint64_t active = life_.log().active_segment().value;
-  for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
-  SimFaults faults;
-  faults.datasync_error = 1;
-  machine_.set_faults(replica_folder(kJoiner), faults);
-  ASSERT_OK(life_.flush());
-  ASSERT_EQ(life_.replicas().in_sync_mask(), 3U) << "the joiner fell out";
-  machine_.clear_faults();
-  ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
-  ASSERT_OK(life_.ring->block_on(life_.log().roll()));
-  ASSERT_OK(life_.flush());
+  ASSERT_NO_FATAL_FAILURE(fall_out_by_a_flush());
+  ASSERT_NO_FATAL_FAILURE(receive_again());
   ASSERT_OK(life_.ring->block_on(resync()));
   ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
   life_.kill();
-  machine_.power_loss();
-  SimRing ring(machine_);
-  EXPECT_TRUE(
-      same_blocks(ring, segment_path(kJoiner, active), segment_path(0, active), 0, 6 * 41 + 1));
+  expect_durable(active);
 }
 
 // The same with a restart in between: the next process knows of it from the superblocks.
 TEST_F(ResyncTest, WhatAnEarlierProcessCouldNotFlushIsWrittenAnew) {
-  ASSERT_OK(life_.ring->block_on(resync()));
-  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
   const std::uint64_t active = life_.log().active_segment().value;
-  for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
-  SimFaults faults;
-  faults.datasync_error = 1;
-  machine_.set_faults(replica_folder(kJoiner), faults);
-  ASSERT_OK(life_.flush());
-  machine_.clear_faults();
+  ASSERT_NO_FATAL_FAILURE(fall_out_by_a_flush());
   life_.kill();
   {
     LogLife next(machine_);
@@ -216,26 +221,14 @@ TEST_F(ResyncTest, WhatAnEarlierProcessCouldNotFlushIsWrittenAnew) {
     ASSERT_OK(next.ring->block_on(next.replicas().admit(kJoiner)));
     next.kill();
   }
-  machine_.power_loss();
-  SimRing ring(machine_);
-  EXPECT_TRUE(
-      same_blocks(ring, segment_path(kJoiner, active), segment_path(0, active), 0, 6 * 41 + 1));
+  expect_durable(active);
 }
 
 // The same with the disk closed in between: its store, which knew the file, is gone.
 TEST_F(ResyncTest, WhatCouldNotBeFlushedBeforeTheDiskWasClosedIsWrittenAnew) {
-  ASSERT_OK(life_.ring->block_on(resync()));
-  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
   const std::uint64_t active = life_.log().active_segment().value;
-  for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
-  SimFaults faults;
-  faults.datasync_error = 1;
-  machine_.set_faults(replica_folder(kJoiner), faults);
-  ASSERT_OK(life_.flush());
-  machine_.clear_faults();
-  ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
-  ASSERT_OK(life_.ring->block_on(life_.log().roll()));
-  ASSERT_OK(life_.flush());
+  ASSERT_NO_FATAL_FAILURE(fall_out_by_a_flush());
+  ASSERT_NO_FATAL_FAILURE(receive_again());
   const auto reopened = std::make_shared<LocalSegmentStore>(
       *life_.ring, life_.replicas(), life_.files(), kLogDiskId, LocalSegmentStore::Options{});
   std::set<SegmentSeq> done;
@@ -244,26 +237,14 @@ TEST_F(ResyncTest, WhatCouldNotBeFlushedBeforeTheDiskWasClosedIsWrittenAnew) {
   ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
   reopened->close();
   life_.kill();
-  machine_.power_loss();
-  SimRing ring(machine_);
-  EXPECT_TRUE(
-      same_blocks(ring, segment_path(kJoiner, active), segment_path(0, active), 0, 6 * 41 + 1));
+  expect_durable(active);
 }
 
 // It may be the last copy of some block.
 TEST_F(ResyncTest, ASegmentWhoseFlushFailedStaysWhereNoOtherHasAllOfIt) {
-  ASSERT_OK(life_.ring->block_on(resync()));
-  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
   const std::uint64_t active = life_.log().active_segment().value;
-  for (unsigned lba = 0; lba < 6; ++lba) ASSERT_OK(life_.write(lba, 90 + lba, 40));
-  SimFaults faults;
-  faults.datasync_error = 1;
-  machine_.set_faults(replica_folder(kJoiner), faults);
-  ASSERT_OK(life_.flush());
-  machine_.clear_faults();
-  ASSERT_OK(life_.replicas().begin_receiving(kJoiner));
-  ASSERT_OK(life_.ring->block_on(life_.log().roll()));
-  ASSERT_OK(life_.flush());
+  ASSERT_NO_FATAL_FAILURE(fall_out_by_a_flush());
+  ASSERT_NO_FATAL_FAILURE(receive_again());
   const auto before = blocks_of(*life_.ring, segment_path(kJoiner, active), 0, 6 * 41 + 1);
   damage_block(*life_.ring, segment_path(0, active), 60);
   damage_block(*life_.ring, segment_path(1, active), 100);
