@@ -301,13 +301,15 @@ Task<Result<void>> ReplicaSet::drop_for(Ring& caller, unsigned index, std::strin
   if (unsynced) unsynced_.fetch_or(1U << index, std::memory_order_acq_rel);
   const bool elsewhere = &caller != &home_;
   if (elsewhere) co_await home_.enter();
-  auto result = co_await drop_on_home(index, std::move(reason));
+  auto result = co_await drop_on_home(index, std::move(reason), unsynced);
   if (elsewhere) co_await caller.enter();
   co_return result;
 }
 
-Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason) {
+Task<Result<void>> ReplicaSet::drop_on_home(unsigned index, std::string reason, bool unsynced_now) {
   auto guard = co_await changing_.lock();
+  // Again: it may have been admitted, and believed, while this waited.
+  if (unsynced_now) unsynced_.fetch_or(1U << index, std::memory_order_acq_rel);
   Member& dropped = members_[index];
   const bool news = unsynced(index) && (unsynced_on_record_ >> index & 1U) == 0;
   if (dropped.state == ReplicaState::kFailed) {

@@ -165,7 +165,7 @@ class ReplicaSet {
   ReplicaSet(Ring& home, Options options);
   Task<Result<void>> write_superblock(unsigned index, Generation generation, ReplicaMask in_sync);
   Task<Result<void>> drop_for(Ring& caller, unsigned index, std::string reason, bool unsynced);
-  Task<Result<void>> drop_on_home(unsigned index, std::string reason);
+  Task<Result<void>> drop_on_home(unsigned index, std::string reason, bool unsynced_now = false);
   Task<Result<void>> renew();
   void publish();
 
