@@ -46,9 +46,10 @@ class DiskWatchTest : public EventTest {
   }
   std::uint64_t writes_of(const std::string& id) const {
     std::uint64_t writes = 0;
-    for (const DiskPoint& point : *points_.read(id, 0, minute_of(ring_.wall_now()))) {
-      writes += point.io.writes;
-    }
+    const auto points = points_.read(id, 0, minute_of(ring_.wall_now()));
+    EXPECT_TRUE(points);
+    if (!points) return 0;
+    for (const DiskPoint& point : *points) writes += point.io.writes;
     return writes;
   }
 
