@@ -20,7 +20,8 @@ SpaceUse Compactor::use() const {
   SpaceUse use;
   use.stored_bytes = disk_.segments_.size() * kSegmentSize;
   // What was written since the counts were made is taken as live.
-  use.live_bytes = disk_.map_->live_blocks() * kBlockSize + (disk_.log_->acked_bytes() - disk_.checkpoint_at_bytes_);
+  use.live_bytes = disk_.map_->live_blocks() * kBlockSize +
+                   (disk_.log_->acked_bytes() - disk_.checkpoint_at_bytes_);
   return use;
 }
 

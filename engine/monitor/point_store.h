@@ -29,8 +29,8 @@ class PointStore {
   // Made when the first point comes.
   explicit PointStore(std::string folder) : folder_(std::move(folder)) {}
 
-  // Adds to what the minutes have. Another minute that stands in the place of one goes, also a later
-  // one: the clock was wrong then.
+  // Adds to what the minutes have. Another minute that stands in the place of one goes, also a
+  // later one: the clock was wrong then.
   Result<void> add(const std::string& disk_id, std::span<const DiskPoint> points);
   // Those there are from `first` to `last`, both included, oldest first; at most kMinutes.
   Result<std::vector<DiskPoint>> read(const std::string& disk_id, Minute first, Minute last) const;
