@@ -9,8 +9,8 @@
 // again meanwhile, so a scan passes through the tenth; blocks that were asked for again, or come
 // back soon after they left, live in the long queue.
 //
-// Thread: one ring's; the counters may be read from anywhere. Memory of
-// blocks is taken as they come.
+// Thread: one ring's; the counters may be read from anywhere. Memory of blocks is taken as they
+// come.
 #pragma once
 
 #include <array>
