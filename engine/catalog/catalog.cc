@@ -52,6 +52,10 @@ Result<void> Catalog::take(const std::string& key, const std::string& json) {
     auto policy = policy_from_json(json);
     if (!policy) return policy.error();
     policies_.insert_or_assign(key.substr(kPolicyKeys.size()), std::move(*policy));
+  } else if (key.starts_with(kImageKeys)) {
+    auto image = image_from_json(json);
+    if (!image) return image.error();
+    images_.insert_or_assign(key.substr(kImageKeys.size()), std::move(*image));
   }
   return {};
 }
@@ -95,6 +99,21 @@ const KeyRecord* Catalog::find_key(std::string_view id) const {
 const PolicyRecord* Catalog::find_policy(std::string_view id) const {
   const auto at = policies_.find(id);
   return at != policies_.end() ? &at->second : nullptr;
+}
+
+const ImageRecord* Catalog::find_image(std::string_view id) const {
+  const auto at = images_.find(id);
+  return at != images_.end() ? &at->second : nullptr;
+}
+
+std::vector<const ImageRecord*> Catalog::images_of(std::string_view snapshot_id) const {
+  std::vector<const ImageRecord*> found;
+  for (const auto& [id, image] : images_) {
+    const bool has = std::any_of(image.disks.begin(), image.disks.end(),
+                                 [&](const auto& disk) { return disk.snapshot_id == snapshot_id; });
+    if (has) found.push_back(&image);
+  }
+  return found;
 }
 
 std::vector<const SnapshotRecord*> Catalog::snapshots_of_disk(std::string_view disk_id) const {
@@ -141,6 +160,8 @@ Task<Result<void>> Catalog::commit(CatalogChange change) {
       keys_.erase(key.substr(kAccessKeys.size()));
     } else if (key.starts_with(kPolicyKeys)) {
       policies_.erase(key.substr(kPolicyKeys.size()));
+    } else if (key.starts_with(kImageKeys)) {
+      images_.erase(key.substr(kImageKeys.size()));
     } else {
       tokens_.erase(key);
     }

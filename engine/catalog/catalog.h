@@ -1,5 +1,5 @@
-// catalog.h: disks, instances, snapshots, policies, access keys and client tokens by id, kept in
-// every replica (catalog_store.h).
+// catalog.h: disks, instances, snapshots, images, policies, access keys and client tokens by id,
+// kept in every replica (catalog_store.h).
 //
 // Thread: one ring's. Views and pointers stay valid until the next co_await, unless the caller
 //   holds the lock of what they show (engine/control/change_locks.h).
@@ -28,6 +28,7 @@ class CatalogChange {
   void put(const GroupRecord& group) { entries_[key_of(group)] = to_json(group); }
   void put(const KeyRecord& key) { entries_[key_of(key)] = to_json(key); }
   void put(const PolicyRecord& policy) { entries_[key_of(policy)] = to_json(policy); }
+  void put(const ImageRecord& image) { entries_[key_of(image)] = to_json(image); }
   template <class Record>
   void erase(const Record& record) {
     entries_[key_of(record)] = std::nullopt;
@@ -55,6 +56,7 @@ class Catalog {
   const ById<GroupRecord>& groups() const { return groups_; }
   const ById<KeyRecord>& keys() const { return keys_; }
   const ById<PolicyRecord>& policies() const { return policies_; }
+  const ById<ImageRecord>& images() const { return images_; }
   // Null when there is none.
   const DiskRecord* find_disk(std::string_view id) const;
   const InstanceRecord* find_instance(std::string_view id) const;
@@ -64,8 +66,11 @@ class Catalog {
   const GroupRecord* find_group(std::string_view id) const;
   const KeyRecord* find_key(std::string_view id) const;
   const PolicyRecord* find_policy(std::string_view id) const;
+  const ImageRecord* find_image(std::string_view id) const;
   // By sequence, hidden ones included.
   std::vector<const SnapshotRecord*> snapshots_of_disk(std::string_view disk_id) const;
+  // The images that a snapshot is in, by id.
+  std::vector<const ImageRecord*> images_of(std::string_view snapshot_id) const;
   // Disks attached to the instance, or on the way there or away, by device name.
   std::vector<const DiskRecord*> disks_of(std::string_view instance_id) const;
 
@@ -85,6 +90,7 @@ class Catalog {
   ById<GroupRecord> groups_;
   ById<KeyRecord> keys_;
   ById<PolicyRecord> policies_;
+  ById<ImageRecord> images_;
 };
 
 }  // namespace clouddisk

@@ -19,7 +19,7 @@ std::string region_letters(std::string_view region);
 // A chain is named after its disk: "d-x…" has "sl-x…".
 std::string chain_id_of(std::string_view disk_id);
 
-// `prefix`: "d", "i", "s", "sl", "sp", "ssg", "t".
+// `prefix`: "d", "i", "m", "s", "sl", "sp", "ssg", "t".
 std::string make_id(std::string_view prefix, std::string_view region, Random& random);
 
 }  // namespace clouddisk

@@ -35,6 +35,11 @@ Verdict instance_must_be_stopped_to_delete(const InstanceRecord& instance, bool 
   return wrong_status(instance, "Stopped: stop it, or use Force=true");
 }
 
+Verdict instance_must_be_stopped_to_replace(const InstanceRecord& instance) {
+  if (instance.status == InstanceStatus::kStopped) return std::nullopt;
+  return wrong_status(instance, "Stopped: its system disk is in use");
+}
+
 Verdict instance_must_not_be_protected(const InstanceRecord& instance) {
   if (!instance.deletion_protection) return std::nullopt;
   return Refusal{403, "InvalidOperation.DeletionProtection",

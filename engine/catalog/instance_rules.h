@@ -17,6 +17,8 @@ Verdict instance_must_be_running_to_stop(const InstanceRecord& instance);
 Verdict instance_must_be_running_to_reboot(const InstanceRecord& instance);
 // Running is fine with `force`.
 Verdict instance_must_be_stopped_to_delete(const InstanceRecord& instance, bool force);
+// Of the system disk, for another: IncorrectInstanceStatus (403).
+Verdict instance_must_be_stopped_to_replace(const InstanceRecord& instance);
 // InvalidOperation.DeletionProtection (403).
 Verdict instance_must_not_be_protected(const InstanceRecord& instance);
 // OperationDenied (403): the daemon's own host stays.

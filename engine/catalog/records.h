@@ -204,6 +204,40 @@ struct PolicyRecord {
   bool operator==(const PolicyRecord&) const = default;
 };
 
+// A disk that an image makes for each of its instances.
+struct ImageDisk {
+  std::string device;  // "/dev/xvda"; one for the system
+  bool system = false;
+  std::uint64_t size_gib = 0;
+  std::string snapshot_id;  // whose content it has; empty: it is made empty
+  bool operator==(const ImageDisk&) const = default;
+};
+
+// What instances are made from: snapshots of a system disk and of data disks, which can't be
+// deleted as long as it is there. How far it is follows from how far they are.
+struct ImageRecord {
+  std::string id;
+  std::string region;
+  std::string image_name;
+  std::string description;
+  std::string family;
+  std::string version;
+  std::string architecture;  // "x86_64"
+  std::string platform;      // "Aliyun"
+  std::string boot_mode;     // "BIOS"
+  std::string license;
+  bool deprecated = false;  // no instance is made from it any more
+  std::string resource_group;
+  WallTime created{};
+  std::vector<ImageDisk> disks;       // the system's first
+  std::vector<std::string> accounts;  // that it is shared with, by id
+  std::vector<Tag> tags;
+
+  // The system's. A CHECK that it is there.
+  const ImageDisk& system_disk() const;
+  bool operator==(const ImageRecord&) const = default;
+};
+
 // Remembers what a ClientToken was answered, so that a repeated request changes nothing.
 struct TokenRecord {
   std::string action;
@@ -233,6 +267,7 @@ inline constexpr std::string_view kChainKeys = "chain/";
 inline constexpr std::string_view kGroupKeys = "group/";
 inline constexpr std::string_view kAccessKeys = "key/";
 inline constexpr std::string_view kPolicyKeys = "policy/";
+inline constexpr std::string_view kImageKeys = "image/";
 std::string key_of(const DiskRecord& disk);
 std::string key_of(const InstanceRecord& instance);
 std::string key_of(const TokenRecord& token);
@@ -241,6 +276,7 @@ std::string key_of(const ChainRecord& chain);
 std::string key_of(const GroupRecord& group);
 std::string key_of(const KeyRecord& key);
 std::string key_of(const PolicyRecord& policy);
+std::string key_of(const ImageRecord& image);
 
 std::string to_json(const DiskRecord& disk);
 std::string to_json(const InstanceRecord& instance);
@@ -250,6 +286,7 @@ std::string to_json(const ChainRecord& chain);
 std::string to_json(const GroupRecord& group);
 std::string to_json(const KeyRecord& key);
 std::string to_json(const PolicyRecord& policy);
+std::string to_json(const ImageRecord& image);
 // kCorrupt names the member that is missing or of the wrong type.
 Result<DiskRecord> disk_from_json(std::string_view json);
 Result<InstanceRecord> instance_from_json(std::string_view json);
@@ -259,6 +296,7 @@ Result<ChainRecord> chain_from_json(std::string_view json);
 Result<GroupRecord> group_from_json(std::string_view json);
 Result<KeyRecord> key_from_json(std::string_view json);
 Result<PolicyRecord> policy_from_json(std::string_view json);
+Result<ImageRecord> image_from_json(std::string_view json);
 
 // The frame around each record's JSON. The checksum covers the key as well, so a record filed under
 // another's key is noticed.

@@ -93,6 +93,37 @@ TEST(Records, EveryMemberSurvivesARoundTrip) {
   EXPECT_EQ(*read_token, token);
 }
 
+TEST(Records, ImagesSurviveARoundTripAndHaveASystemDisk) {
+  ImageRecord image;
+  image.id = "m-bp1";
+  image.region = "r";
+  image.image_name = "base";
+  image.description = "of the web servers";
+  image.family = "web";
+  image.version = "7";
+  image.architecture = "arm64";
+  image.platform = "Debian";
+  image.boot_mode = "UEFI";
+  image.license = "BYOL";
+  image.deprecated = true;
+  image.resource_group = "rg";
+  image.created = WallTime(std::chrono::nanoseconds(5));
+  image.disks = {{"/dev/xvda", true, 40, "s-1"}, {"/dev/xvdb", false, 20, ""}};
+  image.accounts = {"1", "22"};
+  image.tags = {{"a", "b"}};
+  const auto read = image_from_json(to_json(image));
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(*read, image);
+  EXPECT_EQ(read->system_disk().snapshot_id, "s-1");
+
+  ImageRecord without = image;
+  without.disks.erase(without.disks.begin());
+  EXPECT_FALSE(image_from_json(to_json(without)));
+  without.disks.clear();
+  EXPECT_FALSE(image_from_json(to_json(without)));
+  EXPECT_FALSE(image_from_json("{}"));
+}
+
 TEST(Records, SnapshotsChainsAndGroupsSurviveARoundTrip) {
   SnapshotRecord snapshot;
   snapshot.id = "s-bp1";
