@@ -16,6 +16,8 @@ std::string_view name(ResourceKind kind) {
       return "snapshot";
     case ResourceKind::kInstance:
       return "instance";
+    case ResourceKind::kImage:
+      return "image";
     case ResourceKind::kGroup:
       return "snapshotgroup";
     case ResourceKind::kPolicy:

@@ -15,10 +15,10 @@ namespace clouddisk {
 
 inline constexpr std::size_t kTagResourcesMax = 50;  // a request
 
-enum class ResourceKind : std::uint8_t { kDisk, kSnapshot, kInstance, kGroup, kPolicy };
-inline constexpr ResourceKind kResourceKinds[] = {ResourceKind::kDisk, ResourceKind::kSnapshot,
-                                                  ResourceKind::kInstance, ResourceKind::kGroup,
-                                                  ResourceKind::kPolicy};
+enum class ResourceKind : std::uint8_t { kDisk, kSnapshot, kInstance, kImage, kGroup, kPolicy };
+inline constexpr ResourceKind kResourceKinds[] = {ResourceKind::kDisk,     ResourceKind::kSnapshot,
+                                                  ResourceKind::kInstance, ResourceKind::kImage,
+                                                  ResourceKind::kGroup,    ResourceKind::kPolicy};
 std::string_view name(ResourceKind kind);  // as ResourceType has it: "disk"
 
 // InvalidResourceType.NotFound (404): none, or one that the cloud has and clouddisk has not.

@@ -24,12 +24,15 @@ constexpr Duration kRetryAfter = std::chrono::minutes(1);
 
 using Snapshots = std::vector<const SnapshotRecord*>;
 
-// Snapshots that disks were made from do not go by themselves: those could not be re-initialised
-// any more.
-std::set<std::string> sources_of_disks(const Catalog& catalog) {
+// Snapshots that disks were made from do not go by themselves, as those could not be re-initialised
+// any more; nor do those that images have.
+std::set<std::string> sources_in_use(const Catalog& catalog) {
   std::set<std::string> sources;
   for (const auto& [id, disk] : catalog.disks()) {
     if (disk.status != DiskStatus::kDeleting) sources.insert(disk.source_snapshot);
+  }
+  for (const auto& [id, image] : catalog.images()) {
+    for (const ImageDisk& disk : image.disks) sources.insert(disk.snapshot_id);
   }
   return sources;
 }
@@ -40,7 +43,7 @@ struct Automatic {
   Snapshots free;
 };
 Automatic automatic_of(const Catalog& catalog, const std::string& disk_id) {
-  const std::set<std::string> sources = sources_of_disks(catalog);
+  const std::set<std::string> sources = sources_in_use(catalog);
   Automatic automatic;
   for (const SnapshotRecord* one : catalog.snapshots_of_disk(disk_id)) {
     if (!one->automatic || one->hidden) continue;
@@ -67,7 +70,7 @@ std::string Control::Impl::reason_to_skip(const DiskRecord& disk) const {
   const InstanceRecord* instance = catalog->find_instance(disk.instance_id);
   if (auto broken = disk_must_have_been_used(disk, instance)) return broken->message;
   if (automatic_of(*catalog, disk.id).held >= options.auto_snapshot_quota) {
-    return "it has as many automatic snapshots as it may, and disks were made from each";
+    return "it has as many automatic snapshots as it may, and disks or images have each";
   }
   return {};
 }
@@ -131,7 +134,7 @@ Task<void> Control::Impl::keep_automatic_quota(std::string disk_id) {
 }
 
 Task<void> Control::Impl::remove_expired(WallTime at) {
-  const std::set<std::string> sources = sources_of_disks(*catalog);
+  const std::set<std::string> sources = sources_in_use(*catalog);
   std::vector<std::string> expired;
   for (const auto& [id, snapshot] : catalog->snapshots()) {
     if (has_expired(snapshot, at) && sources.count(id) == 0) expired.push_back(id);
@@ -142,7 +145,7 @@ Task<void> Control::Impl::remove_expired(WallTime at) {
   for (const std::string& id : expired) {
     const SnapshotRecord* found = catalog->find_snapshot(id);
     const bool still =
-        found != nullptr && has_expired(*found, at) && sources_of_disks(*catalog).count(id) == 0;
+        found != nullptr && has_expired(*found, at) && sources_in_use(*catalog).count(id) == 0;
     if (!still) continue;
     log(LogLevel::kInfo, kComponent, "disk {}: {} goes after {} days", found->disk_id, id,
         found->retention_days);

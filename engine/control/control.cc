@@ -20,6 +20,13 @@ namespace {
 
 constexpr std::size_t kParametersMax = 2'000;
 
+// The cloud has another code for images.
+Refusal token_mismatch(std::string_view action) {
+  const std::string message = "The ClientToken was used with other parameters.";
+  if (action == "CreateImage") return {400, "IdempotenceParamNotMatch", message};
+  return {403, "IdempotentParameterMismatch", message};
+}
+
 std::uint64_t seed_from_system() {
   std::random_device device;
   return std::uint64_t{device()} << 32 | device();
@@ -56,6 +63,7 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"StartInstance", &Impl::start_instance, true, false, false, kOwnIds},
       Entry{"StopInstance", &Impl::stop_instance, true, false, false, kOwnIds},
       Entry{"RebootInstance", &Impl::reboot_instance, true, false, false, kOwnIds},
+      Entry{"ReplaceSystemDisk", &Impl::replace_system_disk, true, true},
       Entry{"DeleteInstance", &Impl::delete_instance, true},
       Entry{"ModifyInstanceLimits", &Impl::modify_instance_limits, true},
       Entry{"DescribeRegions", &Impl::describe_regions},
@@ -68,6 +76,12 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"DeleteSnapshotGroup", &Impl::delete_snapshot_group, true},
       Entry{"DescribeSnapshotLinks", &Impl::describe_snapshot_links},
       Entry{"DescribeSnapshotsUsage", &Impl::describe_snapshots_usage},
+      Entry{"CreateImage", &Impl::create_image, true, true},
+      Entry{"DescribeImages", &Impl::describe_images},
+      Entry{"ModifyImageAttribute", &Impl::modify_image_attribute, true},
+      Entry{"DeleteImage", &Impl::delete_image, true},
+      Entry{"ModifyImageSharePermission", &Impl::modify_image_share_permission, true},
+      Entry{"DescribeImageSharePermission", &Impl::describe_image_share_permission},
       Entry{"BeginSnapshotImport", &Impl::begin_snapshot_import, true},
       Entry{"FinishSnapshotImport", &Impl::finish_snapshot_import, true},
       Entry{"ResetDisk", &Impl::reset_disk, true},
@@ -244,6 +258,10 @@ ChangeLocks::Keys Control::Impl::keys_of(const Entry& entry, const ControlReques
 
 bool Control::Impl::keeps_to_itself(const Entry& entry, const ControlRequest& request) const {
   if (!entry.own_ids) return false;
+  if (entry.name == "RunInstances" || entry.name == "CreateInstance") {
+    // Of an image and its snapshots.
+    return !is_custom_image(request.reader.text("ImageId")) && !request.reader.has("ImageFamily");
+  }
   if (entry.name != "DeleteDisk") return true;
   // What the disk had to do with snapshots is tidied up after it.
   const DiskRecord* disk = catalog->find_disk(request.reader.text("DiskId"));
@@ -284,8 +302,7 @@ Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& requ
     const TokenRecord* known = catalog->find_token(entry.name, *token);
     if (known != nullptr && token_is_good(*known, now())) {
       if (known->parameters_checksum != checksum) {
-        co_return Refusal{403, "IdempotentParameterMismatch",
-                          "The ClientToken was used with other parameters."};
+        co_return token_mismatch(entry.name);
       }
       co_return Outcome(Json::parse(known->reply_json, nullptr, false));
     }
@@ -304,7 +321,8 @@ std::string Control::Impl::new_id(std::string_view prefix, std::string_view regi
     std::string id = make_id(prefix, region, random);
     if (catalog->find_disk(id) == nullptr && catalog->find_instance(id) == nullptr &&
         catalog->find_snapshot(id) == nullptr && catalog->find_group(id) == nullptr &&
-        catalog->find_policy(id) == nullptr && catalog->find_chain(chain_id_of(id)) == nullptr) {
+        catalog->find_policy(id) == nullptr && catalog->find_image(id) == nullptr &&
+        catalog->find_chain(chain_id_of(id)) == nullptr) {
       return id;
     }
   }

@@ -14,6 +14,7 @@
 
 #include "engine/base/random.h"
 #include "engine/catalog/catalog.h"
+#include "engine/catalog/image_rules.h"
 #include "engine/catalog/tag_rules.h"
 #include "engine/control/change_locks.h"
 #include "engine/control/control.h"
@@ -138,6 +139,9 @@ struct Control::Impl {
   Verdict find_disk(std::string_view id, const DiskRecord*& disk) const;
   Verdict find_instance(std::string_view id, const InstanceRecord*& instance) const;
 
+  // --- system_disk_actions.cc ---
+  Task<Outcome> replace_system_disk(ControlRequest& request);
+
   // --- instance_actions.cc ---
   Task<Outcome> create_instance(ControlRequest& request);
   Task<Outcome> run_instances(ControlRequest& request);
@@ -150,14 +154,22 @@ struct Control::Impl {
     InstanceRecord instance;
     std::vector<DiskRecord> disks;
   };
-  // Everything but the ids, which each instance of a request gets anew.
-  Verdict plan_instance(ControlRequest& request, NewInstance& plan);
-  void give_ids(NewInstance& plan);
   Task<Outcome> build_instances(std::vector<NewInstance> plans, InstanceStatus final_status,
                                 ControlRequest& request, Json answer);
   Task<Verdict> start(std::string id);
   Task<Verdict> stop(std::string id);
   Task<Verdict> set_status(InstanceRecord instance, InstanceStatus status);
+
+  // --- instance_plan.cc ---
+  // Everything but the ids, which each instance of a request gets anew.
+  Verdict plan_instance(ControlRequest& request, NewInstance& plan);
+  void give_ids(NewInstance& plan);
+  Verdict find_launch_image(const ControlRequest& request, std::string_view region,
+                            const ImageRecord*& image, std::string& image_id) const;
+  // The disk borrows the image's content.
+  static void use_image(const ImageRecord& image, DiskRecord& system);
+  std::vector<Params> data_disks_with(const ImageRecord* image, const DiskRecord& system,
+                                      std::vector<Params> asked) const;
 
   // --- describe_actions.cc ---
   Task<Outcome> describe_disks(ControlRequest& request);
@@ -184,6 +196,25 @@ struct Control::Impl {
   Task<Verdict> remove_snapshot(SnapshotRecord snapshot);
   // Those that go with a disk that is released. What can't be done now settle() does.
   Task<void> remove_automatic_snapshots(DiskRecord disk);
+
+  // --- image_actions.cc ---
+  Task<Outcome> create_image(ControlRequest& request);
+  Task<Outcome> modify_image_attribute(ControlRequest& request);
+  Task<Outcome> delete_image(ControlRequest& request);
+  Task<Outcome> modify_image_share_permission(ControlRequest& request);
+  Verdict find_image(std::string_view id, const ControlRequest& request,
+                     const ImageRecord*& image) const;
+  ImageStatus status_of_image(const ImageRecord& image) const;
+  std::size_t instances_of_image(std::string_view id) const;
+  Verdict read_image_texts(ParamReader& reader, ImageRecord& image) const;
+  Verdict read_image_disks(ParamReader& reader, ImageRecord& image) const;
+  Verdict plan_image_of_instance(const std::string& instance_id, const ControlRequest& request,
+                                 ImageRecord& image, std::vector<NewSnapshot>& taken);
+
+  // --- describe_images.cc ---
+  Task<Outcome> describe_images(ControlRequest& request);
+  Task<Outcome> describe_image_share_permission(ControlRequest& request);
+  Json image_view(const ImageRecord& image) const;
 
   // --- import_actions.cc: ours ---
   Task<Outcome> begin_snapshot_import(ControlRequest& request);

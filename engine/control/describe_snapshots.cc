@@ -11,10 +11,12 @@ namespace clouddisk {
 namespace {
 
 std::string_view usage_of(const Catalog& catalog, const SnapshotRecord& snapshot) {
+  const bool image = !catalog.images_of(snapshot.id).empty();
   for (const auto& [id, disk] : catalog.disks()) {
-    if (disk.source_snapshot == snapshot.id && disk.status != DiskStatus::kDeleting) return "disk";
+    if (disk.source_snapshot != snapshot.id || disk.status == DiskStatus::kDeleting) continue;
+    return image ? "image_disk" : "disk";
   }
-  return "none";
+  return image ? "image" : "none";
 }
 
 // Groups spell tags otherwise.

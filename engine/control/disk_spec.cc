@@ -1,5 +1,7 @@
 #include "engine/control/disk_spec.h"
 
+#include <algorithm>
+
 #include "engine/base/check.h"
 #include "engine/catalog/disk_rules.h"
 #include "engine/catalog/name_rules.h"
@@ -59,7 +61,7 @@ Verdict read_disk_spec(ParamReader& params, Profile profile, DiskRole role,
   if (!size && !disk.system) {
     return Refusal{400, "MissingParameter", "The parameter Size is missing, in GiB."};
   }
-  disk.size_gib = size.value_or(kSystemDiskDefaultGib);
+  disk.size_gib = size.value_or(std::max(kSystemDiskDefaultGib, names.image_gib));
   disk.visible_gib = disk.size_gib;
   if (auto broken = disk.system ? system_disk_size_must_fit(*row, disk.size_gib)
                                 : data_disk_size_must_fit(*row, disk.size_gib)) {

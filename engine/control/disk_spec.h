@@ -19,6 +19,8 @@ struct DiskSpecNames {
   // Of the snapshot that the disk is made from, which the caller has looked up: the size when none
   // is given. 0: it is made empty.
   std::uint64_t snapshot_gib = 0;
+  // Of the image that a system disk is made from: the least size that is taken when none is given.
+  std::uint64_t image_gib = 0;
 };
 
 // Fills category, level, sizes, provisioned IOPS, name and description of `disk`.

@@ -6,6 +6,7 @@
 // Until then it is shown as Importing.
 #include <fmt/format.h>
 
+#include "engine/catalog/disk_rules.h"
 #include "engine/catalog/name_rules.h"
 #include "engine/catalog/snapshot_rules.h"
 #include "engine/control/control_impl.h"
@@ -15,6 +16,15 @@ namespace {
 
 constexpr std::string_view kImportCategory = "cloud_essd";
 constexpr std::string_view kImportLevel = "PL1";
+
+// DiskType: what the snapshot is of; an image begins with a system disk's.
+Verdict read_import_type(const ParamReader& reader, DiskRecord& disk) {
+  const std::string type = reader.text("DiskType", "data");
+  disk.system = type == "system";
+  if (disk.system || type == "data") return std::nullopt;
+  return Refusal{400, "InvalidDiskType.ValueNotSupported",
+                 fmt::format("DiskType is system or data, not '{}'.", type)};
+}
 
 }  // namespace
 
@@ -40,6 +50,11 @@ Task<Outcome> Control::Impl::begin_snapshot_import(ControlRequest& request) {
   const CategoryRow* row = find_category(profile, kImportCategory, kImportLevel);
   CHECK(row != nullptr);
   if (auto broken = image_must_fit_a_disk(image_bytes, *row)) co_return *broken;
+  if (auto broken = read_import_type(reader, disk)) co_return *broken;
+  if (disk.system) {
+    const std::uint64_t size = size_gib_for_image(image_bytes, *row);
+    if (auto broken = system_disk_size_must_fit(*row, size)) co_return *broken;
+  }
   if (request.dry_run) co_return would_succeed();
 
   disk.region = request.at.region;

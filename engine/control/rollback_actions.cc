@@ -4,6 +4,7 @@
 // makes it the disk's. The old storage stays, as it is, until it can't be returned to any more.
 #include <fmt/format.h>
 
+#include "engine/catalog/image_rules.h"
 #include "engine/catalog/snapshot_rules.h"
 #include "engine/control/control_impl.h"
 
@@ -70,6 +71,9 @@ Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
   const SnapshotRecord* source = nullptr;
   if (!disk->source_snapshot.empty() && find_snapshot(disk->source_snapshot, source)) {
     source = nullptr;  // Hidden is gone.
+  }
+  if (auto broken = image_of_disk_must_remain(*disk, catalog->find_image(disk->image_id))) {
+    co_return *broken;
   }
   if (auto broken = source_snapshot_must_remain(*disk, source)) co_return *broken;
   const auto snapshots = catalog->snapshots_of_disk(disk_id);

@@ -9,6 +9,7 @@
 
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
+#include "engine/catalog/image_rules.h"
 #include "engine/catalog/name_rules.h"
 #include "engine/catalog/snapshot_rules.h"
 #include "engine/control/control_impl.h"
@@ -159,7 +160,9 @@ Task<Verdict> Control::Impl::remove_snapshot(SnapshotRecord snapshot) {
 Task<void> Control::Impl::remove_automatic_snapshots(DiskRecord disk) {
   std::vector<SnapshotRecord> gone;  // copies: the catalog changes below
   const auto snapshots = catalog->snapshots_of_disk(disk.id);
-  for (const SnapshotRecord* one : snapshots_that_go_with(disk, snapshots)) gone.push_back(*one);
+  for (const SnapshotRecord* one : snapshots_that_go_with(disk, snapshots)) {
+    if (catalog->images_of(one->id).empty()) gone.push_back(*one);
+  }
   for (const SnapshotRecord& snapshot : gone) {
     if (co_await remove_snapshot(snapshot)) unsettled = true;
   }
@@ -175,6 +178,9 @@ Task<Outcome> Control::Impl::delete_snapshot(ControlRequest& request) {
   for (const auto& [disk_id, disk] : catalog->disks()) {
     const bool from_it = disk.source_snapshot == id && disk.status != DiskStatus::kDeleting;
     if (from_it) made.push_back(disk_id);
+  }
+  if (auto broken = snapshot_must_not_have_images(*snapshot, catalog->images_of(id))) {
+    co_return *broken;
   }
   if (auto broken = snapshot_must_not_have_disks(*snapshot, made, force)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
@@ -274,6 +280,12 @@ Task<Outcome> Control::Impl::delete_snapshot_group(ControlRequest& request) {
   if (found == nullptr) {
     co_return Refusal{404, "InvalidSnapshotGroupId.NotFound",
                       fmt::format("There is no snapshot group '{}'.", id)};
+  }
+  for (const auto& [snapshot_id, snapshot] : catalog->snapshots()) {
+    if (snapshot.group_id != id || snapshot.hidden) continue;
+    if (auto broken = snapshot_must_not_have_images(snapshot, catalog->images_of(snapshot_id))) {
+      co_return *broken;
+    }
   }
   if (request.dry_run) co_return would_succeed();
   const GroupRecord group = *found;

@@ -19,8 +19,7 @@ constexpr std::size_t kTagsAPage = 50;  // of ListTagResources; a resource is ne
 
 // Of the cloud's resources, as DescribeTags counts them.
 constexpr const char* kTypesNotHere[] = {
-    "Ddh",           "Eni",   "Image", "KeyPair", "LaunchTemplate", "ReservedInstance",
-    "Securitygroup", "Volume"};
+    "Ddh", "Eni", "KeyPair", "LaunchTemplate", "ReservedInstance", "Securitygroup", "Volume"};
 
 // One resource, as far as tags are concerned. Points into the catalog.
 struct Tagged {
@@ -52,6 +51,9 @@ bool is_there(const GroupRecord&) {
 bool is_there(const PolicyRecord&) {
   return true;
 }
+bool is_there(const ImageRecord&) {
+  return true;
+}
 
 // Calls `visit` with the kind and every record of it.
 template <class Visit>
@@ -68,6 +70,8 @@ void visit_records(const Catalog& catalog, ResourceKind kind, Visit visit) {
       return each(catalog.snapshots());
     case ResourceKind::kInstance:
       return each(catalog.instances());
+    case ResourceKind::kImage:
+      return each(catalog.images());
     case ResourceKind::kGroup:
       return each(catalog.groups());
     case ResourceKind::kPolicy:
@@ -364,6 +368,7 @@ Task<Outcome> Control::Impl::describe_tags(ControlRequest& request) {
     Json of_types = {{"Disk", counts[ResourceKind::kDisk]},
                      {"Snapshot", counts[ResourceKind::kSnapshot]},
                      {"Instance", counts[ResourceKind::kInstance]},
+                     {"Image", counts[ResourceKind::kImage]},
                      {"SnapshotPolicy", counts[ResourceKind::kPolicy]},
                      // Ours.
                      {"SnapshotGroup", counts[ResourceKind::kGroup]}};

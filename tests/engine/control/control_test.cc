@@ -90,7 +90,7 @@ TEST_F(ControlTest, ThingsAreInTheRegionAndZoneThatWereNamed) {
 
   const Json made = daemon.must(
       "RunInstances",
-      {{"RegionId", "cn-shanghai"}, {"ImageId", "m-1"}, {"InstanceType", "ecs.g7.large"}});
+      {{"RegionId", "cn-shanghai"}, {"ImageId", "local"}, {"InstanceType", "ecs.g7.large"}});
   const std::string instance = made["InstanceIdSets"]["InstanceIdSet"][0];
   daemon.attach(far, instance);
   const std::string snapshot = daemon.must("CreateSnapshot", {{"DiskId", far}})["SnapshotId"];

@@ -41,6 +41,8 @@ struct Scenario {
               {"DataDisk.2.DeleteWithInstance", "false"}})["InstanceIdSets"]["InstanceIdSet"][0];
     step("StopInstance", {{"InstanceId", "i-local"}});
     step("StartInstance", {{"InstanceId", "i-local"}});
+    step("StopInstance", {{"InstanceId", i}});
+    step("ReplaceSystemDisk", {{"InstanceId", i}, {"ImageId", "n"}, {"SystemDisk.Size", "60"}});
     step("DetachDisk", {{"DiskId", a}, {"InstanceId", "i-local"}});
     step("DeleteDisk", {{"DiskId", a}});
     step("DeleteInstance", {{"InstanceId", i}, {"Force", "true"}});

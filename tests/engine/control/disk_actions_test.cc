@@ -294,7 +294,7 @@ TEST_F(ControlTest, AttachAndDetachRefuseWhatTheCloudRefuses) {
   const auto detach = [&](Params params) { return daemon.ask("DetachDisk", std::move(params)); };
   EXPECT_REFUSED(detach({{"DiskId", free}, {"InstanceId", "i-local"}}), 403, "IncorrectDiskStatus");
   const std::string other =
-      daemon.must("CreateInstance", {{"ImageId", "m-1"}, {"InstanceType", "ecs.g7.large"}})
+      daemon.must("CreateInstance", {{"ImageId", "local"}, {"InstanceType", "ecs.g7.large"}})
           .value("InstanceId", "");
   EXPECT_REFUSED(detach({{"DiskId", used}, {"InstanceId", other}}), 403, "DependencyViolation");
   EXPECT_REFUSED(daemon.ask("DeleteDisk", {{"DiskId", used}}), 403, "IncorrectDiskStatus");

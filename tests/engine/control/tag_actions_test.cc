@@ -78,7 +78,7 @@ TEST_F(TagActions, AreSetOverwrittenAndTakenOffOnEveryKindOfResource) {
   for (const char* kind : {"Disk", "Snapshot", "Instance", "SnapshotPolicy", "SnapshotGroup"}) {
     EXPECT_EQ(counts[0]["ResourceTypeCount"][kind], 1) << kind;
   }
-  EXPECT_EQ(counts[0]["ResourceTypeCount"]["Image"], 0);
+  EXPECT_EQ(counts[0]["ResourceTypeCount"]["KeyPair"], 0);
   const Json found =
       daemon.must("DescribeResourceByTags", {{"Tag.1.Key", "env"}, {"Tag.1.Value", "prod"}});
   EXPECT_EQ(found["TotalCount"], 5);
