@@ -30,15 +30,17 @@ void add_instance_create(CLI::App& instance, Session& session) {
     std::string type = "ecs.local";
     std::string image = "local";
     std::optional<std::string> name, description, zone;
-    std::optional<std::uint64_t> iops, throughput;
+    std::optional<std::string> category, level;  // of the system disk
+    std::optional<std::uint64_t> iops, throughput, system_size;
     unsigned count = 1;
   };
-  CLI::App* command = add_command(instance, "create",
-                                  "Make instances, which own disks as a server would; print ids",
-                                  "  clouddisk instance create --name web\n"
-                                  "  clouddisk instance create --name db --count 3\n"
-                                  "  clouddisk instance create --iops 60000 --throughput 500\n"
-                                  "  clouddisk disk attach d-bp1example --instance i-bp1example");
+  CLI::App* command = add_command(
+      instance, "create", "Make instances, which own disks as a server would; print ids",
+      "  clouddisk instance create --name web\n"
+      "  clouddisk instance create --name db --count 3\n"
+      "  clouddisk instance create --image m-bp1example --system-size 60\n"
+      "  clouddisk instance create --iops 60000 --throughput 500\n"
+      "  clouddisk disk attach d-bp1example --instance i-bp1example");
   auto arguments = std::make_shared<Arguments>();
   command->add_option("--name", arguments->name, "2 to 128 characters, beginning with a letter")
       ->type_name("TEXT");
@@ -48,6 +50,20 @@ void add_instance_create(CLI::App& instance, Session& session) {
       ->type_name("NAME")
       ->capture_default_str();
   command->add_option("--zone", arguments->zone, "Zone; default: the daemon's")->type_name("ZONE");
+  command
+      ->add_option("--image", arguments->image,
+                   "An image, m-…, whose disks each instance gets; any other text is a name")
+      ->type_name("ID")
+      ->capture_default_str();
+  command
+      ->add_option("--system-size", arguments->system_size,
+                   "Of the system disk, in GiB: 20 to 500, at least the image's; default: 40, or "
+                   "the image's")
+      ->type_name("GIB");
+  command->add_option("--system-category", arguments->category, "Of the system disk")
+      ->type_name("CATEGORY");
+  command->add_option("--system-level", arguments->level, "Of the system disk: PL0 to PL3")
+      ->type_name("LEVEL");
   add_limits(command, arguments->iops, arguments->throughput);
   command->add_option("--count", arguments->count, "How many to make")
       ->check(CLI::Range(1U, 100U))
@@ -60,6 +76,11 @@ void add_instance_create(CLI::App& instance, Session& session) {
     if (arguments->name) params["InstanceName"] = *arguments->name;
     if (arguments->description) params["Description"] = *arguments->description;
     if (arguments->zone) params["ZoneId"] = *arguments->zone;
+    if (arguments->system_size) {
+      params["SystemDisk.Size"] = std::to_string(*arguments->system_size);
+    }
+    if (arguments->category) params["SystemDisk.Category"] = *arguments->category;
+    if (arguments->level) params["SystemDisk.PerformanceLevel"] = *arguments->level;
     set_limits(params, arguments->iops, arguments->throughput);
     auto answer = api.call("RunInstances", params);
     if (!answer) return answer.failure();
@@ -135,6 +156,38 @@ void add_instance_limit(CLI::App& instance, Session& session) {
   });
 }
 
+void add_instance_replace(CLI::App& instance, Session& session) {
+  struct Arguments {
+    std::string id, image;
+    std::optional<std::uint64_t> size;
+  };
+  CLI::App* command =
+      add_command(instance, "replace-system-disk",
+                  "Give a stopped instance a new system disk, made from an image; print its id",
+                  "  clouddisk instance replace-system-disk i-bp1example --image m-bp1example");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("INSTANCE", arguments->id, "The instance's id, i-…")
+      ->required()
+      ->type_name("");
+  command->add_option("--image", arguments->image, "The image, m-…")->required()->type_name("ID");
+  command
+      ->add_option("--size", arguments->size,
+                   "In GiB, at least the image's; default: as the old one, or the image's")
+      ->type_name("GIB");
+  on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
+    Params params{{"InstanceId", arguments->id}, {"ImageId", arguments->image}};
+    if (arguments->size) params["SystemDisk.Size"] = std::to_string(*arguments->size);
+    auto answer = api.call("ReplaceSystemDisk", params);
+    if (!answer) return answer.failure();
+    if (session.json()) {
+      print_json(*answer);
+    } else {
+      print_text(text_of(*answer, "DiskId") + "\n");
+    }
+    return Done{};
+  });
+}
+
 // Of stop and delete: both take the instance's disks away from those who use them.
 void add_instance_ending(CLI::App& instance, Session& session, const std::string& name,
                          const std::string& purpose, const std::string& action,
@@ -178,6 +231,7 @@ void add_instance_commands(CLI::App& root, Session& session) {
   add_instance_list(*instance, session);
   add_instance_start(*instance, session);
   add_instance_limit(*instance, session);
+  add_instance_replace(*instance, session);
   add_instance_ending(*instance, session, "stop",
                       "Stop an instance: the NBD sessions of its disks are closed", "StopInstance",
                       "Also when this host has disks of it mounted; their file systems fail");

@@ -89,6 +89,7 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
       "Each command shows more with --help.");
   add_disk_commands(*app, session);
   add_snapshot_commands(*app, session);
+  add_image_commands(*app, session);
   add_instance_commands(*app, session);
   add_category_commands(*app, session);
   add_replica_commands(*app, session);

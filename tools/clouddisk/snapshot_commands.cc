@@ -8,6 +8,7 @@
 #include "tools/clouddisk/mount.h"
 #include "tools/clouddisk/process.h"
 #include "tools/clouddisk/session.h"
+#include "tools/clouddisk/snapshot_files.h"
 #include "tools/clouddisk/table.h"
 
 namespace clouddisk::cli {
@@ -57,8 +58,9 @@ Outcome<Json> describe(const ApiClient& api, const std::string& id) {
   return Json(found[0]);
 }
 
-// Until it is captured; tells how far it is on a terminal.
-Outcome<Json> wait_for(const ApiClient& api, const std::string& id) {
+}  // namespace
+
+Outcome<Json> wait_for_snapshot(const ApiClient& api, const std::string& id) {
   while (true) {
     auto snapshot = describe(api, id);
     if (!snapshot) return snapshot;
@@ -70,6 +72,8 @@ Outcome<Json> wait_for(const ApiClient& api, const std::string& id) {
     std::this_thread::sleep_for(kCapturePoll);
   }
 }
+
+namespace {
 
 void add_create(CLI::App& parent, Session& session) {
   struct Arguments {
@@ -105,7 +109,7 @@ void add_create(CLI::App& parent, Session& session) {
     if (!answer) return answer.failure();
     const std::string id = text_of(*answer, "SnapshotId");
     if (arguments->wait) {
-      if (auto done = wait_for(api, id); !done) return done.failure();
+      if (auto done = wait_for_snapshot(api, id); !done) return done.failure();
     }
     if (session.json()) {
       print_json(*answer);
@@ -453,7 +457,7 @@ void add_snapshot_commands(CLI::App& root, Session& session) {
   add_uri(*snapshot, session);
   add_diff(*snapshot, session);
   add_delete(*snapshot, session);
-  add_image_commands(*snapshot, session);
+  add_snapshot_files(*snapshot, session);
 }
 
 }  // namespace clouddisk::cli

@@ -1,5 +1,7 @@
 // Snapshots as files, and files as snapshots. qemu-img reads and writes the formats; the daemon's
 // side is an NBD export.
+#include "tools/clouddisk/snapshot_files.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -27,12 +29,6 @@ Outcome<std::string> format_of(const std::string& file, const std::optional<std:
   return refuse("UnknownFormat",
                 "{} is neither *.qcow2 nor *.raw nor *.img: say --format qcow2 or --format raw",
                 file);
-}
-
-void add_format(CLI::App* command, std::optional<std::string>& format) {
-  command->add_option("--format", format, "raw or qcow2; default: by the file's name")
-      ->check(CLI::IsMember({"raw", "qcow2"}))
-      ->type_name("FORMAT");
 }
 
 Verdict need_qemu_img() {
@@ -69,12 +65,6 @@ std::error_code make_durable(const fs::path& path) {
 
 // --- export ---
 
-struct ExportArguments {
-  std::string id, to;
-  std::optional<std::string> format;
-  bool force = false;
-};
-
 // Before anything is copied; a device, which is there already, is meant to be overwritten.
 Verdict target_must_be_free(const fs::path& target, const fs::file_status& status, bool force) {
   const fs::path folder = target.parent_path();
@@ -94,6 +84,14 @@ Verdict target_must_be_free(const fs::path& target, const fs::file_status& statu
                   target.string());
   }
   return Done{};
+}
+
+}  // namespace
+
+void add_file_format(CLI::App* command, std::optional<std::string>& format) {
+  command->add_option("--format", format, "raw or qcow2; default: by the file's name")
+      ->check(CLI::IsMember({"raw", "qcow2"}))
+      ->type_name("FORMAT");
 }
 
 Verdict export_snapshot(const ApiClient& api, const ExportArguments& arguments) {
@@ -135,7 +133,9 @@ Verdict export_snapshot(const ApiClient& api, const ExportArguments& arguments) 
   return refuse("ExportFailed", "{}: {}", target.string(), error.message());
 }
 
-void add_image_export(CLI::App& parent, Session& session) {
+namespace {
+
+void add_snapshot_export(CLI::App& parent, Session& session) {
   CLI::App* command =
       add_command(parent, "export", "Copy a snapshot to a file, raw or qcow2",
                   "  clouddisk snapshot export s-bp1example --to base.qcow2\n"
@@ -147,18 +147,13 @@ void add_image_export(CLI::App& parent, Session& session) {
   command->add_option("--to", arguments->to, "The file: *.qcow2, *.raw or *.img")
       ->required()
       ->type_name("FILE");
-  add_format(command, arguments->format);
+  add_file_format(command, arguments->format);
   command->add_flag("--force", arguments->force, "Replace a file that is there already");
   on_call(command, session,
           [arguments](const ApiClient& api) { return export_snapshot(api, *arguments); });
 }
 
 // --- import ---
-
-struct ImportArguments {
-  std::string file;
-  std::optional<std::string> format, name, description;
-};
 
 // As the guest sees it, whatever the file takes.
 Outcome<std::uint64_t> virtual_size(const std::string& file, const std::string& format) {
@@ -201,6 +196,8 @@ Failure give_up(const ApiClient& api, const std::string& disk_id, const Failure&
   return why;
 }
 
+}  // namespace
+
 Outcome<Json> import_snapshot(const ApiClient& api, const ImportArguments& arguments) {
   std::error_code error;
   // Absolute: a colon in it is no protocol then.
@@ -221,7 +218,8 @@ Outcome<Json> import_snapshot(const ApiClient& api, const ImportArguments& argum
   if (auto whole = must_be_whole(file, *format); !whole) return whole.failure();
 
   const HoldInterrupts interrupts;
-  Params params{{"ImageSize", std::to_string(*size)}};
+  Params params{{"ImageSize", std::to_string(*size)},
+                {"DiskType", arguments.of_system_disk ? "system" : "data"}};
   if (arguments.name) params["SnapshotName"] = *arguments.name;
   if (arguments.description) params["Description"] = *arguments.description;
   auto begun = api.call("BeginSnapshotImport", params);
@@ -241,7 +239,9 @@ Outcome<Json> import_snapshot(const ApiClient& api, const ImportArguments& argum
   return finished;
 }
 
-void add_image_import(CLI::App& parent, Session& session) {
+namespace {
+
+void add_snapshot_import(CLI::App& parent, Session& session) {
   CLI::App* command = add_command(
       parent, "import", "Make a snapshot of a raw or qcow2 file and print its id",
       "  clouddisk snapshot import base.qcow2 --name base\n"
@@ -250,7 +250,7 @@ void add_image_import(CLI::App& parent, Session& session) {
   command->add_option("FILE", arguments->file, "The image: *.qcow2, *.raw or *.img")
       ->required()
       ->type_name("");
-  add_format(command, arguments->format);
+  add_file_format(command, arguments->format);
   command
       ->add_option("--name", arguments->name,
                    "2 to 128 characters, beginning with a letter, and not with auto, http:// or "
@@ -272,9 +272,9 @@ void add_image_import(CLI::App& parent, Session& session) {
 
 }  // namespace
 
-void add_image_commands(CLI::App& snapshot, Session& session) {
-  add_image_export(snapshot, session);
-  add_image_import(snapshot, session);
+void add_snapshot_files(CLI::App& snapshot, Session& session) {
+  add_snapshot_export(snapshot, session);
+  add_snapshot_import(snapshot, session);
 }
 
 }  // namespace clouddisk::cli

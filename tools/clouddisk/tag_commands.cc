@@ -1,4 +1,4 @@
-// Tags: pairs of key and value on disks, snapshots, snapshot groups, instances and snapshot
+// Tags: pairs of key and value on disks, snapshots, snapshot groups, instances, images and snapshot
 // policies.
 #include <map>
 #include <optional>
@@ -12,16 +12,14 @@ namespace {
 
 // What an id's prefix says.
 Outcome<std::string> type_of(const std::string& id) {
-  static const std::map<std::string, std::string> kTypes = {{"d", "disk"},
-                                                            {"s", "snapshot"},
-                                                            {"ssg", "snapshotgroup"},
-                                                            {"i", "instance"},
-                                                            {"sp", "snapshotpolicy"}};
+  static const std::map<std::string, std::string> kTypes = {
+      {"d", "disk"},     {"s", "snapshot"}, {"ssg", "snapshotgroup"},
+      {"i", "instance"}, {"m", "image"},    {"sp", "snapshotpolicy"}};
   const auto at = kTypes.find(id.substr(0, id.find('-')));
   if (at != kTypes.end()) return at->second;
   return refuse("InvalidResourceId.NotFound",
                 "'{}' is no id of a disk (d-…), a snapshot (s-…), a snapshot group (ssg-…), an "
-                "instance (i-…) or a snapshot policy (sp-…)",
+                "instance (i-…), an image (m-…) or a snapshot policy (sp-…)",
                 id);
 }
 
@@ -33,7 +31,7 @@ struct Target {
 void add_ids(CLI::App* command, Target& target, bool needed) {
   CLI::Option* ids = command->add_option(
       "RESOURCE", target.ids,
-      "std::vector<std::string> of disks, snapshots, snapshot groups, instances, policies");
+      "std::vector<std::string> of disks, snapshots, snapshot groups, instances, images, policies");
   ids->type_name("");
   if (needed) ids->required();
   command->add_option("--region", target.region, "Where they are; default: the daemon's first")
@@ -162,6 +160,7 @@ Verdict list_in_use(const ApiClient& api, const std::optional<std::string>& regi
                {"SNAPSHOTS", true},
                {"GROUPS", true},
                {"INSTANCES", true},
+               {"IMAGES", true},
                {"POLICIES", true}});
   for (const Json& one : (*answer)["Tags"]["Tag"]) {
     const Json& counts = one["ResourceTypeCount"];
@@ -170,7 +169,7 @@ Verdict list_in_use(const ApiClient& api, const std::optional<std::string>& regi
       return number == 0 ? std::string() : with_thousands(number);
     };
     table.add_row({text_of(one, "TagKey"), text_of(one, "TagValue"), count("Disk"),
-                   count("Snapshot"), count("SnapshotGroup"), count("Instance"),
+                   count("Snapshot"), count("SnapshotGroup"), count("Instance"), count("Image"),
                    count("SnapshotPolicy")});
   }
   print_text(table.text());
@@ -204,7 +203,7 @@ void add_tag_find(CLI::App& tag, Session& session) {
   add_tag_search(command, arguments->tags)->required();
   command
       ->add_option("--type", arguments->type,
-                   "disk, snapshot, snapshotgroup, instance or snapshotpolicy; default: all")
+                   "disk, snapshot, snapshotgroup, instance, image or snapshotpolicy; default: all")
       ->type_name("TYPE");
   command->add_option("--region", arguments->region, "Only those of this region")
       ->type_name("NAME");
