@@ -176,6 +176,50 @@ async function drive(client) {
   assert.equal(ids.size, page.TotalCount);
   assert.ok(ids.has(disk) && ids.has(clone));
 
+  // An image of an instance, made from what the disk holds; another instance made from that.
+  const source = (await call('RunInstances', {
+    RegionId: region, ZoneId: zone, ImageId: 'local', InstanceType: 'ecs.g7.large',
+    SystemDisk: { Category: 'cloud_essd', Size: '40' },
+    DataDisk: [{ Category: 'cloud_essd', SnapshotId: snapshot, Size: 40 }],
+  })).InstanceIdSets.InstanceIdSet[0];
+  const disksOf = async (id) => (await call('DescribeDisks', { RegionId: region, InstanceId: id })).Disks.Disk;
+  const diskAt = async (id, device) => (await disksOf(id)).find((one) => one.Device === device).DiskId;
+  write(await diskAt(source, '/dev/xvda'), 0x71);
+  check(await diskAt(source, '/dev/xvdb'), 0x5a);
+  const imageName = `web ${client.name}`;
+  const image = (await call('CreateImage', {
+    RegionId: region, InstanceId: source, ImageName: imageName, Tag: [{ Key: 'kind', Value: 'base' }],
+  })).ImageId;
+  await refused('InvalidImageName.Duplicated', 'CreateImage', { RegionId: region, InstanceId: source, ImageName: imageName });
+  const imageOf = async (more) => (await call('DescribeImages', { RegionId: region, ImageId: image, ...more })).Images.Image;
+  await until(`image ${image}`, async () => (await imageOf({})).length === 1);
+  const [described] = await imageOf({ Tag: [{ Key: 'kind', Value: 'base' }] });
+  assert.equal(described.Status, 'Available');
+  const mappings = described.DiskDeviceMappings.DiskDeviceMapping;
+  assert.deepEqual(mappings.map((one) => [one.Type, one.Device]), [['system', '/dev/xvda'], ['data', '/dev/xvdb']]);
+  await refused('SnapshotCreatedImage', 'DeleteSnapshot', { SnapshotId: mappings[0].SnapshotId });
+  await call('ModifyImageAttribute', { RegionId: region, ImageId: image, Description: 'of the lifecycle' });
+  const made = (await call('RunInstances', {
+    RegionId: region, ZoneId: zone, ImageId: image, InstanceType: 'ecs.g7.large',
+    SystemDisk: { Category: 'cloud_essd', Size: '60' },
+  })).InstanceIdSets.InstanceIdSet[0];
+  const systemDisk = await diskAt(made, '/dev/xvda');
+  check(systemDisk, 0x71);
+  assert.equal(exportedBytes(systemDisk), 60 * GiB);
+  check(await diskAt(made, '/dev/xvdb'), 0x5a);
+  await refused('ImageUsingByInstance', 'DeleteImage', { RegionId: region, ImageId: image });
+  await call('StopInstance', { InstanceId: source });
+  write(systemDisk, 0x72);
+  await call('StopInstance', { InstanceId: made });
+  const replaced = (await call('ReplaceSystemDisk', { InstanceId: made, ImageId: image })).DiskId;
+  assert.notEqual(replaced, systemDisk);
+  await call('StartInstance', { InstanceId: made });
+  check(replaced, 0x71);
+  await call('StopInstance', { InstanceId: made });
+  for (const id of [source, made]) await call('DeleteInstance', { InstanceId: id });
+  await call('DeleteImage', { RegionId: region, ImageId: image });
+  for (const mapping of mappings) await call('DeleteSnapshot', { SnapshotId: mapping.SnapshotId });
+
   // An instance with a data disk.
   const instance = (await call('RunInstances', {
     RegionId: region, ZoneId: zone, ImageId: 'local', InstanceType: 'ecs.g7.large',
@@ -204,7 +248,7 @@ async function drive(client) {
   }
   await call('DeleteSnapshot', { SnapshotId: snapshot });
   assert.equal((await call('DescribeDisks', { RegionId: region })).TotalCount, 0);
-  console.log(`${client.name}: created, wrote, took a snapshot, grew, rolled back, cloned, ran an instance, released`);
+  console.log(`${client.name}: created, wrote, took a snapshot, grew, rolled back, cloned, made an image, ran instances, released`);
 }
 
 async function refuseStrangers() {
