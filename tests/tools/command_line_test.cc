@@ -175,7 +175,7 @@ TEST(Completion, TheBashScriptParsesAndOffersWhatFits) {
     EXPECT_EQ(result->errors, "");
     return result->output;
   };
-  EXPECT_NE(complete("clouddisk").find("disk snapshot instance category"), std::string::npos);
+  EXPECT_NE(complete("clouddisk").find("disk snapshot image instance category"), std::string::npos);
   EXPECT_NE(complete("clouddisk --root /x disk").find("create list show"), std::string::npos);
   EXPECT_NE(complete("clouddisk disk create --size 40").find("--performance-level"),
             std::string::npos);
