@@ -145,7 +145,7 @@ Verdict Control::Impl::plan_image_of_instance(const std::string& instance_id,
     if (auto broken = disk_must_have_been_used(*disk, instance)) return broken;
     if (auto broken = capture_must_have_room(*disk, others)) return broken;
     if (auto broken = quota_must_have_room(others, options.snapshot_quota)) {
-      if (!request.dry_run) note_quota(disk->id, *broken);
+      if (!request.dry_run) note_at_times(EventType::kQuotaReached, disk->id, broken->message);
       return broken;
     }
     SnapshotRecord snapshot;
