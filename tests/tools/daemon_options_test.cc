@@ -111,6 +111,21 @@ TEST(DaemonOptions, TakesEveryOption) {
   EXPECT_EQ(options.places.regions(), (std::vector<Region>{{"cn-x", {"cn-x-b"}}}));
 }
 
+TEST(DaemonOptions, TheApiThroughTlsHasItsFolderOrThatOfNbd) {
+  auto parsed = parse({"--api", "tls:127.0.0.1:1", "--api", "tcp:[::1]:2", "--tls-dir", "/t"});
+  ASSERT_EQ(parsed.index(), 0U);
+  const DaemonOptions nbd = std::get<0>(parsed);
+  EXPECT_EQ(nbd.api_tls_dir, "/t");
+  ASSERT_EQ(nbd.api_tls.size(), 1U);
+  EXPECT_EQ(nbd.api_tls[0].text(), "tcp:127.0.0.1:1");
+  ASSERT_EQ(nbd.api_tcp.size(), 1U);
+  EXPECT_EQ(nbd.api_tcp[0].port, 2);
+  EXPECT_EQ(nbd.api.size(), 1U) << "the unix socket stays";
+  parsed = parse({"--api", "tls:127.0.0.1:1", "--tls-dir", "/t", "--api-tls-dir", "/u"});
+  ASSERT_EQ(parsed.index(), 0U);
+  EXPECT_EQ(std::get<0>(parsed).api_tls_dir, "/u");
+}
+
 TEST(DaemonOptions, WrongUsageIsStatus2) {
   const std::vector<std::vector<const char*>> cases = {
       {"--unknown"},
@@ -120,6 +135,9 @@ TEST(DaemonOptions, WrongUsageIsStatus2) {
       {"--nbd", "here"},
       {"--api", "tcp:127.0.0.1"},
       {"--api-rate", "-1"},
+      {"--api", "tls:127.0.0.1:1"},
+      {"--api", "tls:127.0.0.1", "--tls-dir", "/t"},
+      {"--api-tls-dir", "/t"},
       {"--cache", "much"},
       {"--region", "cn-a", "--region", "cn-a"},
       {"--region", "cn-a", "--region", "cn-b", "--zone", "cn-c-a"},

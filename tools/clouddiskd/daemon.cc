@@ -27,6 +27,7 @@
 #include "tools/clouddiskd/request_throttle.h"
 #include "tools/clouddiskd/service_notify.h"
 #include "tools/http/server.h"
+#include "tools/http/tls.h"
 #include "tools/net/root_lock.h"
 
 namespace clouddisk {
@@ -65,6 +66,7 @@ class Daemon {
  private:
   Task<Result<void>> start_engine();
   Result<void> start_http();
+  bool serves_signed() const { return !options_.api_tcp.empty() || !options_.api_tls.empty(); }
   using Verified = auth::SignatureVerifier::Verified;
   Task<Verdict> use_nonce(auth::UsedNonce nonce);
   Task<Result<void>> recall_nonces();
@@ -236,18 +238,27 @@ Result<void> Daemon::start_http() {
       [this](HttpRequest request) { return handler_->handle(std::move(request)); }, {});
   if (!api) return api.error();
   api_ = std::move(*api);
-  if (!options_.api_tcp.empty()) {
+  if (serves_signed()) {
     HttpServer::Options bounds;
     bounds.head_bytes_max = kSignedHeadBytesMax;
     bounds.body_bytes_max = kSignedBodyBytesMax;
+    bounds.tls_addresses = options_.api_tls;
+    if (!options_.api_tls.empty()) {
+      auto tls = HttpTls::load(options_.api_tls_dir);
+      if (!tls) return tls.error();
+      bounds.tls = std::move(*tls);
+    }
     auto signed_api = HttpServer::start(
         ring_, options_.api_tcp,
         [this](HttpRequest request) { return handler_->handle_signed(std::move(request)); },
-        bounds);
+        std::move(bounds));
     if (!signed_api) return signed_api.error();
     api_tcp_ = std::move(*signed_api);
-    for (const Address& address : api_tcp_->addresses()) {
-      log(LogLevel::kInfo, "daemon", "the API, for signed requests, is at {}", address.text());
+    const std::vector<Address>& addresses = api_tcp_->addresses();
+    for (std::size_t i = 0; i < addresses.size(); ++i) {
+      std::string text = addresses[i].text();
+      if (i >= options_.api_tcp.size()) text.replace(0, 3, "tls");
+      log(LogLevel::kInfo, "daemon", "the API, for signed requests, is at {}", text);
     }
   }
   if (options_.metrics.empty()) return {};
@@ -260,7 +271,7 @@ Result<void> Daemon::start_http() {
 }
 
 Task<Result<void>> Daemon::recall_nonces() {
-  if (options_.api_tcp.empty()) co_return Result<void>{};
+  if (!serves_signed()) co_return Result<void>{};
   const WallTime now = ring_.wall_now();
   auto used = co_await ring_.blocking([this, now] { return nonces_.open(now); });
   if (!used) co_return used.error();

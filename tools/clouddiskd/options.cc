@@ -22,7 +22,7 @@ struct Raw {
   std::string read_cache = "128M";
   std::string log_level = "info";
   unsigned reactors = 0;
-  std::string tls_dir, tls_psk;
+  std::string tls_dir, tls_psk, api_tls_dir;
   bool tls_required = false;
   std::vector<std::string> regions, zones;
   std::string profile = "2021";
@@ -61,10 +61,15 @@ void add_options(CLI::App& app, Raw& raw) {
          "--api", raw.api,
          "Where to serve the action API: unix:PATH (default unix:DIR/api.sock, which tcp: does "
          "not replace) for whoever may open it, tcp:HOST:PORT for requests that are signed "
-         "with an access key (clouddisk key create); may be repeated")
+         "with an access key (clouddisk key create), tls:HOST:PORT for the same through TLS; may "
+         "be repeated")
       ->type_name("ADDR")
       ->take_all()
       ->expected(1);
+  app.add_option("--api-tls-dir", raw.api_tls_dir,
+                 "Folder as --tls-dir has it, for the API at tls:HOST:PORT; default: that of "
+                 "--tls-dir")
+      ->type_name("DIR");
   app.add_option("--api-rate", raw.api_rate,
                  "Requests a second that an access key may make over TCP; 0: no limit. Beyond it "
                  "the answer is Throttling.User")
@@ -196,8 +201,23 @@ Result<void> choose_replicas(const Raw& raw, DaemonOptions& options) {
 Result<void> choose_addresses(const Raw& raw, DaemonOptions& options) {
   auto nbd = parse_addresses("--nbd", raw.nbd);
   if (!nbd) return nbd.error();
-  auto api = parse_addresses("--api", raw.api);
+  std::vector<std::string> api_in_the_clear, api_through_tls;
+  for (const std::string& text : raw.api) {
+    const bool tls = text.starts_with("tls:");
+    (tls ? api_through_tls : api_in_the_clear).push_back(tls ? "tcp:" + text.substr(4) : text);
+  }
+  auto api = parse_addresses("--api", api_in_the_clear);
   if (!api) return api.error();
+  auto api_tls = parse_addresses("--api, of tls:HOST:PORT", api_through_tls);
+  if (!api_tls) return api_tls.error();
+  options.api_tls_dir = raw.api_tls_dir.empty() ? raw.tls_dir : raw.api_tls_dir;
+  if (!api_tls->empty() && options.api_tls_dir.empty()) {
+    return fail(Errc::kInvalid, "--api tls:HOST:PORT needs --api-tls-dir or --tls-dir");
+  }
+  if (api_tls->empty() && !raw.api_tls_dir.empty()) {
+    return fail(Errc::kInvalid, "--api-tls-dir needs --api tls:HOST:PORT");
+  }
+  options.api_tls = std::move(*api_tls);
   auto metrics = parse_addresses("--metrics", raw.metrics);
   if (!metrics) return metrics.error();
   for (Address& address : *api) {
@@ -304,6 +324,7 @@ std::variant<DaemonOptions, int> parse_daemon_options(int argc, const char* cons
       "  clouddiskd --root /srv/cd --replica /disk1/cd --replica /disk2/cd --replica /disk3/cd\n"
       "  clouddiskd --root /srv/cd --nbd unix:/srv/cd/nbd.sock --nbd tcp:127.0.0.1:10809\n"
       "  clouddiskd --root /srv/cd --api tcp:127.0.0.1:18080\n"
+      "  clouddiskd --root /srv/cd --api tls:0.0.0.0:18443 --api-tls-dir /etc/clouddisk/tls\n"
       "  clouddiskd --root /srv/cd --metrics tcp:127.0.0.1:9109 --log-level debug\n"
       "It prints READY when it serves; SIGTERM ends it cleanly.");
   app.failure_message([](const CLI::App*, const CLI::Error& error) {

@@ -24,6 +24,8 @@ struct DaemonOptions {
   std::vector<Address> nbd;
   std::vector<Address> api;      // unix: who may write to the file may do everything
   std::vector<Address> api_tcp;  // for signed requests
+  std::vector<Address> api_tls;  // the same through TLS
+  std::string api_tls_dir;       // its certificates; not empty if there are any of these
   std::uint32_t api_rate = 0;    // requests a second of an access key on TCP; 0: no limit
   std::vector<Address> metrics;  // beside the API's socket
   std::uint64_t cache_bytes = 0;

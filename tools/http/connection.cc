@@ -1,12 +1,12 @@
 #include "tools/http/connection.h"
 
 #include <algorithm>
-#include <boost/asio/write.hpp>
 #include <boost/beast/core/buffers_range.hpp>
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/serializer.hpp>
 
 #include "engine/base/check.h"
+#include "engine/base/log.h"
 #include "engine/ring/listener.h"
 
 namespace clouddisk::http {
@@ -120,13 +120,32 @@ void RequestParser::on_field_impl(beast::http::field name, beast::string_view na
 
 void Connection::begin(Connections::iterator self) {
   self_ = self;
+  if (stream_.is_encrypted()) return shake_hands(&Connection::greeted);
+  greeted();
+}
+
+void Connection::greeted() {
   expect_within(owner_.options.request_max);
   next_request();
+}
+
+void Connection::shake_hands(void (Connection::*then)()) {
+  expect_within(owner_.options.handshake_max);
+  stream_.handshake([self = shared_from_this(), then](const error_code& error) {
+    if (!error) return (self.get()->*then)();
+    log(LogLevel::kDebug, "http", "a TLS handshake failed: {}", error.message());
+    self->leave();
+  });
 }
 
 void Connection::turn_away(Connections::iterator self) {
   self_ = self;
   turned_away_ = true;
+  if (stream_.is_encrypted()) return shake_hands(&Connection::say_that_there_are_too_many);
+  say_that_there_are_too_many();
+}
+
+void Connection::say_that_there_are_too_many() {
   refuse(error_response(503, "ServiceUnavailable",
                         fmt::format("The server has its limit of {} connections; try again.",
                                     owner_.options.connections_max),
@@ -134,8 +153,7 @@ void Connection::turn_away(Connections::iterator self) {
 }
 
 void Connection::close() {
-  error_code ignored;
-  socket_.close(ignored);
+  stream_.close();
   deadline_.cancel();
 }
 
@@ -167,12 +185,12 @@ void Connection::next_request() {
 }
 
 void Connection::receive() {
-  socket_.async_read_some(buffer_.prepare(kReceiveBytes),
-                          [self = shared_from_this()](const error_code& error, std::size_t count) {
-                            if (error) return self->leave();
-                            self->buffer_.commit(count);
-                            self->parse();
-                          });
+  stream_.read_some(buffer_.prepare(kReceiveBytes),
+                    [self = shared_from_this()](const error_code& error, std::size_t count) {
+                      if (error) return self->leave();
+                      self->buffer_.commit(count);
+                      self->parse();
+                    });
 }
 
 void Connection::parse() {
@@ -207,7 +225,7 @@ void Connection::hand_over() {
   version_ = message.version();
   head_only_ = message.method() == beast::http::verb::head;
   request = {};
-  request.peer = peer_name(socket_.native_handle());
+  request.peer = peer_name(stream_.descriptor());
   if (auto problem = take(message, request)) return refuse(*problem);
   state_ = State::kServing;
   deadline_.expires_at(Clock::time_point::max());  // The client has done its part.
@@ -225,7 +243,7 @@ void Connection::answer(HttpResponse response) {
 }
 
 void Connection::answered() {
-  if (!keep_alive_ || owner_.stopping) return leave();
+  if (!keep_alive_ || owner_.stopping) return stream_.is_encrypted() ? finish() : leave();
   expect_within(owner_.options.idle_max);
   next_request();
 }
@@ -234,29 +252,32 @@ void Connection::answered() {
 void Connection::refuse(const HttpResponse& response) {
   state_ = State::kDraining;
   expect_within(owner_.options.send_max);
-  send(encode(response, version_, head_only_, false), &Connection::drain);
+  send(encode(response, version_, head_only_, false), &Connection::finish);
 }
 
 void Connection::send(std::string bytes, void (Connection::*then)()) {
   out_ = std::move(bytes);
-  boost::asio::async_write(socket_, boost::asio::buffer(out_),
-                           [self = shared_from_this(), then](const error_code& error, std::size_t) {
-                             if (error) return self->leave();
-                             (self.get()->*then)();
-                           });
+  stream_.write(boost::asio::buffer(out_),
+                [self = shared_from_this(), then](const error_code& error, std::size_t) {
+                  if (error) return self->leave();
+                  (self.get()->*then)();
+                });
 }
 
 // Closing a socket with unread bytes makes the peer lose the answer; so the rest is read first.
+void Connection::finish() {
+  state_ = State::kDraining;
+  stream_.finish([self = shared_from_this()](const error_code&) { self->drain(); });
+}
+
 void Connection::drain() {
-  error_code ignored;
-  socket_.shutdown(Socket::shutdown_send, ignored);
   buffer_.clear();
-  socket_.async_read_some(buffer_.prepare(kReceiveBytes),
-                          [self = shared_from_this()](const error_code& error, std::size_t count) {
-                            self->drained_ += count;
-                            if (error || self->drained_ > kDrainBytesMax) return self->leave();
-                            self->drain();
-                          });
+  stream_.drain_some(buffer_.prepare(kReceiveBytes),
+                     [self = shared_from_this()](const error_code& error, std::size_t count) {
+                       self->drained_ += count;
+                       if (error || self->drained_ > kDrainBytesMax) return self->leave();
+                       self->drain();
+                     });
 }
 
 void Connection::leave() {

@@ -5,10 +5,7 @@
 #pragma once
 
 #include <atomic>
-#include <boost/asio/basic_stream_socket.hpp>
 #include <boost/asio/basic_waitable_timer.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -19,14 +16,12 @@
 #include <string_view>
 
 #include "tools/http/server.h"
+#include "tools/http/stream.h"
 
 namespace clouddisk::http {
 
-using Executor = boost::asio::io_context::executor_type;
-using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol, Executor>;
 using Clock = std::chrono::steady_clock;
 using Timer = boost::asio::basic_waitable_timer<Clock, boost::asio::wait_traits<Clock>, Executor>;
-using boost::system::error_code;
 
 class Connection;
 using Connections = std::list<std::shared_ptr<Connection>>;
@@ -34,7 +29,7 @@ using Connections = std::list<std::shared_ptr<Connection>>;
 // What a connection needs of its server.
 class ConnectionOwner {
  public:
-  explicit ConnectionOwner(HttpServer::Options bounds) : options(bounds) {}
+  explicit ConnectionOwner(HttpServer::Options bounds) : options(std::move(bounds)) {}
   virtual ~ConnectionOwner() = default;
   // Has `connection.request` served; answer() follows.
   virtual void serve(Connection& connection) = 0;
@@ -61,8 +56,9 @@ class RequestParser final
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(boost::asio::io_context& io, ConnectionOwner& owner, Socket socket)
-      : owner_(owner), socket_(std::move(socket)), deadline_(io) {}
+  // `tls`: null for one in the clear.
+  Connection(boost::asio::io_context& io, ConnectionOwner& owner, Socket socket, const HttpTls* tls)
+      : owner_(owner), stream_(std::move(socket), tls), deadline_(io) {}
 
   // Begins to read requests. `self`: for leave().
   void begin(Connections::iterator self);
@@ -82,6 +78,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   enum class State { kReading, kServing, kSending, kDraining };
 
   std::string_view received() const;
+  void greeted();
+  void shake_hands(void (Connection::*then)());
+  void say_that_there_are_too_many();
   void next_request();
   void receive();
   void parse();
@@ -89,12 +88,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void refuse(const HttpResponse& response);
   void send(std::string bytes, void (Connection::*then)());
   void answered();
+  void finish();
   void drain();
   void leave();
   void expect_within(Duration time);
 
   ConnectionOwner& owner_;
-  Socket socket_;
+  Stream stream_;
   Timer deadline_;  // of what is expected from the client; at it the socket is closed
   Connections::iterator self_;
   State state_ = State::kReading;

@@ -30,10 +30,14 @@ constexpr std::size_t kTurnedAwayMax = 64;
 class HttpServer::Impl : public http::ConnectionOwner {
  public:
   Impl(Ring& ring, Handler handler, Options options)
-      : ConnectionOwner(options), ring_(ring), handler_(std::move(handler)), over_signal_(ring) {}
+      : ConnectionOwner(std::move(options)),
+        ring_(ring),
+        handler_(std::move(handler)),
+        over_signal_(ring) {}
   ~Impl() override { CHECK(!thread_.joinable()); }
 
-  Result<void> listen(const std::vector<Address>& wanted);
+  // `tls`: null for plain bytes.
+  Result<void> listen(const std::vector<Address>& wanted, const HttpTls* tls);
   void run();
   Task<void> stop();
 
@@ -44,9 +48,10 @@ class HttpServer::Impl : public http::ConnectionOwner {
  private:
   // Listener has the socket file; the acceptor a descriptor of its own for the same socket.
   struct Door {
-    Door(asio::io_context& io, Listener made)
-        : listener(std::move(made)), acceptor(io), pause(io) {}
+    Door(asio::io_context& io, Listener made, const HttpTls* credentials)
+        : listener(std::move(made)), tls(credentials), acceptor(io), pause(io) {}
     Listener listener;
+    const HttpTls* tls;
     asio::basic_socket_acceptor<asio::generic::stream_protocol, http::Executor> acceptor;
     http::Timer pause;
   };
@@ -74,12 +79,12 @@ class HttpServer::Impl : public http::ConnectionOwner {
   bool over_ = false;  // the ring's
 };
 
-Result<void> HttpServer::Impl::listen(const std::vector<Address>& wanted) {
+Result<void> HttpServer::Impl::listen(const std::vector<Address>& wanted, const HttpTls* tls) {
   for (const Address& address : wanted) {
     auto listener = Listener::open(address);
     if (!listener) return listener.error();
     addresses.push_back(listener->address());
-    Door& door = doors_.emplace_back(io_, std::move(*listener));
+    Door& door = doors_.emplace_back(io_, std::move(*listener), tls);
     Socket copy(::fcntl(door.listener.socket(), F_DUPFD_CLOEXEC, 0));
     if (!copy) return fail_errno(errno, "listen on {}", address.text());
     error_code error;
@@ -115,7 +120,8 @@ void HttpServer::Impl::accepted(Door& door, const error_code& error, http::Socke
   }
   const bool room = connections_.size() - turned_away_ < options.connections_max;
   if (!error && (room || turned_away_ < kTurnedAwayMax)) {
-    connections_.push_back(std::make_shared<http::Connection>(io_, *this, std::move(socket)));
+    connections_.push_back(
+        std::make_shared<http::Connection>(io_, *this, std::move(socket), door.tls));
     ++connections;
     const auto added = std::prev(connections_.end());
     if (room) {
@@ -192,8 +198,10 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(Ring& ring,
                                                       const std::vector<Address>& addresses,
                                                       Handler handler, Options options) {
   try {
-    auto impl = std::make_unique<Impl>(ring, std::move(handler), options);
-    if (auto listening = impl->listen(addresses); !listening) return listening.error();
+    auto impl = std::make_unique<Impl>(ring, std::move(handler), std::move(options));
+    if (auto listening = impl->listen(addresses, nullptr); !listening) return listening.error();
+    auto encrypted = impl->listen(impl->options.tls_addresses, impl->options.tls.get());
+    if (!encrypted) return encrypted.error();
     impl->run();
     return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
   } catch (const std::exception& error) {  // The library's, when the system has no more to give.

@@ -9,8 +9,8 @@
 // Thread: calls and handlers run on the ring's thread; sockets and parsing on the server's. They
 // meet by
 //   Ring::post() and asio::post() alone. connections() and requests() may be read anywhere.
-// Bounded: connections, head, header fields and body of a request, the time in which a request has
-// to arrive whole, the
+// Bounded: connections, the time of a TLS handshake, head, header fields and body of a request, the
+// time in which a request has to arrive whole, the
 //   time in which an answer has to be taken, and the time a connection may idle. A connection has
 //   one request under way; further ones wait in the socket.
 // Ownership: borrows the ring; wait for stop() before destroying it.
@@ -27,6 +27,8 @@
 
 namespace clouddisk {
 
+class HttpTls;
+
 class HttpServer {
  public:
   // Called for each request; the answer goes back as it is. Must not fail.
@@ -37,9 +39,13 @@ class HttpServer {
     std::size_t fields_max = 200;               // of a head and a chunked body's trailer together
     std::uint64_t body_bytes_max = 1024 * 1024;
     std::size_t connections_max = 512;
-    Duration idle_max = std::chrono::seconds(75);     // between requests
-    Duration request_max = std::chrono::seconds(15);  // from a request's first byte to its last
-    Duration send_max = std::chrono::seconds(15);     // for the client to take an answer
+    Duration handshake_max = std::chrono::seconds(10);  // of TLS
+    Duration idle_max = std::chrono::seconds(75);       // between requests
+    Duration request_max = std::chrono::seconds(15);    // from a request's first byte to its last
+    Duration send_max = std::chrono::seconds(15);       // for the client to take an answer
+    // Listened on as well, behind the others; nothing but TLS is spoken there.
+    std::vector<Address> tls_addresses{};
+    std::shared_ptr<const HttpTls> tls{};  // not null if there are any
   };
 
   // Listens on every address and serves. Fails when one can't be listened on; then none is.
@@ -52,7 +58,7 @@ class HttpServer {
   // seconds, closes idle connections, and removes the socket files.
   Task<void> stop();
 
-  // As they are listened on: a port that was 0 is filled in.
+  // As they are listened on, those of TLS last: a port that was 0 is filled in.
   const std::vector<Address>& addresses() const;
   std::size_t connections() const;
   std::uint64_t requests() const;

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/tools/certificates.h"
 #include "tests/tools/e2e/test_daemon.h"
 #include "tools/clouddisk/host_state.h"
 
@@ -158,38 +159,15 @@ TEST_F(Clients, NbdClientListsTheExportsOverTcp) {
   run_ok({"nbdinfo", "--size", fmt::format("nbd://127.0.0.1:{}/{}", address.port, first)});
 }
 
-// certtool's work in `folder`: an authority, and a key and certificate of it for `kind`.
-void make_certificates(const std::string& folder, const std::string& authority,
-                       const std::string& kind) {
-  const auto key = [](const std::string& path) {
-    run_ok({"certtool", "--generate-privkey", "--key-type=ecdsa", "--outfile", path});
-  };
-  const std::string ca = authority + "/ca";
-  if (!fs::exists(ca + "-cert.pem")) {
-    key(ca + "-key.pem");
-    std::ofstream(ca + ".info") << "cn = \"authority\"\nca\ncert_signing_key\n";
-    run_ok({"certtool", "--generate-self-signed", "--load-privkey", ca + "-key.pem", "--template",
-            ca + ".info", "--outfile", ca + "-cert.pem"});
-  }
-  const std::string base = folder + "/" + kind;
-  key(base + "-key.pem");
-  std::ofstream(base + ".info")
-      << "cn = \"x\"\ndns_name = \"localhost\"\nip_address = \"127.0.0.1\"\n"
-      << "signing_key\nencryption_key\ntls_www_" << kind << "\n";
-  run_ok({"certtool", "--generate-certificate", "--load-ca-certificate", ca + "-cert.pem",
-          "--load-ca-privkey", ca + "-key.pem", "--load-privkey", base + "-key.pem", "--template",
-          base + ".info", "--outfile", base + "-cert.pem"});
-}
-
 TEST_F(Clients, AnAuthorityInTheTlsFolderTurnsAwayClientsWithoutItsCertificate) {
   CLOUDDISK_NEEDS("certtool");
   CLOUDDISK_NEEDS("nbdinfo");
   const std::string server = scratch("server");
   const std::string client = scratch("client");
   const std::string stranger = scratch("stranger");
-  for (const std::string& folder : {server, client, stranger}) fs::create_directories(folder);
-  make_certificates(server, server, "server");
-  make_certificates(client, server, "client");
+  fs::create_directories(stranger);
+  ASSERT_TRUE(make_certificates(server, server, "server"));
+  ASSERT_TRUE(make_certificates(client, server, "client"));
   fs::copy_file(server + "/ca-cert.pem", client + "/ca-cert.pem");
   fs::copy_file(server + "/ca-cert.pem", stranger + "/ca-cert.pem");
   const Address address = free_address();

@@ -1,6 +1,6 @@
 // The two client libraries behind one interface: call(action, parameters) with the cloud's names,
 // answers with the cloud's names, errors with `code`. Nothing but the endpoint and the key is set,
-// as anybody who uses them with the cloud would.
+// as anybody who uses them with the cloud would. An endpoint is "http://HOST:PORT" or "https://…".
 'use strict';
 
 const ecs = require('@alicloud/ecs20140526');
@@ -17,8 +17,8 @@ class EcsClient {
     this.client = new Client(new $OpenApiUtil.Config({
       accessKeyId: key.id,
       accessKeySecret: key.secret,
-      endpoint,
-      protocol: 'HTTP',
+      endpoint: new URL(endpoint).host,
+      protocol: new URL(endpoint).protocol.slice(0, -1).toUpperCase(),
     }));
   }
 
@@ -47,7 +47,7 @@ class PopCoreClient {
     this.client = new PopCore({
       accessKeyId: key.id,
       accessKeySecret: key.secret,
-      endpoint: `http://${endpoint}`,
+      endpoint,
       apiVersion: '2014-05-26',
     });
   }
