@@ -209,6 +209,9 @@ std::string to_json(const SnapshotRecord& snapshot) {
       {"retention_days", snapshot.retention_days},
       {"changed_bytes", snapshot.changed_bytes},
       {"stored_bytes", snapshot.stored_bytes},
+      {"source_snapshot", snapshot.source_snapshot},
+      {"source_region", snapshot.source_region},
+      {"source_chain", snapshot.source_chain},
       {"group", snapshot.group_id},
       {"resource_group", snapshot.resource_group},
       {"created", to_number(snapshot.created)},
@@ -241,6 +244,9 @@ Result<SnapshotRecord> snapshot_from_json(std::string_view json) {
   reader.read("retention_days", snapshot.retention_days);
   reader.read("changed_bytes", snapshot.changed_bytes);
   reader.read("stored_bytes", snapshot.stored_bytes);
+  reader.read_newer("source_snapshot", snapshot.source_snapshot);
+  reader.read_newer("source_region", snapshot.source_region);
+  reader.read_newer("source_chain", snapshot.source_chain);
   reader.read("group", snapshot.group_id);
   reader.read("resource_group", snapshot.resource_group);
   reader.read("created", snapshot.created);

@@ -153,6 +153,10 @@ struct SnapshotRecord {
   std::uint64_t retention_days = 0;  // 0: for ever
   std::uint64_t changed_bytes = 0;   // against its parent, once captured
   std::uint64_t stored_bytes = 0;    // what they take, compressed
+  // --- Of a copy; empty: it is none. Its disk_id is one that no disk has. ---
+  std::string source_snapshot;  // that it was copied from; may be gone
+  std::string source_region;
+  std::string source_chain;
   std::string group_id;
   std::string resource_group;
   WallTime created{};

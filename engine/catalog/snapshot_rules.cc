@@ -122,6 +122,21 @@ Verdict snapshot_must_be_usable(const SnapshotRecord& snapshot) {
   return std::nullopt;
 }
 
+Verdict snapshot_must_be_accomplished(const SnapshotRecord& snapshot) {
+  if (auto broken = snapshot_must_be_usable(snapshot)) return broken;
+  if (snapshot.status == SnapshotStatus::kAccomplished) return std::nullopt;
+  return Refusal{
+      403, "InvalidSnapshotId.NotReady",
+      fmt::format("Snapshot {} is in progress: wait until it is accomplished.", snapshot.id)};
+}
+
+Verdict copy_must_go_elsewhere(const SnapshotRecord& source, std::string_view region) {
+  if (source.region != region) return std::nullopt;
+  return Refusal{
+      400, "InvalidDestinationRegionId",
+      fmt::format("Snapshot {} is in {} already: give another region.", source.id, region)};
+}
+
 Verdict snapshot_must_be_in_region(const SnapshotRecord& snapshot, std::string_view region) {
   if (snapshot.region == region) return std::nullopt;
   return Refusal{

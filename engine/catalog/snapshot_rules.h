@@ -57,6 +57,13 @@ Verdict size_must_hold_snapshot(std::uint64_t size_gib, const SnapshotRecord& sn
 Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot,
                                      std::span<const std::string> disks, bool force);
 
+// --- Copying one ---
+
+// InvalidSnapshotId.NotReady (403): still in progress, failed, or being deleted.
+Verdict snapshot_must_be_accomplished(const SnapshotRecord& snapshot);
+// InvalidDestinationRegionId (400): it is there already.
+Verdict copy_must_go_elsewhere(const SnapshotRecord& source, std::string_view region);
+
 // --- Several disks at one instant ---
 
 // None: InvalidInstance.NoDisk (403). Above 16: NumberExceed.TooManyDisks (403).

@@ -71,6 +71,7 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"CreateSnapshot", &Impl::create_snapshot, true, true},
       Entry{"DescribeSnapshots", &Impl::describe_snapshots},
       Entry{"DeleteSnapshot", &Impl::delete_snapshot, true},
+      Entry{"CopySnapshot", &Impl::copy_snapshot, true, true},
       Entry{"CreateSnapshotGroup", &Impl::create_snapshot_group, true, true},
       Entry{"DescribeSnapshotGroups", &Impl::describe_snapshot_groups},
       Entry{"DeleteSnapshotGroup", &Impl::delete_snapshot_group, true},

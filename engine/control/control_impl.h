@@ -197,6 +197,11 @@ struct Control::Impl {
   // Those that go with a disk that is released. What can't be done now settle() does.
   Task<void> remove_automatic_snapshots(DiskRecord disk);
 
+  // --- copy_actions.cc ---
+  Task<Outcome> copy_snapshot(ControlRequest& request);
+  // Of the source's chain in that region; a new one if need be.
+  ChainRecord chain_of_copies(const SnapshotRecord& source, const std::string& region);
+
   // --- image_actions.cc ---
   Task<Outcome> create_image(ControlRequest& request);
   Task<Outcome> modify_image_attribute(ControlRequest& request);

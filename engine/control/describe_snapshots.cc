@@ -125,12 +125,12 @@ Json Control::Impl::snapshot_view(const SnapshotRecord& snapshot) const {
       {"SnapshotName", snapshot.snapshot_name},
       {"Description", snapshot.description},
       {"RegionId", snapshot.region},
-      {"SourceDiskId", snapshot.disk_id},
+      {"SourceDiskId", snapshot.source_chain.empty() ? snapshot.disk_id : ""},
       {"SourceDiskSize", fmt::format("{}", snapshot.size_bytes / 1_GiB)},
       {"SourceDiskType", snapshot.system ? "system" : "data"},
       {"SourceStorageType", "disk"},
-      {"SourceRegionId", ""},
-      {"SourceSnapshotId", ""},
+      {"SourceRegionId", snapshot.source_region},
+      {"SourceSnapshotId", snapshot.source_snapshot},
       {"SnapshotLinkId", snapshot.chain_id},
       {"SnapshotSN", fmt::format("{}", snapshot.seq)},
       {"SnapshotType", snapshot.automatic ? "auto" : "user"},
@@ -308,15 +308,17 @@ Task<Outcome> Control::Impl::describe_snapshot_links(ControlRequest& request) {
     // Of a disk that is gone its newest snapshot tells.
     std::uint64_t size_gib = disk != nullptr ? disk->size_gib : 0;
     bool system = disk != nullptr && disk->system;
+    bool of_copies = false;
     if (disk == nullptr) {
       for (const SnapshotRecord* one : catalog->snapshots_of_disk(chain.disk_id)) {
         size_gib = one->size_bytes / 1_GiB;
         system = one->system;
+        of_copies = !one->source_chain.empty();
       }
     }
     return Json{{"SnapshotLinkId", chain.id},
                 {"RegionId", chain.region},
-                {"SourceDiskId", chain.disk_id},
+                {"SourceDiskId", of_copies ? "" : chain.disk_id},
                 {"SourceDiskName", disk != nullptr ? disk->disk_name : ""},
                 {"SourceDiskSize", size_gib},
                 {"SourceDiskType", system ? "system" : "data"},

@@ -5,6 +5,7 @@
 
 #include "tools/clouddisk/session.h"
 #include "tools/clouddisk/snapshot_files.h"
+#include "tools/clouddisk/snapshot_lookup.h"
 #include "tools/clouddisk/table.h"
 #include "tools/clouddisk/tag_arguments.h"
 
@@ -298,7 +299,7 @@ void add_image_import(CLI::App& image, Session& session) {
     if (!snapshot) return snapshot.failure();
     const std::string id = text_of(*snapshot, "SnapshotId");
     params["SnapshotId"] = id;
-    auto captured = wait_for_snapshot(api, id);
+    auto captured = wait_until_captured(api, id);
     if (!captured) return captured.failure();
     auto answer = api.call("CreateImage", params);
     if (!answer) {

@@ -9,12 +9,12 @@
 #include "tools/clouddisk/process.h"
 #include "tools/clouddisk/session.h"
 #include "tools/clouddisk/snapshot_files.h"
+#include "tools/clouddisk/snapshot_lookup.h"
 #include "tools/clouddisk/table.h"
 
 namespace clouddisk::cli {
 namespace {
 
-constexpr std::chrono::milliseconds kCapturePoll(200);
 constexpr std::chrono::hours kDiffMax(24);
 
 CLI::Option* add_snapshot_id(CLI::App* command, std::string& id) {
@@ -46,34 +46,6 @@ std::string snapshots_table(const Json& snapshots) {
   }
   return table.text();
 }
-
-Outcome<Json> describe(const ApiClient& api, const std::string& id) {
-  auto answer = api.call("DescribeSnapshots", {{"SnapshotIds", Json::array({id}).dump()}});
-  if (!answer) return answer.failure();
-  const Json& found = (*answer)["Snapshots"]["Snapshot"];
-  if (!found.is_array() || found.empty()) {
-    return Failure{"InvalidSnapshotId.NotFound",
-                   fmt::format("There is no snapshot '{}'; see: clouddisk snapshot list", id)};
-  }
-  return Json(found[0]);
-}
-
-}  // namespace
-
-Outcome<Json> wait_for_snapshot(const ApiClient& api, const std::string& id) {
-  while (true) {
-    auto snapshot = describe(api, id);
-    if (!snapshot) return snapshot;
-    const std::string status = text_of(*snapshot, "Status");
-    if (status == "failed") {
-      return Failure{"CreateSnapshot.Failed", text_of(*snapshot, "Failure")};
-    }
-    if (status == "accomplished") return snapshot;
-    std::this_thread::sleep_for(kCapturePoll);
-  }
-}
-
-namespace {
 
 void add_create(CLI::App& parent, Session& session) {
   struct Arguments {
@@ -109,7 +81,7 @@ void add_create(CLI::App& parent, Session& session) {
     if (!answer) return answer.failure();
     const std::string id = text_of(*answer, "SnapshotId");
     if (arguments->wait) {
-      if (auto done = wait_for_snapshot(api, id); !done) return done.failure();
+      if (auto done = wait_until_captured(api, id); !done) return done.failure();
     }
     if (session.json()) {
       print_json(*answer);
@@ -166,13 +138,20 @@ Outcome<std::string> parent_text(const ApiClient& api, const Json& snapshot) {
                            ? "nothing (first of its chain)"
                            : "nothing (it descends from no other of its chain)");
   }
-  auto chain = api.call_all("DescribeSnapshots", {{"DiskId", text_of(snapshot, "SourceDiskId")}},
-                            "Snapshots", "Snapshot");
+  auto chain =
+      api.call_all("DescribeSnapshots", {{"SnapshotLinkId", text_of(snapshot, "SnapshotLinkId")}},
+                   "Snapshots", "Snapshot");
   if (!chain) return chain.failure();
   for (const Json& one : (*chain)["Snapshots"]["Snapshot"]) {
     if (text_of(one, "SnapshotSN") == parent) return text_of(one, "SnapshotId");
   }
   return fmt::format("number {} in the chain, which was deleted", parent);
+}
+
+std::string copied_from(const Json& snapshot) {
+  const std::string source = text_of(snapshot, "SourceSnapshotId");
+  if (source.empty()) return {};
+  return fmt::format("{} in {}", source, text_of(snapshot, "SourceRegionId"));
 }
 
 std::string retention_text(const Json& snapshot) {
@@ -187,7 +166,7 @@ void add_show(CLI::App& parent, Session& session) {
   auto id = std::make_shared<std::string>();
   add_snapshot_id(command, *id);
   on_call(command, session, [id, &session](const ApiClient& api) -> Verdict {
-    auto found = describe(api, *id);
+    auto found = describe_snapshot(api, *id);
     if (!found) return found.failure();
     if (session.json()) {
       print_json(*found);
@@ -202,6 +181,8 @@ void add_show(CLI::App& parent, Session& session) {
                             {"name", text_of(one, "SnapshotName")},
                             {"description", text_of(one, "Description")},
                             {"disk", text_of(one, "SourceDiskId")},
+                            {"copied from", copied_from(one)},
+                            {"region", text_of(one, "RegionId")},
                             {"size", size_text(one)},
                             {"status", text_of(one, "Status")},
                             {"failure", text_of(one, "Failure")},
@@ -342,16 +323,20 @@ Outcome<std::string> uri_to_compare(const ApiClient& api, const std::string& old
     return refuse("DiffFailed", "The snapshot stands first: clouddisk snapshot diff {} {}", newer,
                   older);
   }
-  auto base = describe(api, older);
+  auto base = describe_snapshot(api, older);
   if (!base) return base.failure();
   const std::string base_disk = text_of(*base, "SourceDiskId");
   const bool live = newer.starts_with("d-");
-  auto other = live ? api.disk(newer) : describe(api, newer);
+  auto other = live ? api.disk(newer) : describe_snapshot(api, newer);
   if (!other) return other.failure();
   const std::string disk = text_of(*other, live ? "DiskId" : "SourceDiskId");
   if (disk != base_disk) {
     return refuse("DiffFailed", "{} is a snapshot of disk {}, not of {}{}: give two of one disk",
                   older, base_disk, live ? "" : "disk " + disk + " as is ", newer);
+  }
+  if (!live && text_of(*base, "SnapshotLinkId") != text_of(*other, "SnapshotLinkId")) {
+    return refuse("DiffFailed", "{} and {} are copies from different disks or in different regions",
+                  older, newer);
   }
   if (live) {
     auto exports = api.exports(newer);
@@ -457,6 +442,7 @@ void add_snapshot_commands(CLI::App& root, Session& session) {
   add_uri(*snapshot, session);
   add_diff(*snapshot, session);
   add_delete(*snapshot, session);
+  add_snapshot_copy(*snapshot, session);
   add_snapshot_files(*snapshot, session);
 }
 

@@ -29,8 +29,4 @@ Outcome<Json> import_snapshot(const ApiClient& api, const ImportArguments& argum
 
 void add_file_format(CLI::App* command, std::optional<std::string>& format);
 
-// Until it is captured, however long that takes; the snapshot as DescribeSnapshots shows it.
-// CreateSnapshot.Failed: it never will be.
-Outcome<Json> wait_for_snapshot(const ApiClient& api, const std::string& id);
-
 }  // namespace clouddisk::cli

@@ -146,6 +146,9 @@ TEST(Records, SnapshotsChainsAndGroupsSurviveARoundTrip) {
   snapshot.retention_days = 30;
   snapshot.changed_bytes = 4096;
   snapshot.stored_bytes = 99;
+  snapshot.source_snapshot = "s-hz1";
+  snapshot.source_region = "r0";
+  snapshot.source_chain = "sl-hz1";
   snapshot.group_id = "ssg-1";
   snapshot.resource_group = "rg";
   snapshot.created = WallTime(std::chrono::nanoseconds(5));

@@ -116,6 +116,15 @@ TEST(SnapshotRules, UsingOne) {
          "InvalidSnapshotId.NotReady");
   expect(snapshot_must_be_usable(snapshot(SnapshotStatus::kDeleting)), 403,
          "InvalidSnapshotId.NotReady");
+  EXPECT_FALSE(snapshot_must_be_accomplished(snapshot()));
+  for (const SnapshotStatus status :
+       {SnapshotStatus::kProgressing, SnapshotStatus::kFailed, SnapshotStatus::kDeleting}) {
+    expect(snapshot_must_be_accomplished(snapshot(status)), 403, "InvalidSnapshotId.NotReady");
+  }
+  SnapshotRecord local = snapshot();
+  local.region = "r1";
+  EXPECT_FALSE(copy_must_go_elsewhere(local, "r2"));
+  expect(copy_must_go_elsewhere(local, "r1"), 400, "InvalidDestinationRegionId");
   SnapshotRecord system = snapshot();
   system.system = true;
   expect(snapshot_must_be_of_a_data_disk(system), 403, "InvalidSnapshotId.NotDataDiskSnapshot");
