@@ -134,13 +134,6 @@ Verdict snapshot_must_be_of_a_system_disk(const SnapshotRecord& snapshot) {
                              snapshot.id)};
 }
 
-Verdict snapshot_must_be_accomplished(const SnapshotRecord& snapshot) {
-  if (snapshot.status == SnapshotStatus::kAccomplished) return std::nullopt;
-  return Refusal{403, "InvalidSnapshotId.NotReady",
-                 fmt::format("Snapshot {} is {}. Wait until it is accomplished.", snapshot.id,
-                             name(snapshot.status))};
-}
-
 Verdict instance_must_have_a_system_disk(std::string_view instance_id, const DiskRecord* system) {
   if (system != nullptr) return std::nullopt;
   return Refusal{400, "InvalidInstance.NotFoundSystemDisk",

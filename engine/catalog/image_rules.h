@@ -48,8 +48,6 @@ Verdict images_must_have_room(std::size_t images);
 Verdict image_must_have_one_source(bool instance, bool snapshot, bool mappings);
 // OperationDenied (403).
 Verdict snapshot_must_be_of_a_system_disk(const SnapshotRecord& snapshot);
-// InvalidSnapshotId.NotReady (403): in progress, or failed.
-Verdict snapshot_must_be_accomplished(const SnapshotRecord& snapshot);
 // InvalidInstance.NotFoundSystemDisk (400).
 Verdict instance_must_have_a_system_disk(std::string_view instance_id, const DiskRecord* system);
 // InvalidDevice.Malformed, InvalidDevice.InUse (400); more than 16 data disks:

@@ -57,7 +57,7 @@ Verdict size_must_hold_snapshot(std::uint64_t size_gib, const SnapshotRecord& sn
 Verdict snapshot_must_not_have_disks(const SnapshotRecord& snapshot,
                                      std::span<const std::string> disks, bool force);
 
-// --- Copying one ---
+// --- Copying one, or having an image of it ---
 
 // InvalidSnapshotId.NotReady (403): still in progress, failed, or being deleted.
 Verdict snapshot_must_be_accomplished(const SnapshotRecord& snapshot);

@@ -1,4 +1,5 @@
 #include "engine/catalog/image_rules.h"
+#include "engine/catalog/snapshot_rules.h"
 
 #include <gtest/gtest.h>
 

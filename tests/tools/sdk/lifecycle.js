@@ -65,7 +65,7 @@ async function drive(client) {
   const name = "data disk-1 +&=?#%~*!'()[] 数据盘";
   const wanted = {
     RegionId: region, ZoneId: zone, DiskCategory: 'cloud_essd', PerformanceLevel: 'PL1', Size: 40,
-    DiskName: name, ClientToken: `${client.name}-1`.replaceAll(/[^a-zA-Z0-9-]/g, '-'),
+    DiskName: name, ClientToken: `${client.name}-${endpoint}`.replaceAll(/[^a-zA-Z0-9-]/g, '-'),
     Tag: [{ Key: 'env', Value: 'test a&b' }, { Key: 'empty', Value: '' }],
   };
   const disk = (await call('CreateDisk', wanted)).DiskId;
