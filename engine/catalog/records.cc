@@ -46,6 +46,7 @@ std::string to_json(const DiskRecord& disk) {
       {"provisioned_iops", disk.provisioned_iops},
       {"system", disk.system},
       {"status", name(disk.status)},
+      {"promised", disk.promised},
       {"instance", disk.instance_id},
       {"device", disk.device},
       {"delete_with_instance", disk.delete_with_instance},
@@ -90,6 +91,7 @@ Result<DiskRecord> disk_from_json(std::string_view json) {
   reader.read("provisioned_iops", disk.provisioned_iops);
   reader.read("system", disk.system);
   reader.read_status(disk.status, &parse_disk_status);
+  reader.read_newer("promised", disk.promised);
   reader.read("instance", disk.instance_id);
   reader.read("device", disk.device);
   reader.read("delete_with_instance", disk.delete_with_instance);
@@ -130,6 +132,8 @@ std::string to_json(const InstanceRecord& instance) {
       {"image", instance.image_id},
       {"type", instance.type},
       {"status", name(instance.status)},
+      {"promised", instance.promised},
+      {"starts", instance.starts},
       {"deletion_protection", instance.deletion_protection},
       {"prepaid", instance.prepaid},
       {"resource_group", instance.resource_group},
@@ -154,6 +158,8 @@ Result<InstanceRecord> instance_from_json(std::string_view json) {
   reader.read("image", instance.image_id);
   reader.read("type", instance.type);
   reader.read_status(instance.status, &parse_instance_status);
+  reader.read_newer("promised", instance.promised);
+  reader.read_newer("starts", instance.starts);
   reader.read("deletion_protection", instance.deletion_protection);
   reader.read("prepaid", instance.prepaid);
   reader.read("resource_group", instance.resource_group);

@@ -74,6 +74,7 @@ struct DiskRecord {
   std::uint64_t provisioned_iops = 0;
   bool system = false;
   DiskStatus status = DiskStatus::kCreating;
+  bool promised = false;    // Creating or Attaching: the client has its answer already
   std::string instance_id;  // empty: not attached
   std::string device;       // "/dev/xvdb"; empty: not attached
   bool delete_with_instance = false;
@@ -119,6 +120,8 @@ struct InstanceRecord {
   std::string image_id;
   std::string type;  // "ecs.g7.large"; any text
   InstanceStatus status = InstanceStatus::kPending;
+  bool promised = false;  // Pending: the client has its answer already
+  bool starts = false;    // Pending: Running when it is made, else Stopped
   bool deletion_protection = false;
   bool prepaid = false;
   std::string resource_group;

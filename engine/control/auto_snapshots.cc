@@ -106,7 +106,7 @@ Task<void> Control::Impl::take_if_due(std::string disk_id, std::string policy_id
   const std::string id = snapshot.id;
   std::vector<NewSnapshot> taken;
   taken.push_back({std::move(disk), std::move(snapshot)});
-  ControlRequest nobody({}, Caller::kLocal);
+  ControlRequest nobody(ring, {}, Caller::kLocal);
   if (auto failed = co_await take(taken, {}, nobody, Json::object())) {
     log(LogLevel::kWarning, kComponent, "disk {}: {} tries {} again later: {}", disk_id, policy_id,
         iso_time(*point), failed->message);

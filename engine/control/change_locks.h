@@ -43,6 +43,8 @@ class ChangeLocks {
     }
     ~Guard() { unlock(); }
     void unlock();
+    // One more, of something that nobody else knows yet.
+    void add(std::string key) { claim_->keys.insert(std::move(key)); }
 
    private:
     ChangeLocks* locks_;

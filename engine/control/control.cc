@@ -157,12 +157,25 @@ Task<Result<std::unique_ptr<Control>>> Control::open(Ring& ring, ReplicaSet& rep
 
 Task<Reply> Control::perform(Params params, Caller caller) {
   Impl& impl = *impl_;
-  ControlRequest request(std::move(params), caller);
+  auto request = std::make_shared<ControlRequest>(impl.ring, std::move(params), caller);
   impl.performing.add();
-  const Outcome outcome = co_await impl.dispatch(request);
-  Reply reply = to_reply(outcome, make_request_id(impl.random));
+  spawn(impl.carry_out(request));
+  while (!request->answer) co_await request->answered.wait();
+  Reply reply = to_reply(*request->answer, make_request_id(impl.random));
   impl.performing.done();
   co_return reply;
+}
+
+// Goes on after the answer when the action does.
+Task<void> Control::Impl::carry_out(std::shared_ptr<ControlRequest> request) {
+  performing.add();
+  Outcome outcome = co_await dispatch(*request);
+  if (request->answer && outcome.refusal) {
+    log(LogLevel::kError, "control", "{}, answered before, failed: {}: {}",
+        request->reader.text("Action"), outcome.refusal->code, outcome.refusal->message);
+  }
+  request->give(std::move(outcome));
+  performing.done();
 }
 
 std::optional<Control::Key> Control::find_access_key(std::string_view id) const {
@@ -222,6 +235,7 @@ Task<Outcome> Control::Impl::dispatch(ControlRequest& request) {
   request.at = {request.reader.text("RegionId"), request.reader.text("ZoneId")};
   if (auto broken = location_must_exist(options.places, request.at)) co_return *broken;
   request.dry_run = request.reader.boolean("DryRun", false);
+  request.waits = request.reader.boolean("Wait", request.caller == Caller::kLocal);
   if (request.reader.problem()) co_return *request.reader.problem();
   if (entry->changes) co_return co_await run_change(*entry, request);
   const bool only_shows = entry->name.starts_with("Describe") || entry->name.starts_with("List");
@@ -294,6 +308,7 @@ Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& requ
     if (unsettled) co_await settle();
   }
   auto guard = co_await lock_for(entry, request);
+  request.guard = &guard;
   if (token && entry.keeps_token && !request.dry_run) {
     std::uint64_t checksum = parameters_checksum(request.params);
     // Leaving the home region out or naming it is the same; another region is another request.
@@ -371,15 +386,18 @@ Task<Verdict> Control::Impl::commit(CatalogChange change) {
 
 Task<Outcome> Control::Impl::commit_and_answer(CatalogChange change, ControlRequest& request,
                                                Json answer) {
-  if (request.token) {
-    TokenRecord token = *request.token;
-    token.reply_json = answer.dump();
-    token.created = now();
-    prune_tokens(change);
-    change.put(token);
-  }
+  if (!request.answer) put_token(change, request, answer);
   if (auto failed = co_await commit(std::move(change))) co_return *failed;
   co_return Outcome(std::move(answer));
+}
+
+void Control::Impl::put_token(CatalogChange& change, ControlRequest& request,
+                              const Json& answer) const {
+  if (!request.token) return;
+  request.token->reply_json = answer.dump();
+  request.token->created = now();
+  prune_tokens(change);
+  change.put(*request.token);
 }
 
 void Control::Impl::prune_tokens(CatalogChange& change) const {

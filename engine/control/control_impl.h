@@ -3,7 +3,7 @@
 //
 // The order of every change: the catalog says what is about to be (Creating, Attaching, …), the
 // storage follows, the catalog says that it is. A crash between any two steps leaves a state from
-// which settle() finishes or undoes the change.
+// which settle() finishes or undoes the change; what a client was told already it finishes.
 #pragma once
 
 #include <map>
@@ -31,8 +31,8 @@ namespace clouddisk {
 Outcome would_succeed();
 
 struct ControlRequest {
-  ControlRequest(Params given, Caller from)
-      : params(std::move(given)), caller(from), reader(params) {}
+  ControlRequest(Ring& ring, Params given, Caller from)
+      : params(std::move(given)), caller(from), reader(params), answered(ring) {}
   ControlRequest(const ControlRequest&) = delete;
 
   const Params params;
@@ -50,7 +50,23 @@ struct ControlRequest {
   bool dry_run = false;
   bool alone = true;                 // no other change is under way
   Location at;                       // where it is about: as it says, or the default
-  std::optional<TokenRecord> token;  // to be kept with the answer, in the last commit
+  std::optional<TokenRecord> token;  // to be kept with the answer
+
+  // Whether the caller wants its answer when all is done, or when it is on record: see announce().
+  bool waits = true;
+  std::optional<Outcome> answer;  // the first counts
+  Signal answered;
+  void give(Outcome outcome) {
+    if (answer) return;
+    answer = std::move(outcome);
+    answered.wake_all();
+  }
+
+  ChangeLocks::Guard* guard = nullptr;  // of a change, borrowed
+  // Others wait for what the change has just made up, too, until it is done.
+  void hold(const std::string& id) {
+    if (guard != nullptr) guard->add(id);
+  }
 };
 
 struct Control::Impl {
@@ -84,6 +100,7 @@ struct Control::Impl {
   static const Entry* find_action(std::string_view name);
 
   // --- control.cc ---
+  Task<void> carry_out(std::shared_ptr<ControlRequest> request);
   Task<Outcome> dispatch(ControlRequest& request);
   Task<Outcome> run_change(const Entry& entry, ControlRequest& request);
   // What a change with `own_ids` is about: its disks, instances and client token.
@@ -101,7 +118,22 @@ struct Control::Impl {
   Task<Verdict> commit(CatalogChange change);
   // Commits the last step together with the token, if the request has one.
   Task<Outcome> commit_and_answer(CatalogChange change, ControlRequest& request, Json answer);
+  void put_token(CatalogChange& change, ControlRequest& request, const Json& answer) const;
   void prune_tokens(CatalogChange& change) const;
+
+  // --- promises.cc ---
+  // Commits what is about to be. A caller that does not wait is answered then; what goes wrong
+  // later is in the log, and in the state that it sees.
+  Task<Verdict> announce(CatalogChange change, ControlRequest& request, const Json& answer);
+  // Commits that it is not to be after all.
+  Task<Result<void>> take_back(CatalogChange undo, ControlRequest& request);
+  // What clients were told, and a crash or a failure cut off, is done; what can't be done is given
+  // up: it is Deleting, or where it was. False: it could not be put on record.
+  Task<bool> keep_promises();
+  // Made and exported from the beginning.
+  Task<Result<void>> make_promised(DiskRecord disk, bool exported);
+  Task<void> keep_promise(InstanceRecord instance, CatalogChange& change);
+  Task<void> keep_promise(DiskRecord disk, CatalogChange& change);
 
   // --- settle.cc ---
   // Finishes or undoes what a crash or a failure interrupted.
@@ -133,7 +165,7 @@ struct Control::Impl {
   Task<Outcome> modify_disk_spec(ControlRequest& request);
   Task<Outcome> modify_disk_attribute(ControlRequest& request);
   // The steps, for disks that satisfy the rules.
-  Task<Verdict> make_storage(std::vector<DiskRecord> disks);
+  Task<Verdict> make_storage(std::vector<DiskRecord> disks, ControlRequest& request);
   Task<Outcome> apply_or_restore(DiskRecord before, DiskRecord after, ControlRequest& request,
                                  Json answer);
   Verdict find_disk(std::string_view id, const DiskRecord*& disk) const;
@@ -156,14 +188,14 @@ struct Control::Impl {
   };
   Task<Outcome> build_instances(std::vector<NewInstance> plans, InstanceStatus final_status,
                                 ControlRequest& request, Json answer);
-  Task<Verdict> start(std::string id);
-  Task<Verdict> stop(std::string id);
+  Task<Verdict> start(std::string id, ControlRequest& request);
+  Task<Verdict> stop(std::string id, ControlRequest& request);
   Task<Verdict> set_status(InstanceRecord instance, InstanceStatus status);
 
   // --- instance_plan.cc ---
   // Everything but the ids, which each instance of a request gets anew.
   Verdict plan_instance(ControlRequest& request, NewInstance& plan);
-  void give_ids(NewInstance& plan);
+  void give_ids(NewInstance& plan, ControlRequest& request);
   Verdict find_launch_image(const ControlRequest& request, std::string_view region,
                             const ImageRecord*& image, std::string& image_id) const;
   // The disk borrows the image's content.

@@ -31,7 +31,8 @@ Verdict Control::Impl::find_instance(std::string_view id, const InstanceRecord*&
 }
 
 // Storage for disks that the catalog has as Creating; on failure nothing of it is left.
-Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks) {
+Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks,
+                                          ControlRequest& request) {
   for (const DiskRecord& disk : disks) {
     DiskSettings settings = settings_of(disk);
     auto made = co_await host.create_disk(std::move(settings));
@@ -45,7 +46,7 @@ Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks) {
         clean = false;
       }
     }
-    auto undone = co_await catalog->commit(std::move(undo));
+    auto undone = co_await take_back(std::move(undo), request);
     unsettled = unsettled || !clean || !undone;
     co_return Verdict(refusal_of(fail(made.error(), "disk {}", disk.id)));
   }
@@ -102,16 +103,20 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
 
   disk.id = new_id("d", disk.region);
+  request.hold(disk.id);
   disk.storage = disk.id;
   disk.resource_group = reader.text("ResourceGroupId");
   disk.created = now();
   disk.status = DiskStatus::kCreating;
+  disk.promised = !request.waits;
+  Json answer = {{"DiskId", disk.id}, {"OrderId", ""}};
   CatalogChange announced;
   announced.put(disk);
-  if (auto failed = co_await commit(std::move(announced))) co_return *failed;
+  if (auto failed = co_await announce(std::move(announced), request, answer)) co_return *failed;
   std::vector<DiskRecord> new_disks(1, disk);
-  if (auto failed = co_await make_storage(std::move(new_disks))) co_return *failed;
+  if (auto failed = co_await make_storage(std::move(new_disks), request)) co_return *failed;
 
+  disk.promised = false;
   disk.status = instance_id ? DiskStatus::kInUse : DiskStatus::kAvailable;
   if (instance_id) disk.attached = now();
   instance = instance_id ? catalog->find_instance(*instance_id) : nullptr;
@@ -119,13 +124,12 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
     DiskSettings settings = settings_of(disk);
     auto served = co_await host.serve_disk(std::move(settings));
     if (!served) {
-      unsettled = true;  // Still Creating in the catalog: settle() removes it.
+      unsettled = true;  // Still Creating in the catalog: settle() removes it, or tries again.
       co_return refusal_of(served.error());
     }
   }
   CatalogChange finished;
   finished.put(disk);
-  Json answer = {{"DiskId", disk.id}, {"OrderId", ""}};
   Outcome outcome = co_await commit_and_answer(std::move(finished), request, std::move(answer));
   if (outcome.refusal) unsettled = true;
   co_return outcome;
@@ -168,12 +172,13 @@ Task<Outcome> Control::Impl::attach_disk(ControlRequest& request) {
   const DiskRecord before = *found;
   DiskRecord disk = before;
   disk.status = DiskStatus::kAttaching;
+  disk.promised = !request.waits;
   disk.instance_id = instance_id;
   disk.device = device;
   if (delete_with_instance) disk.delete_with_instance = *delete_with_instance;
   CatalogChange announced;
   announced.put(disk);
-  if (auto failed = co_await commit(std::move(announced))) co_return *failed;
+  if (auto failed = co_await announce(std::move(announced), request, {})) co_return *failed;
   if (running) {
     DiskSettings settings = settings_of(disk);
     auto served = co_await host.serve_disk(std::move(settings));
@@ -186,6 +191,7 @@ Task<Outcome> Control::Impl::attach_disk(ControlRequest& request) {
     }
   }
   disk.status = DiskStatus::kInUse;
+  disk.promised = false;
   disk.attached = now();
   CatalogChange finished;
   finished.put(disk);
@@ -216,7 +222,7 @@ Task<Outcome> Control::Impl::detach_disk(ControlRequest& request) {
   disk.status = DiskStatus::kDetaching;
   CatalogChange announced;
   announced.put(disk);
-  if (auto failed = co_await commit(std::move(announced))) co_return *failed;
+  if (auto failed = co_await announce(std::move(announced), request, {})) co_return *failed;
   auto stopped = co_await host.stop_disk(disk_id);
   if (!stopped) {
     CatalogChange undo;
@@ -254,7 +260,7 @@ Task<Outcome> Control::Impl::delete_disk(ControlRequest& request) {
   disk.status = DiskStatus::kDeleting;
   CatalogChange announced;
   announced.put(disk);
-  if (auto failed = co_await commit(std::move(announced))) co_return *failed;
+  if (auto failed = co_await announce(std::move(announced), request, {})) co_return *failed;
   co_await remove_automatic_snapshots(disk);
   // From here on the disk is gone for everybody; what can't be removed now is removed later.
   const Removal removal = co_await remove_storage(disk);

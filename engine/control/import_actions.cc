@@ -72,7 +72,7 @@ Task<Outcome> Control::Impl::begin_snapshot_import(ControlRequest& request) {
   announced.put(disk);
   if (auto failed = co_await commit(std::move(announced))) co_return *failed;
   std::vector<DiskRecord> new_disks(1, disk);
-  if (auto failed = co_await make_storage(std::move(new_disks))) co_return *failed;
+  if (auto failed = co_await make_storage(std::move(new_disks), request)) co_return *failed;
   disk.status = DiskStatus::kImporting;
   DiskSettings settings = settings_of(disk);
   auto served = co_await host.serve_disk(std::move(settings));

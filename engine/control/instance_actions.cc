@@ -9,10 +9,12 @@ namespace clouddisk {
 Task<Outcome> Control::Impl::build_instances(std::vector<NewInstance> plans,
                                              InstanceStatus final_status, ControlRequest& request,
                                              Json answer) {
+  const bool starts = final_status == InstanceStatus::kRunning;
   CatalogChange announced;
   CatalogChange undo;
   std::vector<DiskRecord> disks;
-  for (const NewInstance& plan : plans) {
+  for (NewInstance& plan : plans) {
+    plan.instance.starts = starts;
     announced.put(plan.instance);
     undo.erase(plan.instance);
     for (const DiskRecord& disk : plan.disks) {
@@ -20,8 +22,8 @@ Task<Outcome> Control::Impl::build_instances(std::vector<NewInstance> plans,
       disks.push_back(disk);
     }
   }
-  if (auto failed = co_await commit(std::move(announced))) co_return *failed;
-  if (auto failed = co_await make_storage(disks)) {
+  if (auto failed = co_await announce(std::move(announced), request, answer)) co_return *failed;
+  if (auto failed = co_await make_storage(disks, request)) {
     auto undone = co_await catalog->commit(std::move(undo));
     if (!undone) unsettled = true;
     co_return *failed;
@@ -29,7 +31,7 @@ Task<Outcome> Control::Impl::build_instances(std::vector<NewInstance> plans,
   CatalogChange finished;
   for (NewInstance& plan : plans) {
     for (DiskRecord& disk : plan.disks) {
-      if (final_status == InstanceStatus::kRunning) {
+      if (starts) {
         DiskSettings settings = settings_of(disk);
         auto served = co_await host.serve_disk(std::move(settings));
         if (!served) {
@@ -38,11 +40,13 @@ Task<Outcome> Control::Impl::build_instances(std::vector<NewInstance> plans,
         }
       }
       disk.status = DiskStatus::kInUse;
+      disk.promised = false;
       disk.attached = now();
       finished.put(disk);
     }
     plan.instance.status = final_status;
-    if (final_status == InstanceStatus::kRunning) plan.instance.started = now();
+    plan.instance.promised = false;
+    if (starts) plan.instance.started = now();
     finished.put(plan.instance);
   }
   Outcome outcome = co_await commit_and_answer(std::move(finished), request, std::move(answer));
@@ -54,7 +58,7 @@ Task<Outcome> Control::Impl::create_instance(ControlRequest& request) {
   NewInstance plan;
   if (auto broken = plan_instance(request, plan)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
-  give_ids(plan);
+  give_ids(plan, request);
   Json answer = {{"InstanceId", plan.instance.id}, {"OrderId", ""}};
   std::vector<NewInstance> plans;
   plans.push_back(std::move(plan));
@@ -82,7 +86,7 @@ Task<Outcome> Control::Impl::run_instances(ControlRequest& request) {
       plan.instance.instance_name += fmt::format("{:03}", i + 1);
     }
     if (i < host_names.size()) plan.instance.host_name = host_names[i];
-    give_ids(plan);
+    give_ids(plan, request);
     ids.push_back(plan.instance.id);
     plans.push_back(std::move(plan));
   }
@@ -98,7 +102,7 @@ Task<Verdict> Control::Impl::set_status(InstanceRecord instance, InstanceStatus 
   co_return co_await commit(std::move(change));
 }
 
-Task<Verdict> Control::Impl::start(std::string id) {
+Task<Verdict> Control::Impl::start(std::string id, ControlRequest& request) {
   const InstanceRecord before = *catalog->find_instance(id);
   InstanceRecord instance = before;
   CatalogChange announced;
@@ -111,7 +115,7 @@ Task<Verdict> Control::Impl::start(std::string id) {
   }
   instance.status = InstanceStatus::kStarting;
   announced.put(instance);
-  if (auto failed = co_await commit(std::move(announced))) co_return failed;
+  if (auto failed = co_await announce(std::move(announced), request, {})) co_return failed;
   for (const DiskRecord& disk : disks) {
     DiskSettings settings = settings_of(disk);
     auto served = co_await host.serve_disk(std::move(settings));
@@ -128,11 +132,15 @@ Task<Verdict> Control::Impl::start(std::string id) {
   co_return failed;
 }
 
-Task<Verdict> Control::Impl::stop(std::string id) {
+Task<Verdict> Control::Impl::stop(std::string id, ControlRequest& request) {
   const InstanceRecord before = *catalog->find_instance(id);
   std::vector<DiskRecord> disks;
   for (const DiskRecord* disk : catalog->disks_of(id)) disks.push_back(*disk);
-  if (auto failed = co_await set_status(before, InstanceStatus::kStopping)) co_return failed;
+  InstanceRecord stopping = before;
+  stopping.status = InstanceStatus::kStopping;
+  CatalogChange announced;
+  announced.put(stopping);
+  if (auto failed = co_await announce(std::move(announced), request, {})) co_return failed;
   for (const DiskRecord& disk : disks) {
     auto stopped = co_await host.stop_disk(disk.id);
     if (stopped) continue;
@@ -159,7 +167,7 @@ Task<Outcome> Control::Impl::start_instance(ControlRequest& request) {
   if (auto broken = find_instance(id, instance)) co_return *broken;
   if (auto broken = instance_must_be_stopped_to_start(*instance)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
-  if (auto failed = co_await start(id)) co_return *failed;
+  if (auto failed = co_await start(id, request)) co_return *failed;
   co_return done();
 }
 
@@ -170,7 +178,7 @@ Task<Outcome> Control::Impl::stop_instance(ControlRequest& request) {
   if (auto broken = find_instance(id, instance)) co_return *broken;
   if (auto broken = instance_must_be_running_to_stop(*instance)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
-  if (auto failed = co_await stop(id)) co_return *failed;
+  if (auto failed = co_await stop(id, request)) co_return *failed;
   co_return done();
 }
 
@@ -181,8 +189,10 @@ Task<Outcome> Control::Impl::reboot_instance(ControlRequest& request) {
   if (auto broken = find_instance(id, instance)) co_return *broken;
   if (auto broken = instance_must_be_running_to_reboot(*instance)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
-  if (auto failed = co_await stop(id)) co_return *failed;
-  if (auto failed = co_await start(id)) co_return *failed;
+  // Both, or a failure: nothing would start it after a crash in between.
+  request.waits = true;
+  if (auto failed = co_await stop(id, request)) co_return *failed;
+  if (auto failed = co_await start(id, request)) co_return *failed;
   co_return done();
 }
 
@@ -251,7 +261,7 @@ Task<Outcome> Control::Impl::delete_instance(ControlRequest& request) {
     disk.detached = now();
     announced.put(disk);
   }
-  if (auto failed = co_await commit(std::move(announced))) co_return *failed;
+  if (auto failed = co_await announce(std::move(announced), request, {})) co_return *failed;
   // From here on it is what settle() does after a crash.
   co_await settle();
   co_return done();

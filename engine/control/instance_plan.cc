@@ -184,14 +184,18 @@ Verdict Control::Impl::plan_instance(ControlRequest& request, NewInstance& plan)
   return std::nullopt;
 }
 
-void Control::Impl::give_ids(NewInstance& plan) {
+void Control::Impl::give_ids(NewInstance& plan, ControlRequest& request) {
   plan.instance.id = new_id("i", plan.instance.region);
+  plan.instance.promised = !request.waits;
+  request.hold(plan.instance.id);
   plan.instance.created = now();
   plan.instance.status = InstanceStatus::kPending;
   if (plan.instance.instance_name.empty()) plan.instance.instance_name = plan.instance.id;
   for (DiskRecord& disk : plan.disks) {
     disk.id = new_id("d", plan.instance.region);
     disk.storage = disk.id;
+    disk.promised = !request.waits;
+    request.hold(disk.id);
     disk.region = plan.instance.region;
     disk.zone = plan.instance.zone;
     disk.resource_group = plan.instance.resource_group;

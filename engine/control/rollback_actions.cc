@@ -85,7 +85,7 @@ Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
   const std::string instance_id = disk->instance_id;
   Outcome outcome = co_await begin_anew(*disk, source != nullptr ? &base : nullptr);
   if (outcome.refusal || !start_instance || instance_id.empty()) co_return outcome;
-  if (auto failed = co_await start(instance_id)) co_return *failed;
+  if (auto failed = co_await start(instance_id, request)) co_return *failed;
   co_return outcome;
 }
 

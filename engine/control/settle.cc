@@ -1,11 +1,11 @@
 // What a crash leaves, and what becomes of it:
-//   disk      Creating            never answered: storage and record go
+//   disk      Creating            storage and record go; answered: it is made anew
 //             Deleting            the deletion is finished
-//             Attaching           never answered: Available again
+//             Attaching           Available again; answered: In_use
 //             Detaching           finished: Available
 //             ReIniting           back to where it was attached
 //             Importing           the client that filled it is gone: storage and record go
-//   instance  Pending             never answered: it goes, with its disks, which are Creating
+//   instance  Pending             it goes, with its disks, which are Creating; answered: all are made
 //             Deleting            the release is finished
 //             Starting            Running, and served
 //             Stopping            Stopped
@@ -91,6 +91,10 @@ Task<void> Control::Impl::give_up_imports() {
 Task<void> Control::Impl::settle() {
   unsettled = false;
   awaits_captures = false;
+  if (!co_await keep_promises()) {
+    unsettled = true;
+    co_return;
+  }
   CatalogChange change;
   std::set<std::string> kept;           // instances of which a disk can't go yet
   const auto disks = catalog->disks();  // copies: the catalog changes below

@@ -85,7 +85,7 @@ Task<Outcome> Control::Impl::replace_system_disk(ControlRequest& request) {
   announced.put(disk);
   if (auto failed = co_await commit(std::move(announced))) co_return *failed;
   std::vector<DiskRecord> new_disks(1, disk);
-  if (auto failed = co_await make_storage(std::move(new_disks))) co_return *failed;
+  if (auto failed = co_await make_storage(std::move(new_disks), request)) co_return *failed;
 
   disk.status = DiskStatus::kInUse;
   disk.attached = now();

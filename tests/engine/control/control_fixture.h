@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "engine/control/control.h"
@@ -24,9 +25,10 @@ struct Answer {
 // One life of the daemon.
 struct Daemon {
   explicit Daemon(const std::filesystem::path& root, Control::Options options = {.seed = 42},
-                  unsigned crash_at = 0)
+                  unsigned crash_at = 0, const std::function<void(FakeHost&)>& prepare = {})
       : machine(root), host(root / "storage") {
     host.crash_at(crash_at);
+    if (prepare) prepare(host);
     auto opened = machine.ring->block_on(
         Control::open(*machine.ring, *machine.replicas, host, std::move(options)));
     if (!opened) ADD_FAILURE() << opened.error().message;

@@ -13,11 +13,12 @@ namespace fs = std::filesystem;
 
 // Ids follow from the seed, so the second disk of the scenario always has the same one.
 struct Scenario {
-  explicit Scenario(Daemon& daemon_in) : daemon(daemon_in) {}
+  Scenario(Daemon& daemon_in, bool waits_in) : daemon(daemon_in), waits(waits_in) {}
 
   void run(const std::function<void()>& after_each) {
     const auto step = [&](const std::string& action, Params params) {
       params["Action"] = action;
+      if (!waits) params["Wait"] = "false";
       const Answer answer = daemon.ask(std::move(params));
       CHECK(answer.ok());
       after_each();
@@ -49,6 +50,7 @@ struct Scenario {
   }
 
   Daemon& daemon;
+  const bool waits;  // for the end of each action, not only for its answer
 };
 
 // What can be seen of everything, without times.
@@ -94,14 +96,20 @@ void check_consistent(Daemon& daemon, const std::string& where) {
   EXPECT_EQ(served, to_serve) << where;
 }
 
-TEST(ControlCrash, DeathAtAnyStepLeavesTheStateBeforeOrAfterTheAction) {
+class ControlCrash : public ::testing::TestWithParam<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(Callers, ControlCrash, ::testing::Bool(), [](const auto& one) {
+  return one.param ? "WhoWait" : "WhoDoNotWait";
+});
+
+TEST_P(ControlCrash, DeathAtAnyStepLeavesTheStateBeforeOrAfterTheAction) {
   // What it looks like after each action, when nothing happens.
   std::vector<std::string> expected;
   {
     TempDirectory root;
     Daemon daemon(root.path());
     expected.push_back(summary_of(daemon));
-    Scenario(daemon).run([&] { expected.push_back(summary_of(daemon)); });
+    Scenario(daemon, true).run([&] { expected.push_back(summary_of(daemon)); });
     check_consistent(daemon, "without a crash");
   }
   constexpr unsigned kStepsMax = 500;
@@ -113,7 +121,7 @@ TEST(ControlCrash, DeathAtAnyStepLeavesTheStateBeforeOrAfterTheAction) {
     ASSERT_GE(child, 0);
     if (child == 0) {
       Daemon daemon(root.path(), {.seed = 42}, crash_at);
-      Scenario(daemon).run([&] { std::ofstream(answered_path, std::ios::app) << 'x'; });
+      Scenario(daemon, GetParam()).run([&] { std::ofstream(answered_path, std::ios::app) << 'x'; });
       _exit(0);
     }
     int status = 0;
