@@ -11,13 +11,27 @@ void ChangeLocks::Guard::unlock() {
   locks.changed_.wake_all();
 }
 
-Task<ChangeLocks::Guard> ChangeLocks::lock(Keys keys) {
-  Claim wanted{false, std::move(keys)};
+namespace {
+
+bool have_in_common(const ChangeLocks::Keys& some, const ChangeLocks::Keys& others) {
+  return std::any_of(some.begin(), some.end(),
+                     [&others](const std::string& key) { return others.contains(key); });
+}
+
+}  // namespace
+
+bool ChangeLocks::collide(const Claim& a, const Claim& b) {
+  return a.all || b.all || have_in_common(a.keys, b.keys) || have_in_common(a.keys, b.shared) ||
+         have_in_common(a.shared, b.keys);
+}
+
+Task<ChangeLocks::Guard> ChangeLocks::lock(Keys keys, Keys shared) {
+  Claim wanted{false, std::move(keys), std::move(shared)};
   return claim(std::move(wanted));
 }
 
 Task<ChangeLocks::Guard> ChangeLocks::lock_all() {
-  return claim(Claim{true, {}});
+  return claim(Claim{true, {}, {}});
 }
 
 bool ChangeLocks::is_claimed(const std::string& key) const {
@@ -28,11 +42,7 @@ bool ChangeLocks::is_claimed(const std::string& key) const {
 // Whoever asked before, and has or wants something of it, goes first.
 Task<ChangeLocks::Guard> ChangeLocks::claim(Claim wanted) {
   const auto mine = claims_.insert(claims_.end(), std::move(wanted));
-  const auto in_the_way = [&mine](const Claim& earlier) {
-    if (earlier.all || mine->all) return true;
-    return std::any_of(mine->keys.begin(), mine->keys.end(),
-                       [&earlier](const std::string& key) { return earlier.keys.contains(key); });
-  };
+  const auto in_the_way = [&mine](const Claim& earlier) { return collide(earlier, *mine); };
   while (std::any_of(claims_.begin(), mine, in_the_way)) co_await changed_.wait();
   co_return Guard(this, mine);
 }

@@ -1,5 +1,6 @@
-// change_locks.h: which changes may be made beside each other: those that have no id in common. A
-// change that looks further than at a few ids has everything for itself.
+// change_locks.h: which changes may be made beside each other: those that have no id in common, but
+// for ids that both only need to stay as they are. A change that looks further than at a few ids
+// has everything for itself.
 //
 // Thread: one ring's. First come, first served among those that are in each other's way, so that
 // nobody waits for ever.
@@ -24,7 +25,9 @@ class ChangeLocks {
   struct Claim {
     bool all = false;
     Keys keys;
+    Keys shared;
   };
+  static bool collide(const Claim& a, const Claim& b);
   using Claims = std::list<Claim>;
 
  public:
@@ -51,8 +54,8 @@ class ChangeLocks {
     Claims::iterator claim_;
   };
 
-  // None of `keys` is anybody else's until the guard goes.
-  Task<Guard> lock(Keys keys);
+  // None of `keys` is anybody else's until the guard goes; those of `shared` only others share.
+  Task<Guard> lock(Keys keys, Keys shared = {});
   // Nothing is.
   Task<Guard> lock_all();
   // Whether somebody has the key, or waits for it.

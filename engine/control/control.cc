@@ -10,6 +10,7 @@
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
 #include "engine/catalog/name_rules.h"
+#include "engine/catalog/snapshot_rules.h"
 #include "engine/catalog/token_rules.h"
 #include "engine/control/action_names.h"
 #include "engine/control/control_impl.h"
@@ -64,13 +65,13 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"StopInstance", &Impl::stop_instance, true, false, false, kOwnIds},
       Entry{"RebootInstance", &Impl::reboot_instance, true, false, false, kOwnIds},
       Entry{"ReplaceSystemDisk", &Impl::replace_system_disk, true, true},
-      Entry{"DeleteInstance", &Impl::delete_instance, true},
+      Entry{"DeleteInstance", &Impl::delete_instance, true, false, false, kOwnIds},
       Entry{"ModifyInstanceLimits", &Impl::modify_instance_limits, true},
       Entry{"DescribeRegions", &Impl::describe_regions},
       Entry{"DescribeZones", &Impl::describe_zones},
-      Entry{"CreateSnapshot", &Impl::create_snapshot, true, true},
+      Entry{"CreateSnapshot", &Impl::create_snapshot, true, true, false, kOwnIds},
       Entry{"DescribeSnapshots", &Impl::describe_snapshots},
-      Entry{"DeleteSnapshot", &Impl::delete_snapshot, true},
+      Entry{"DeleteSnapshot", &Impl::delete_snapshot, true, false, false, kOwnIds},
       Entry{"CopySnapshot", &Impl::copy_snapshot, true, true},
       Entry{"CreateSnapshotGroup", &Impl::create_snapshot_group, true, true},
       Entry{"DescribeSnapshotGroups", &Impl::describe_snapshot_groups},
@@ -98,11 +99,11 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"DescribeAutoSnapshotPolicyEx", &Impl::describe_auto_snapshot_policies},
       Entry{"DescribeAutoSnapshotPolicyAssociations",
             &Impl::describe_auto_snapshot_policy_associations},
-      Entry{"TagResources", &Impl::tag_resources, true},
-      Entry{"UntagResources", &Impl::untag_resources, true},
+      Entry{"TagResources", &Impl::tag_resources, true, false, false, kOwnIds},
+      Entry{"UntagResources", &Impl::untag_resources, true, false, false, kOwnIds},
       Entry{"ListTagResources", &Impl::list_tag_resources},
-      Entry{"AddTags", &Impl::add_tags, true},
-      Entry{"RemoveTags", &Impl::remove_tags, true},
+      Entry{"AddTags", &Impl::add_tags, true, false, false, kOwnIds},
+      Entry{"RemoveTags", &Impl::remove_tags, true, false, false, kOwnIds},
       Entry{"DescribeTags", &Impl::describe_tags},
       Entry{"DescribeResourceByTags", &Impl::describe_resource_by_tags},
       Entry{"CreateAccessKey", &Impl::create_access_key, true, false, true},
@@ -256,10 +257,12 @@ std::string token_key(std::string_view action, std::string_view token) {
 ChangeLocks::Keys Control::Impl::keys_of(const Entry& entry, const ControlRequest& request) const {
   ChangeLocks::Keys keys;
   const ParamReader& reader = request.reader;
-  for (const char* name : {"DiskId", "InstanceId"}) {
+  for (const char* name : {"DiskId", "InstanceId", "ResourceId"}) {
     if (const auto id = reader.optional_text(name)) keys.insert(*id);
   }
-  for (std::string& id : reader.list("DiskIds")) keys.insert(std::move(id));
+  for (const char* name : {"DiskIds", "ResourceId"}) {
+    for (std::string& id : reader.list(name)) keys.insert(std::move(id));
+  }
   if (const auto token = reader.optional_text("ClientToken")) {
     keys.insert(token_key(entry.name, *token));
   }
@@ -268,7 +271,32 @@ ChangeLocks::Keys Control::Impl::keys_of(const Entry& entry, const ControlReques
   if (instance && entry.name.ends_with("Instance")) {
     for (const DiskRecord* disk : catalog->disks_of(*instance)) keys.insert(disk->id);
   }
+  // Deleting a snapshot is a matter of its disk's others.
+  if (entry.name == "DeleteSnapshot") {
+    const std::string id = reader.text("SnapshotId");
+    keys.insert(id);
+    const SnapshotRecord* snapshot = catalog->find_snapshot(id);
+    if (snapshot != nullptr) keys.insert(snapshot->disk_id);
+  }
   return keys;
+}
+
+ChangeLocks::Keys Control::Impl::sources_of(const Entry& entry,
+                                            const ControlRequest& request) const {
+  ChangeLocks::Keys sources;
+  if (entry.name == "DeleteSnapshot") return sources;
+  const ParamReader& reader = request.reader;
+  if (const auto id = reader.optional_text("SnapshotId")) sources.insert(*id);
+  for (const Params& members : reader.structures("DataDisk")) {
+    if (const auto id = ParamReader(members).optional_text("SnapshotId")) sources.insert(*id);
+  }
+  return sources;
+}
+
+// Nothing that others may be about goes with it.
+bool Control::Impl::goes_alone(const DiskRecord& disk) const {
+  return disk.base_snapshot.empty() && disk.undo_storage.empty() &&
+         snapshots_that_go_with(disk, catalog->snapshots_of_disk(disk.id)).empty();
 }
 
 bool Control::Impl::keeps_to_itself(const Entry& entry, const ControlRequest& request) const {
@@ -277,12 +305,21 @@ bool Control::Impl::keeps_to_itself(const Entry& entry, const ControlRequest& re
     // Of an image and its snapshots.
     return !is_custom_image(request.reader.text("ImageId")) && !request.reader.has("ImageFamily");
   }
-  if (entry.name != "DeleteDisk") return true;
-  // What the disk had to do with snapshots is tidied up after it.
-  const DiskRecord* disk = catalog->find_disk(request.reader.text("DiskId"));
-  return disk == nullptr || (disk->base_snapshot.empty() && disk->undo_storage.empty() &&
-                             catalog->find_chain(chain_id_of(disk->id)) == nullptr &&
-                             catalog->snapshots_of_disk(disk->id).empty());
+  if (entry.name == "DeleteDisk") {
+    const DiskRecord* disk = catalog->find_disk(request.reader.text("DiskId"));
+    return disk == nullptr || goes_alone(*disk);
+  }
+  if (entry.name == "DeleteSnapshot") {
+    // A copy, or one of a disk that borrows, is a matter of others' too while it is captured.
+    const SnapshotRecord* snapshot = catalog->find_snapshot(request.reader.text("SnapshotId"));
+    return snapshot == nullptr || snapshot->storage_base.empty();
+  }
+  if (entry.name == "DeleteInstance") {
+    const auto disks = catalog->disks_of(request.reader.text("InstanceId"));
+    return std::all_of(disks.begin(), disks.end(),
+                       [this](const DiskRecord* disk) { return goes_alone(*disk); });
+  }
+  return true;
 }
 
 Task<ChangeLocks::Guard> Control::Impl::lock_for(const Entry& entry, ControlRequest& request) {
@@ -290,7 +327,7 @@ Task<ChangeLocks::Guard> Control::Impl::lock_for(const Entry& entry, ControlRequ
   while (keeps_to_itself(entry, request)) {
     const ChangeLocks::Keys keys = keys_of(entry, request);
     ChangeLocks::Keys wanted = keys;
-    auto guard = co_await changing.lock(std::move(wanted));
+    auto guard = co_await changing.lock(std::move(wanted), sources_of(entry, request));
     // While it waited, an instance may have got another disk, a disk its first snapshot.
     if (keeps_to_itself(entry, request) && keys_of(entry, request) == keys) co_return guard;
   }

@@ -87,6 +87,7 @@ struct Control::Impl {
   std::map<std::string, WallTime> retries;  // by disk: when its automatic snapshot is tried again
   WallTime expiry_retry{};                  // the same of snapshots whose retention has passed
   bool awaits_captures = false;             // a deleted disk stays until its snapshot is captured
+  bool untidy = false;  // a capture that borrowed from another disk's snapshot has ended
 
   using Action = Task<Outcome> (Impl::*)(ControlRequest&);
   struct Entry {
@@ -105,6 +106,9 @@ struct Control::Impl {
   Task<Outcome> run_change(const Entry& entry, ControlRequest& request);
   // What a change with `own_ids` is about: its disks, instances and client token.
   ChangeLocks::Keys keys_of(const Entry& entry, const ControlRequest& request) const;
+  // The snapshots that it needs as they are.
+  ChangeLocks::Keys sources_of(const Entry& entry, const ControlRequest& request) const;
+  bool goes_alone(const DiskRecord& disk) const;
   // Whether it stays with that now.
   bool keeps_to_itself(const Entry& entry, const ControlRequest& request) const;
   Task<ChangeLocks::Guard> lock_for(const Entry& entry, ControlRequest& request);
@@ -148,6 +152,8 @@ struct Control::Impl {
   };
   Task<Removal> remove_storage(DiskRecord disk);
   bool is_captured_from(const std::string& storage) const;
+  // Finishes the release of one instance, as settle() does; what can't be done now is left to it.
+  Task<void> release(std::string instance_id);
   // Exports every attached disk of a running instance.
   Task<void> serve_all();
   Task<Result<void>> ensure_local_instance();
@@ -225,7 +231,8 @@ struct Control::Impl {
   };
   Task<Verdict> take(std::vector<NewSnapshot>& taken, CatalogChange change, ControlRequest& request,
                      Json answer);
-  Task<Verdict> remove_snapshot(SnapshotRecord snapshot);
+  // `request`: whose answer that is; null: nobody's.
+  Task<Verdict> remove_snapshot(SnapshotRecord snapshot, ControlRequest* request = nullptr);
   // Those that go with a disk that is released. What can't be done now settle() does.
   Task<void> remove_automatic_snapshots(DiskRecord disk);
 
@@ -272,10 +279,20 @@ struct Control::Impl {
   Task<bool> on_captured(CaptureResult result);
   Task<bool> on_capture_failed(std::string snapshot_id, std::string reason);
   Task<bool> on_hydrated(std::string disk_id, std::string storage);
-  // Removes hidden snapshots, chains and storages that nothing needs any more. `changing` is held.
-  Task<void> tidy();
-  bool is_needed(const SnapshotRecord& snapshot) const;
+  Task<void> on_released(std::string disk_id);
   ChainRecord chain_of(const DiskRecord& disk) const;  // a new one if need be
+
+  // --- tidy.cc ---
+  // Removes hidden snapshots, chains and storages that nothing needs any more. All of `changing` is
+  // held.
+  Task<void> tidy();
+  // The same of one disk, be it gone, which is held.
+  Task<void> tidy(std::string disk_id);
+  Task<bool> forget_undo(std::vector<DiskRecord> disks);
+  Task<bool> drop_snapshots(std::vector<SnapshotRecord> snapshots);
+  Task<bool> drop_chains(std::vector<ChainRecord> chains);
+  Task<void> drop_storages(std::string disk_id);  // empty: of all disks
+  bool is_needed(const SnapshotRecord& snapshot) const;
 
   // --- describe_snapshots.cc ---
   Task<Outcome> describe_snapshots(ControlRequest& request);

@@ -31,8 +31,7 @@ Verdict Control::Impl::find_instance(std::string_view id, const InstanceRecord*&
 }
 
 // Storage for disks that the catalog has as Creating; on failure nothing of it is left.
-Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks,
-                                          ControlRequest& request) {
+Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks, ControlRequest& request) {
   for (const DiskRecord& disk : disks) {
     DiskSettings settings = settings_of(disk);
     auto made = co_await host.create_disk(std::move(settings));
@@ -272,8 +271,11 @@ Task<Outcome> Control::Impl::delete_disk(ControlRequest& request) {
   CatalogChange finished;
   finished.erase(disk);
   if (co_await commit(std::move(finished))) unsettled = true;
-  // Otherwise it left nothing to tidy up, and tidying needs everything to stand still.
-  if (request.alone) co_await tidy();
+  if (request.alone) {
+    co_await tidy();
+  } else {
+    co_await tidy(disk_id);
+  }
   co_return done();
 }
 

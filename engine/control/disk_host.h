@@ -83,8 +83,8 @@ struct HostEvents {
   // The storage has everything itself that it borrowed. When the answer is true, forget_base() was
   // called.
   std::function<Task<bool>(std::string disk_id, std::string storage)> hydrated;
-  // Something is no longer held open: what nothing needs may go.
-  std::function<Task<void>()> released;
+  // Something of the disk is no longer held open: what nothing needs may go. Empty: of any.
+  std::function<Task<void>(std::string disk_id)> released;
 };
 
 // Counters since the disk was opened, and what it holds now.

@@ -263,7 +263,11 @@ Task<Outcome> Control::Impl::delete_instance(ControlRequest& request) {
   }
   if (auto failed = co_await announce(std::move(announced), request, {})) co_return *failed;
   // From here on it is what settle() does after a crash.
-  co_await settle();
+  if (request.alone) {
+    co_await settle();
+  } else {
+    co_await release(id);
+  }
   co_return done();
 }
 

@@ -5,7 +5,8 @@
 //             Detaching           finished: Available
 //             ReIniting           back to where it was attached
 //             Importing           the client that filled it is gone: storage and record go
-//   instance  Pending             it goes, with its disks, which are Creating; answered: all are made
+//   instance  Pending             it goes, with its disks, which are Creating; answered: all are
+//   made
 //             Deleting            the release is finished
 //             Starting            Running, and served
 //             Stopping            Stopped
@@ -159,6 +160,35 @@ Task<void> Control::Impl::settle() {
         committed.error().message);
     unsettled = true;
   }
+}
+
+Task<void> Control::Impl::release(std::string instance_id) {
+  CatalogChange change;
+  bool complete = true;
+  std::vector<DiskRecord> disks;
+  for (const DiskRecord* disk : catalog->disks_of(instance_id)) disks.push_back(*disk);
+  for (const DiskRecord& disk : disks) {
+    if (is_doomed(disk)) {
+      const Removal removal = co_await remove_storage(disk);
+      if (removal == Removal::kDone) change.erase(disk);
+      awaits_captures = awaits_captures || removal == Removal::kAwaitsCapture;
+      unsettled = unsettled || removal == Removal::kFailed;
+      complete = complete && removal == Removal::kDone;
+    } else if (auto stopped = co_await host.stop_disk(disk.id); stopped) {
+      change.put(settled(disk));
+    } else {
+      log(LogLevel::kError, kComponent, "disk {}: {}", disk.id, stopped.error().message);
+      unsettled = true;
+      complete = false;
+    }
+  }
+  const InstanceRecord* instance = catalog->find_instance(instance_id);
+  if (complete && instance != nullptr) change.erase(*instance);
+  if (co_await commit(std::move(change))) {
+    unsettled = true;
+    co_return;
+  }
+  for (const DiskRecord& disk : disks) co_await tidy(disk.id);
 }
 
 Task<void> Control::Impl::serve_all() {

@@ -82,6 +82,7 @@ Task<Verdict> Control::Impl::take(std::vector<NewSnapshot>& taken, CatalogChange
     }
     co_return outcome.refusal;
   }
+  if (!request.waits) request.give(std::move(outcome));
   for (const NewSnapshot& one : taken) {
     SnapshotSettings settings = settings_of(one.snapshot);
     auto added = co_await host.add_snapshot(std::move(settings));
@@ -90,7 +91,7 @@ Task<Verdict> Control::Impl::take(std::vector<NewSnapshot>& taken, CatalogChange
       log(LogLevel::kError, "control", "snapshot {}: {}", one.snapshot.id, added.error().message);
     }
   }
-  co_await tidy();
+  for (const NewSnapshot& one : taken) co_await tidy(one.disk.id);
   co_return Verdict();
 }
 
@@ -145,11 +146,12 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
 }
 
 // Hidden at once, for everybody; what nothing needs of it goes with tidy().
-Task<Verdict> Control::Impl::remove_snapshot(SnapshotRecord snapshot) {
+Task<Verdict> Control::Impl::remove_snapshot(SnapshotRecord snapshot, ControlRequest* request) {
   snapshot.hidden = true;
   CatalogChange change;
   change.put(snapshot);
   if (auto failed = co_await commit(std::move(change))) co_return failed;
+  if (request != nullptr && !request->waits) request->give(done());
   auto hidden = co_await host.hide_snapshot(snapshot.id);
   if (!hidden) {
     log(LogLevel::kError, "control", "snapshot {}: {}", snapshot.id, hidden.error().message);
@@ -184,8 +186,13 @@ Task<Outcome> Control::Impl::delete_snapshot(ControlRequest& request) {
   }
   if (auto broken = snapshot_must_not_have_disks(*snapshot, made, force)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
-  if (auto failed = co_await remove_snapshot(*snapshot)) co_return *failed;
-  co_await tidy();
+  const std::string disk_id = snapshot->disk_id;
+  if (auto failed = co_await remove_snapshot(*snapshot, &request)) co_return *failed;
+  if (request.alone) {
+    co_await tidy();
+  } else {
+    co_await tidy(disk_id);
+  }
   co_return done();
 }
 

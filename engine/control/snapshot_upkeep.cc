@@ -1,12 +1,6 @@
-// snapshot_upkeep.cc: what becomes of snapshots by themselves: captured, failed, no longer needed.
-//
-// A deleted snapshot is hidden at once. Its content stays while a disk borrows from it, a capture
-// compares with it, or the disk's next snapshot will: then it goes, and with the last one the
-// chain.
+// snapshot_upkeep.cc: what becomes of snapshots by themselves: captured, failed; and of disks that
+// borrow from them: hydrated.
 #include <fmt/format.h>
-
-#include <algorithm>
-#include <set>
 
 #include "engine/base/log.h"
 #include "engine/catalog/ids.h"
@@ -38,12 +32,7 @@ void Control::Impl::tell_past() {
   events.hydrated = [this](std::string disk, std::string storage) {
     return on_hydrated(std::move(disk), std::move(storage));
   };
-  events.released = [this]() -> Task<void> {
-    auto guard = co_await changing.lock_all();
-    if (closing) co_return;
-    if (unsettled || awaits_captures) co_await settle();
-    co_await tidy();
-  };
+  events.released = [this](std::string disk) { return on_released(std::move(disk)); };
   host.set_events(std::move(events));
   for (const auto& [id, chain] : catalog->chains()) {
     std::vector<SnapshotSettings> snapshots;
@@ -56,10 +45,29 @@ void Control::Impl::tell_past() {
   }
 }
 
+Task<void> Control::Impl::on_released(std::string disk_id) {
+  // Of a disk that is gone, or of copies, a storage may be left.
+  const bool others = disk_id.empty() || catalog->find_disk(disk_id) == nullptr || untidy;
+  if (others || unsettled || awaits_captures) {
+    auto guard = co_await changing.lock_all();
+    if (closing) co_return;
+    if (unsettled || awaits_captures) co_await settle();
+    co_await tidy();
+    co_return;
+  }
+  ChangeLocks::Keys keys;
+  keys.insert(disk_id);
+  auto guard = co_await changing.lock(std::move(keys));
+  if (!closing) co_await tidy(disk_id);
+}
+
 Task<bool> Control::Impl::on_captured(CaptureResult result) {
-  auto guard = co_await changing.lock_all();
-  if (closing) co_return false;
   const SnapshotRecord* found = catalog->find_snapshot(result.snapshot_id);
+  if (found == nullptr) co_return false;
+  ChangeLocks::Keys keys{found->id, found->disk_id};
+  auto guard = co_await changing.lock(std::move(keys));
+  if (closing) co_return false;
+  found = catalog->find_snapshot(result.snapshot_id);
   // What is recorded as failed stays so: nothing descends from it any more.
   if (found == nullptr || found->status != SnapshotStatus::kProgressing) co_return false;
   SnapshotRecord snapshot = *found;
@@ -76,6 +84,7 @@ Task<bool> Control::Impl::on_captured(CaptureResult result) {
   CatalogChange change;
   change.put(snapshot);
   change.put(chain);
+  untidy = untidy || !snapshot.storage_base.empty();
   if (co_await commit(std::move(change))) co_return false;
   co_return true;
 }
@@ -147,105 +156,6 @@ Task<bool> Control::Impl::on_hydrated(std::string disk_id, std::string storage) 
   // Before anything else may find that nobody needs the base.
   co_await host.forget_base(disk_id, storage);
   co_return true;
-}
-
-// Of one that is hidden or failed: whether its content must stay.
-bool Control::Impl::is_needed(const SnapshotRecord& snapshot) const {
-  bool disk_exists = false;
-  for (const auto& [id, disk] : catalog->disks()) {
-    if (disk.base_snapshot == snapshot.id || disk.undo_base == snapshot.id) return true;
-    disk_exists = disk_exists || id == snapshot.disk_id;
-  }
-  bool others = false;
-  for (const auto& [id, other] : catalog->snapshots()) {
-    const bool under_way = other.status == SnapshotStatus::kProgressing;
-    if (under_way && other.storage_base == snapshot.id && id != snapshot.id) return true;
-    if (other.disk_id != snapshot.disk_id || id == snapshot.id) continue;
-    if (under_way && other.parent == snapshot.seq) return true;
-    others = others || (!other.hidden && other.status != SnapshotStatus::kFailed);
-  }
-  if (!disk_exists || !others || snapshot.status == SnapshotStatus::kFailed) return false;
-  // The disk's next snapshot is compared with it.
-  const ChainRecord* chain = catalog->find_chain(snapshot.chain_id);
-  if (chain != nullptr && chain->current == snapshot.seq) return true;
-  const DiskRecord* disk = catalog->find_disk(snapshot.disk_id);
-  return disk != nullptr && !disk->undo_storage.empty() && disk->undo_current == snapshot.seq;
-}
-
-Task<void> Control::Impl::tidy() {
-  // What was before a rollback longer ago than it can be undone.
-  CatalogChange expired;
-  for (const auto& [id, disk] : catalog->disks()) {
-    if (disk.undo_storage.empty() || disk.undo_until >= now()) continue;
-    DiskRecord changed = disk;
-    changed.undo_storage.clear();
-    changed.undo_base.clear();
-    changed.undo_current = 0;
-    changed.undo_until = {};
-    expired.put(changed);
-  }
-  if (co_await commit(std::move(expired))) co_return;
-
-  const auto snapshots = catalog->snapshots();
-  for (const auto& [id, snapshot] : snapshots) {
-    const bool failed = snapshot.status == SnapshotStatus::kFailed;
-    if ((!snapshot.hidden && !failed) || is_needed(snapshot)) continue;
-    auto gone = co_await host.drop_snapshot(snapshot.disk_id, snapshot.seq);
-    if (!gone) {
-      log(LogLevel::kError, "control", "snapshot {} stays for now: {}", id, gone.error().message);
-      continue;
-    }
-    CatalogChange change;
-    const ChainRecord* known = catalog->find_chain(snapshot.chain_id);
-    if (known != nullptr &&
-        (known->current == snapshot.seq || known->reference_seq == snapshot.seq)) {
-      ChainRecord chain = *known;
-      if (chain.current == snapshot.seq) chain.current = 0;
-      if (chain.reference_seq == snapshot.seq) {
-        chain.reference_seq = 0;
-        chain.reference_storage.clear();
-        chain.reference_epoch = 0;
-      }
-      change.put(chain);
-    }
-    if (!snapshot.hidden) continue;  // A failed one is shown until it is deleted.
-    change.erase(snapshot);
-    if (co_await commit(std::move(change))) co_return;
-  }
-
-  const auto chains = catalog->chains();
-  for (const auto& [id, chain] : chains) {
-    if (catalog->find_disk(chain.disk_id) != nullptr) continue;
-    if (!catalog->snapshots_of_disk(chain.disk_id).empty()) continue;
-    if (!co_await host.remove_chain(chain.disk_id)) continue;
-    CatalogChange change;
-    change.erase(chain);
-    if (co_await commit(std::move(change))) co_return;
-  }
-
-  auto storages = co_await host.storages();
-  if (!storages) co_return;
-  std::set<std::string> needed;
-  for (const auto& [id, disk] : catalog->disks()) {
-    needed.insert(disk.storage);
-    needed.insert(disk.undo_storage);
-  }
-  for (const auto& [id, chain] : catalog->chains()) needed.insert(id);
-  for (const auto& [id, snapshot] : catalog->snapshots()) {
-    if (snapshot.status == SnapshotStatus::kProgressing) needed.insert(snapshot.storage);
-  }
-  for (const std::string& storage : *storages) {
-    // Only what is surely a former storage of a disk: "d-x" while d-x has another, or "d-x.2".
-    const std::size_t dot = storage.find('.');
-    const bool former = dot != std::string::npos || catalog->find_disk(storage) != nullptr;
-    if (needed.count(storage) != 0 || !storage.starts_with("d-") || !former) continue;
-    log(LogLevel::kInfo, "control", "storage {} is needed no more", storage);
-    auto gone = co_await host.delete_storage(storage);
-    if (!gone) {
-      log(LogLevel::kError, "control", "storage {} stays for now: {}", storage,
-          gone.error().message);
-    }
-  }
 }
 
 }  // namespace clouddisk

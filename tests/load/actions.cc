@@ -1,6 +1,6 @@
 // Clients of the action API on TCP, all at once, each with a disk's life: how long every action
-// takes to its answer. As with the cloud, a change is answered when it is on record; the clients ask
-// again and again until it is done.
+// takes to its answer. As with the cloud, a change is answered when it is on record; the clients
+// ask again and again until it is done.
 #include <atomic>
 #include <map>
 #include <thread>
@@ -55,7 +55,8 @@ class ActionClient {
       await_disk(disk, "In_use");
       call("ModifyDiskAttribute", {{"DiskId", disk}, {"DiskName", "renamed"}});
       call("ResizeDisk", {{"DiskId", disk}, {"NewSize", "60"}, {"Type", "online"}});
-      call("TagResources", {{"ResourceType", "disk"},
+      call("TagResources", {{"RegionId", "cn-local"},
+                            {"ResourceType", "disk"},
                             {"ResourceId.1", disk},
                             {"Tag.1.Key", "kind"},
                             {"Tag.1.Value", "load"}});
@@ -75,7 +76,7 @@ class ActionClient {
 
  private:
   static constexpr unsigned kLivesOfAnInstance = 4;
-  static constexpr std::chrono::milliseconds kPoll{50};
+  static constexpr std::chrono::milliseconds kPoll{200};
   static constexpr std::chrono::minutes kPatience{1};
 
   Json call(const std::string& action, Params params) {

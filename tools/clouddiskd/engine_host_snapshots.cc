@@ -391,7 +391,7 @@ Task<void> EngineHost::capture_all(std::string disk_id) {
       tries = 0;
       if (exists) co_await release_storage_locked(past, past.snapshots.at(seq));
       guard.unlock();
-      if (events_.released) co_await events_.released();
+      if (events_.released) co_await events_.released(disk_id);
       continue;
     }
     guard.unlock();
@@ -420,7 +420,7 @@ Task<void> EngineHost::capture_all(std::string disk_id) {
     for (Snapshot gone : abandoned) co_await release_storage_locked(past, gone);
   }
   if (!stopping_) {
-    if (events_.released) co_await events_.released();
+    if (events_.released) co_await events_.released(disk_id);
     capture_if_due(disk_id);
   }
   background_.done();
@@ -601,7 +601,8 @@ Task<void> EngineHost::end_hydration(std::string disk_id, std::string storage,
     if (durable && co_await events_.hydrated(disk_id, storage)) break;
     co_await sleep_until(control_.now() + kRetryAfter);
   }
-  if (!stopping_ && events_.released) co_await events_.released();
+  // What it borrowed from was another's.
+  if (!stopping_ && events_.released) co_await events_.released({});
 }
 
 Task<void> EngineHost::forget_base(std::string disk_id, std::string storage) {

@@ -56,9 +56,7 @@ class AutoSnapshots : public ControlTest {
   static void capture(Daemon& daemon, const std::string& disk) {
     const Json list = snapshots(daemon, disk, {{"Status", "progressing"}});
     for (const Json& one : list) {
-      CaptureResult result{one["SnapshotId"], 4096, 100};
-      EXPECT_TRUE(daemon.machine.ring->block_on(daemon.host.events().captured(std::move(result))));
-      daemon.machine.ring->block_on(daemon.host.events().released());
+      EXPECT_TRUE(daemon.capture(one["SnapshotId"], 4096));
     }
   }
   static std::string day_name(WallTime at, int number) {

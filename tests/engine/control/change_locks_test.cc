@@ -65,13 +65,36 @@ class ManyChanges : public ControlTest {
       const Json body = Json::parse(reply.body, nullptr, false);
       if (body.contains("DiskId")) disks_.push_back(body["DiskId"]);
       if (body.contains("InstanceId")) instances_.push_back(body["InstanceId"]);
+      if (body.contains("SnapshotId")) snapshots_.push_back(body["SnapshotId"]);
+      if (body.contains("InstanceIdSets")) {
+        instances_.push_back(body["InstanceIdSets"]["InstanceIdSet"][0]);
+      }
     }
     ++finished;
+  }
+  // The host captures what there is, until the clients have finished.
+  Task<void> captures(Daemon& daemon, Random random, const unsigned& finished, bool& over) {
+    while (finished < kClients) {
+      co_await daemon.machine.ring->sleep_for(std::chrono::milliseconds(2));
+      if (snapshots_.empty()) continue;
+      const std::string id = snapshots_[random.below(snapshots_.size())];
+      const auto& known = daemon.host.snapshots();
+      if (!known.contains(id)) continue;
+      const std::string disk = known.at(id).disk_id;
+      CaptureResult result{id, 4096, 100};
+      static_cast<void>(co_await daemon.host.events().captured(std::move(result)));
+      std::string released;
+      if (!random.one_in(4)) released = disk;
+      co_await daemon.host.events().released(std::move(released));
+    }
+    over = true;
   }
   Params random_change(Random& random) {
     const std::string disk = disks_[random.below(disks_.size())];
     const std::string instance = instances_[random.below(instances_.size())];
-    switch (random.below(14)) {
+    const std::string snapshot =
+        snapshots_.empty() ? "s-none" : snapshots_[random.below(snapshots_.size())];
+    switch (random.below(23)) {
       case 0:
       case 1:
         return {{"Action", "CreateDisk"}, {"Size", "40"}, {"DiskCategory", "cloud_essd"}};
@@ -95,7 +118,26 @@ class ManyChanges : public ControlTest {
       case 11:
         return {{"Action", "StartInstance"}, {"InstanceId", instance}};
       case 12:
+      case 13:
+      case 14:
         return {{"Action", "CreateSnapshot"}, {"DiskId", disk}};
+      case 15:
+      case 16:
+        return {{"Action", "DeleteSnapshot"}, {"SnapshotId", snapshot}, {"Force", "true"}};
+      case 17:
+      case 18:
+        return {{"Action", "CreateDisk"}, {"SnapshotId", snapshot}};
+      case 19:
+        return {{"Action", "RunInstances"},
+                {"ImageId", "m"},
+                {"InstanceType", "t"},
+                {"DataDisk.1.SnapshotId", snapshot},
+                {"DataDisk.1.DeleteWithInstance", random.one_in(2) ? "true" : "false"}};
+      case 20:
+        return {{"Action", "DeleteInstance"}, {"InstanceId", instance}, {"Force", "true"}};
+      case 21:
+        return {{"Action", "TagResources"}, {"RegionId", "cn-local"}, {"ResourceType", "disk"},
+                {"ResourceId.1", disk},     {"Tag.1.Key", "k"},       {"Tag.1.Value", "v"}};
       default:
         return {{"Action", "ModifyDiskAttribute"},
                 {"DiskIds.1", disk},
@@ -104,7 +146,8 @@ class ManyChanges : public ControlTest {
     }
   }
 
-  std::vector<std::string> disks_, instances_;
+  static constexpr unsigned kClients = 16;
+  std::vector<std::string> disks_, instances_, snapshots_;
 };
 
 TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
@@ -119,10 +162,11 @@ TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
       instances_.push_back(
           daemon.must("CreateInstance", {{"ImageId", "m"}, {"InstanceType", "t"}})["InstanceId"]);
     }
-    constexpr unsigned kClients = 16;
     unsigned finished = 0;
+    bool over = false;
+    spawn(captures(daemon, random.fork(), finished, over));
     for (unsigned i = 0; i < kClients; ++i) spawn(client(daemon, random.fork(), finished));
-    daemon.machine.ring->run_until([&finished] { return finished == kClients; });
+    daemon.machine.ring->run_until([&] { return finished == kClients && over; });
     // It is alone, so what goes on after its answer is over then.
     daemon.must("ModifyInstanceLimits", {{"InstanceId", "i-local"}, {"IopsLimit", "0"}});
 
@@ -140,6 +184,9 @@ TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
       EXPECT_TRUE(in_use || disk["Status"] == "Available") << disk["Status"];
       EXPECT_EQ(in_use, !instance.empty());
       stored.insert(id);
+      const std::string source = disk["SourceSnapshotId"];
+      EXPECT_TRUE(source.empty() || daemon.host.snapshots().contains(source))
+          << id << " borrows from " << source << ", which is gone";
       if (!in_use) continue;
       const std::string place = instance + " " + disk["Device"].get<std::string>();
       EXPECT_TRUE(devices.insert(place).second) << place << " twice";
@@ -148,6 +195,10 @@ TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
     std::set<std::string> really_served;
     for (const auto& [id, settings] : daemon.host.served()) really_served.insert(id);
     EXPECT_EQ(really_served, served);
+    // What no capture needs any more is gone with the last one.
+    for (const std::string& id : snapshots_) {
+      if (daemon.host.snapshots().contains(id)) static_cast<void>(daemon.capture(id));
+    }
     EXPECT_EQ(daemon.host.stored(), stored);
   }
   Daemon daemon(root_.path());

@@ -62,6 +62,19 @@ struct Daemon {
   void attach(const std::string& disk, const std::string& instance = "i-local") {
     must("AttachDisk", {{"DiskId", disk}, {"InstanceId", instance}});
   }
+  // As the host says it: of one disk, or of any.
+  void release(std::string disk_id = {}) {
+    machine.ring->block_on(host.events().released(std::move(disk_id)));
+  }
+  // The host tells of a snapshot's capture and lets go of what it held. False: it is not wanted.
+  bool capture(const std::string& snapshot_id, std::uint64_t changed_bytes = 8192) {
+    const auto known = host.snapshots().find(snapshot_id);
+    const std::string disk_id = known == host.snapshots().end() ? "" : known->second.disk_id;
+    CaptureResult result{snapshot_id, changed_bytes, 100};
+    const bool wanted = machine.ring->block_on(host.events().captured(std::move(result)));
+    release(disk_id);
+    return wanted;
+  }
   // The disk as DescribeDisks has it; null when it is not there.
   Json disk(const std::string& id) {
     const Json body = must("DescribeDisks", {{"DiskIds", "[\"" + id + "\"]"}});

@@ -20,12 +20,7 @@ class CopyActions : public ControlTest {
                           .at("Snapshot");
     return list.empty() ? Json() : list[0];
   }
-  static bool capture(Daemon& daemon, const std::string& id) {
-    CaptureResult result{id, 8192, 100};
-    const bool known = daemon.machine.ring->block_on(daemon.host.events().captured(result));
-    daemon.machine.ring->block_on(daemon.host.events().released());
-    return known;
-  }
+  static bool capture(Daemon& daemon, const std::string& id) { return daemon.capture(id); }
   static std::string take(Daemon& daemon, const std::string& disk) {
     const std::string id =
         daemon.must("CreateSnapshot", {{"DiskId", disk}}).value("SnapshotId", "");

@@ -26,9 +26,7 @@ class ImageTest : public ControlTest {
     return disks;
   }
   static void capture(Daemon& daemon, const std::string& snapshot) {
-    CaptureResult result{snapshot, 8192, 100};
-    EXPECT_TRUE(daemon.machine.ring->block_on(daemon.host.events().captured(std::move(result))));
-    daemon.machine.ring->block_on(daemon.host.events().released());
+    EXPECT_TRUE(daemon.capture(snapshot));
   }
   static std::string take(Daemon& daemon, const std::string& disk, bool captured = true) {
     std::string id = daemon.must("CreateSnapshot", {{"DiskId", disk}})["SnapshotId"];

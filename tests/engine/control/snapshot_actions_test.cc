@@ -20,11 +20,7 @@ class SnapshotActions : public ControlTest {
     const Json list = snapshots(daemon, {{"SnapshotIds", "[\"" + id + "\"]"}});
     return list.empty() ? Json() : list[0];
   }
-  static void capture(Daemon& daemon, const std::string& id) {
-    CaptureResult result{id, 8192, 100};
-    EXPECT_TRUE(daemon.machine.ring->block_on(daemon.host.events().captured(std::move(result))));
-    daemon.machine.ring->block_on(daemon.host.events().released());
-  }
+  static void capture(Daemon& daemon, const std::string& id) { EXPECT_TRUE(daemon.capture(id)); }
   static std::string attached_disk(Daemon& daemon) {
     const std::string disk = daemon.create_disk();
     daemon.attach(disk);
@@ -123,7 +119,7 @@ TEST_F(SnapshotActions, ADiskMadeFromOneKeepsItsContentThere) {
   // It looks there no more before it goes.
   EXPECT_EQ(daemon.host.bases_forgotten, std::vector<std::string>{clone});
   EXPECT_EQ(daemon.host.snapshots().size(), 2U);
-  daemon.machine.ring->block_on(daemon.host.events().released());
+  daemon.release();
   EXPECT_EQ(daemon.host.snapshots().size(), 1U);
   daemon.must("StopInstance", {{"InstanceId", "i-local"}});
   EXPECT_REFUSED(daemon.ask("ReInitDisk", {{"DiskId", clone}}), 403, "InvalidSourceSnapshot");
@@ -168,7 +164,7 @@ TEST_F(SnapshotActions, ADeletedInstancesDiskKeepsItsStorageUntilItsSnapshotIsCa
   daemon.must("DeleteInstance", {{"InstanceId", instance}, {"Force", "true"}});
   EXPECT_TRUE(daemon.host.stored().contains(disk));
   capture(daemon, id);
-  daemon.machine.ring->block_on(daemon.host.events().released());
+  daemon.release();
   EXPECT_FALSE(daemon.host.stored().contains(disk));
   EXPECT_EQ(show(daemon, id)["Status"], "accomplished");
 }
@@ -590,7 +586,7 @@ TEST_F(SnapshotActions, ADiskThatWaitsForItsCaptureIsLeftAloneByOtherChanges) {
   daemon.create_disk();
   EXPECT_EQ(daemon.host.failures_left(), 1U) << "it was stopped once more";
   // A stop that fails is tried again by the next change, capture or not.
-  daemon.machine.ring->block_on(daemon.host.events().released());
+  daemon.release();
   EXPECT_EQ(daemon.host.failures_left(), 0U);
   capture(daemon, id);
   EXPECT_FALSE(daemon.host.stored().contains(disk));

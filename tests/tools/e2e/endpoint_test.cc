@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <regex>
+#include <thread>
 
 #include "engine/base/bytes.h"
 #include "tests/tools/e2e/tcp_client.h"
@@ -74,6 +75,12 @@ TEST_F(Endpoint, EitherSignatureDrivesADiskAndTheBytesAreReal) {
                                                  {"DiskName", "a+b=c&d *~!'() 数据盘"},
                                                  {"Size", "40"}})["DiskId"];
     must("AttachDisk", {{"DiskId", disk}, {"InstanceId", "i-local"}});
+    // Answered when it is on record; it is exported a little later.
+    const Params of_disk{{"RegionId", "cn-local"}, {"DiskIds", "[\"" + disk + "\"]"}};
+    for (int i = 0; i < 200; ++i) {
+      if (must("DescribeDisks", of_disk)["Disks"]["Disk"][0]["Status"] == "In_use") break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
     auto nbd = daemon_.connect(disk);
     ASSERT_TRUE(nbd) << nbd.error().message;
     EXPECT_EQ(nbd->size_bytes(), 40_GiB);
@@ -83,8 +90,7 @@ TEST_F(Endpoint, EitherSignatureDrivesADiskAndTheBytesAreReal) {
     std::vector<std::byte> seen(8192);
     ASSERT_TRUE(nbd->read(4096, seen));
     EXPECT_EQ(seen, content);
-    const Json list =
-        must("DescribeDisks", {{"RegionId", "cn-local"}, {"DiskIds", "[\"" + disk + "\"]"}});
+    const Json list = must("DescribeDisks", of_disk);
     ASSERT_EQ(list["Disks"]["Disk"].size(), 1U);
     EXPECT_EQ(list["Disks"]["Disk"][0]["DiskName"], "a+b=c&d *~!'() 数据盘");
     EXPECT_EQ(list["Disks"]["Disk"][0]["Status"], "In_use");

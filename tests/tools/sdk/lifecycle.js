@@ -54,6 +54,12 @@ async function drive(client) {
     }
     assert.fail(`${client.name}: ${what} took more than 10 s`);
   };
+  const instanceStatus = (id, expected) => until(`instance ${id} ${expected}`, async () => {
+    const list = (await call('DescribeInstances', { RegionId: region, InstanceIds: JSON.stringify([id]) })).Instances.Instance;
+    return list.length === 1 && list[0].Status === expected;
+  });
+  const instanceGone = (id) => until(`release of ${id}`, async () =>
+    (await call('DescribeInstances', { RegionId: region, InstanceIds: JSON.stringify([id]) })).TotalCount === 0);
   const status = (id, wanted) => until(`disk ${id} ${wanted}`, async () => (await diskOf(id)).Status === wanted);
 
   // Where there are disks.
@@ -182,6 +188,7 @@ async function drive(client) {
     SystemDisk: { Category: 'cloud_essd', Size: '40' },
     DataDisk: [{ Category: 'cloud_essd', SnapshotId: snapshot, Size: 40 }],
   })).InstanceIdSets.InstanceIdSet[0];
+  await instanceStatus(source, 'Running');
   const disksOf = async (id) => (await call('DescribeDisks', { RegionId: region, InstanceId: id })).Disks.Disk;
   const diskAt = async (id, device) => (await disksOf(id)).find((one) => one.Device === device).DiskId;
   write(await diskAt(source, '/dev/xvda'), 0x71);
@@ -203,6 +210,7 @@ async function drive(client) {
     RegionId: region, ZoneId: zone, ImageId: image, InstanceType: 'ecs.g7.large',
     SystemDisk: { Category: 'cloud_essd', Size: '60' },
   })).InstanceIdSets.InstanceIdSet[0];
+  await instanceStatus(made, 'Running');
   const systemDisk = await diskAt(made, '/dev/xvda');
   check(systemDisk, 0x71);
   assert.equal(exportedBytes(systemDisk), 60 * GiB);
@@ -211,12 +219,18 @@ async function drive(client) {
   await call('StopInstance', { InstanceId: source });
   write(systemDisk, 0x72);
   await call('StopInstance', { InstanceId: made });
+  await instanceStatus(made, 'Stopped');
   const replaced = (await call('ReplaceSystemDisk', { InstanceId: made, ImageId: image })).DiskId;
   assert.notEqual(replaced, systemDisk);
   await call('StartInstance', { InstanceId: made });
+  await instanceStatus(made, 'Running');
   check(replaced, 0x71);
   await call('StopInstance', { InstanceId: made });
-  for (const id of [source, made]) await call('DeleteInstance', { InstanceId: id });
+  for (const id of [source, made]) {
+    await instanceStatus(id, 'Stopped');
+    await call('DeleteInstance', { InstanceId: id });
+    await instanceGone(id);
+  }
   await call('DeleteImage', { RegionId: region, ImageId: image });
   for (const mapping of mappings) await call('DeleteSnapshot', { SnapshotId: mapping.SnapshotId });
 
@@ -226,18 +240,14 @@ async function drive(client) {
     InstanceName: 'web', SystemDisk: { Category: 'cloud_essd', Size: '40' },
     DataDisk: [{ Category: 'cloud_essd', Size: 40 }],
   })).InstanceIdSets.InstanceIdSet[0];
-  const instanceStatus = (expected) => until(`instance ${expected}`, async () => {
-    const list = (await call('DescribeInstances', { RegionId: region, InstanceIds: JSON.stringify([instance]) })).Instances.Instance;
-    return list.length === 1 && list[0].Status === expected;
-  });
-  await instanceStatus('Running');
+  await instanceStatus(instance, 'Running');
   const owned = (await call('DescribeDisks', { RegionId: region, InstanceId: instance })).Disks.Disk;
   assert.equal(owned.length, 2);
   const data = owned.find((one) => one.Type === 'data').DiskId;
   write(data, 0x33);
   check(data, 0x33);
   await call('StopInstance', { InstanceId: instance });
-  await instanceStatus('Stopped');
+  await instanceStatus(instance, 'Stopped');
   await call('DeleteInstance', { InstanceId: instance });
 
   // Release.
@@ -247,7 +257,7 @@ async function drive(client) {
     await call('DeleteDisk', { DiskId: id });
   }
   await call('DeleteSnapshot', { SnapshotId: snapshot });
-  assert.equal((await call('DescribeDisks', { RegionId: region })).TotalCount, 0);
+  await until('the release of everything', async () => (await call('DescribeDisks', { RegionId: region })).TotalCount === 0);
   console.log(`${client.name}: created, wrote, took a snapshot, grew, rolled back, cloned, made an image, ran instances, released`);
 }
 

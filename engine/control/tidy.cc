@@ -1,0 +1,157 @@
+// tidy.cc: what nothing needs any more goes.
+//
+// A deleted snapshot is hidden at once. Its content stays while a disk borrows from it, a capture
+// compares with it, or the disk's next snapshot will: then it goes, and with the last one the
+// chain. One disk can be tidied beside changes of others: nobody begins to borrow from a hidden
+// snapshot, and who began before is on record.
+#include <algorithm>
+#include <set>
+
+#include "engine/base/log.h"
+#include "engine/catalog/ids.h"
+#include "engine/control/control_impl.h"
+
+namespace clouddisk {
+
+// Of one that is hidden or failed: whether its content must stay.
+bool Control::Impl::is_needed(const SnapshotRecord& snapshot) const {
+  bool disk_exists = false;
+  for (const auto& [id, disk] : catalog->disks()) {
+    if (disk.base_snapshot == snapshot.id || disk.undo_base == snapshot.id) return true;
+    disk_exists = disk_exists || id == snapshot.disk_id;
+  }
+  bool others = false;
+  for (const auto& [id, other] : catalog->snapshots()) {
+    const bool under_way = other.status == SnapshotStatus::kProgressing;
+    if (under_way && other.storage_base == snapshot.id && id != snapshot.id) return true;
+    if (other.disk_id != snapshot.disk_id || id == snapshot.id) continue;
+    if (under_way && other.parent == snapshot.seq) return true;
+    others = others || (!other.hidden && other.status != SnapshotStatus::kFailed);
+  }
+  if (!disk_exists || !others || snapshot.status == SnapshotStatus::kFailed) return false;
+  // The disk's next snapshot is compared with it.
+  const ChainRecord* chain = catalog->find_chain(snapshot.chain_id);
+  if (chain != nullptr && chain->current == snapshot.seq) return true;
+  const DiskRecord* disk = catalog->find_disk(snapshot.disk_id);
+  return disk != nullptr && !disk->undo_storage.empty() && disk->undo_current == snapshot.seq;
+}
+
+// What was before a rollback longer ago than it can be undone.
+Task<bool> Control::Impl::forget_undo(std::vector<DiskRecord> disks) {
+  CatalogChange expired;
+  for (DiskRecord& disk : disks) {
+    if (disk.undo_storage.empty() || disk.undo_until >= now()) continue;
+    disk.undo_storage.clear();
+    disk.undo_base.clear();
+    disk.undo_current = 0;
+    disk.undo_until = {};
+    expired.put(disk);
+  }
+  if (expired.empty()) co_return true;
+  co_return !co_await commit(std::move(expired));
+}
+
+Task<bool> Control::Impl::drop_snapshots(std::vector<SnapshotRecord> snapshots) {
+  for (const SnapshotRecord& snapshot : snapshots) {
+    const bool failed = snapshot.status == SnapshotStatus::kFailed;
+    if ((!snapshot.hidden && !failed) || is_needed(snapshot)) continue;
+    auto gone = co_await host.drop_snapshot(snapshot.disk_id, snapshot.seq);
+    if (!gone) {
+      log(LogLevel::kError, "control", "snapshot {} stays for now: {}", snapshot.id,
+          gone.error().message);
+      continue;
+    }
+    CatalogChange change;
+    const ChainRecord* known = catalog->find_chain(snapshot.chain_id);
+    if (known != nullptr &&
+        (known->current == snapshot.seq || known->reference_seq == snapshot.seq)) {
+      ChainRecord chain = *known;
+      if (chain.current == snapshot.seq) chain.current = 0;
+      if (chain.reference_seq == snapshot.seq) {
+        chain.reference_seq = 0;
+        chain.reference_storage.clear();
+        chain.reference_epoch = 0;
+      }
+      change.put(chain);
+    }
+    if (!snapshot.hidden) continue;  // A failed one is shown until it is deleted.
+    change.erase(snapshot);
+    if (co_await commit(std::move(change))) co_return false;
+  }
+  co_return true;
+}
+
+Task<bool> Control::Impl::drop_chains(std::vector<ChainRecord> chains) {
+  for (const ChainRecord& chain : chains) {
+    if (catalog->find_disk(chain.disk_id) != nullptr) continue;
+    if (!catalog->snapshots_of_disk(chain.disk_id).empty()) continue;
+    if (!co_await host.remove_chain(chain.disk_id)) continue;
+    CatalogChange change;
+    change.erase(chain);
+    if (co_await commit(std::move(change))) co_return false;
+  }
+  co_return true;
+}
+
+Task<void> Control::Impl::drop_storages(std::string disk_id) {
+  auto storages = co_await host.storages();
+  if (!storages) co_return;
+  std::set<std::string> needed;
+  for (const auto& [id, disk] : catalog->disks()) {
+    needed.insert(disk.storage);
+    needed.insert(disk.undo_storage);
+  }
+  for (const auto& [id, chain] : catalog->chains()) needed.insert(id);
+  for (const auto& [id, snapshot] : catalog->snapshots()) {
+    if (snapshot.status == SnapshotStatus::kProgressing) needed.insert(snapshot.storage);
+  }
+  for (const std::string& storage : *storages) {
+    // Only what is surely a former storage of a disk: "d-x" while d-x has another, or "d-x.2".
+    const std::size_t dot = storage.find('.');
+    const std::string owner = storage.substr(0, dot);
+    if (!disk_id.empty() && owner != disk_id) continue;
+    const bool former = dot != std::string::npos || catalog->find_disk(storage) != nullptr;
+    if (needed.count(storage) != 0 || !storage.starts_with("d-") || !former) continue;
+    log(LogLevel::kInfo, "control", "storage {} is needed no more", storage);
+    auto gone = co_await host.delete_storage(storage);
+    if (!gone) {
+      log(LogLevel::kError, "control", "storage {} stays for now: {}", storage,
+          gone.error().message);
+    }
+  }
+}
+
+Task<void> Control::Impl::tidy() {
+  untidy = false;
+  std::vector<DiskRecord> disks;
+  for (const auto& [id, disk] : catalog->disks()) disks.push_back(disk);
+  if (!co_await forget_undo(std::move(disks))) co_return;
+  std::vector<SnapshotRecord> snapshots;
+  for (const auto& [id, snapshot] : catalog->snapshots()) snapshots.push_back(snapshot);
+  if (!co_await drop_snapshots(std::move(snapshots))) co_return;
+  std::vector<ChainRecord> chains;
+  for (const auto& [id, chain] : catalog->chains()) chains.push_back(chain);
+  if (!co_await drop_chains(std::move(chains))) co_return;
+  co_await drop_storages({});
+}
+
+Task<void> Control::Impl::tidy(std::string disk_id) {
+  bool had_others = false;  // storages
+  std::vector<DiskRecord> disks;
+  if (const DiskRecord* disk = catalog->find_disk(disk_id)) {
+    disks.push_back(*disk);
+    had_others = disk->storages > 0;
+  }
+  if (!co_await forget_undo(std::move(disks))) co_return;
+  std::vector<SnapshotRecord> snapshots;
+  for (const SnapshotRecord* one : catalog->snapshots_of_disk(disk_id)) snapshots.push_back(*one);
+  if (!co_await drop_snapshots(std::move(snapshots))) co_return;
+  std::vector<ChainRecord> chains;
+  if (const ChainRecord* chain = catalog->find_chain(chain_id_of(disk_id))) {
+    chains.push_back(*chain);
+  }
+  if (!co_await drop_chains(std::move(chains))) co_return;
+  if (had_others) co_await drop_storages(std::move(disk_id));
+}
+
+}  // namespace clouddisk
