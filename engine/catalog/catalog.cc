@@ -56,6 +56,10 @@ Result<void> Catalog::take(const std::string& key, const std::string& json) {
     auto image = image_from_json(json);
     if (!image) return image.error();
     images_.insert_or_assign(key.substr(kImageKeys.size()), std::move(*image));
+  } else if (key.starts_with(kTaskKeys)) {
+    auto task = task_from_json(json);
+    if (!task) return task.error();
+    tasks_.insert_or_assign(key.substr(kTaskKeys.size()), std::move(*task));
   }
   return {};
 }
@@ -104,6 +108,11 @@ const PolicyRecord* Catalog::find_policy(std::string_view id) const {
 const ImageRecord* Catalog::find_image(std::string_view id) const {
   const auto at = images_.find(id);
   return at != images_.end() ? &at->second : nullptr;
+}
+
+const TaskRecord* Catalog::find_task(std::string_view id) const {
+  const auto at = tasks_.find(id);
+  return at != tasks_.end() ? &at->second : nullptr;
 }
 
 std::vector<const ImageRecord*> Catalog::images_of(std::string_view snapshot_id) const {
@@ -162,6 +171,8 @@ Task<Result<void>> Catalog::commit(CatalogChange change) {
       policies_.erase(key.substr(kPolicyKeys.size()));
     } else if (key.starts_with(kImageKeys)) {
       images_.erase(key.substr(kImageKeys.size()));
+    } else if (key.starts_with(kTaskKeys)) {
+      tasks_.erase(key.substr(kTaskKeys.size()));
     } else {
       tokens_.erase(key);
     }

@@ -1,5 +1,5 @@
-// catalog.h: disks, instances, snapshots, images, policies, access keys and client tokens by id,
-// kept in every replica (catalog_store.h).
+// catalog.h: disks, instances, snapshots, images, policies, tasks, access keys and client tokens by
+// id, kept in every replica (catalog_store.h).
 //
 // Thread: one ring's. Views and pointers stay valid until the next co_await, unless the caller
 //   holds the lock of what they show (engine/control/change_locks.h).
@@ -29,6 +29,7 @@ class CatalogChange {
   void put(const KeyRecord& key) { entries_[key_of(key)] = to_json(key); }
   void put(const PolicyRecord& policy) { entries_[key_of(policy)] = to_json(policy); }
   void put(const ImageRecord& image) { entries_[key_of(image)] = to_json(image); }
+  void put(const TaskRecord& task) { entries_[key_of(task)] = to_json(task); }
   template <class Record>
   void erase(const Record& record) {
     entries_[key_of(record)] = std::nullopt;
@@ -57,6 +58,7 @@ class Catalog {
   const ById<KeyRecord>& keys() const { return keys_; }
   const ById<PolicyRecord>& policies() const { return policies_; }
   const ById<ImageRecord>& images() const { return images_; }
+  const ById<TaskRecord>& tasks() const { return tasks_; }
   // Null when there is none.
   const DiskRecord* find_disk(std::string_view id) const;
   const InstanceRecord* find_instance(std::string_view id) const;
@@ -67,6 +69,7 @@ class Catalog {
   const KeyRecord* find_key(std::string_view id) const;
   const PolicyRecord* find_policy(std::string_view id) const;
   const ImageRecord* find_image(std::string_view id) const;
+  const TaskRecord* find_task(std::string_view id) const;
   // By sequence, hidden ones included.
   std::vector<const SnapshotRecord*> snapshots_of_disk(std::string_view disk_id) const;
   // The images that a snapshot is in, by id.
@@ -91,6 +94,7 @@ class Catalog {
   ById<KeyRecord> keys_;
   ById<PolicyRecord> policies_;
   ById<ImageRecord> images_;
+  ById<TaskRecord> tasks_;
 };
 
 }  // namespace clouddisk

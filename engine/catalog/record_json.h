@@ -1,5 +1,5 @@
-// record_json.h: what the JSON forms of records are written and read with. For records.cc and
-// image_record.cc alone.
+// record_json.h: what the JSON forms of records are written and read with. For records.cc,
+// image_record.cc and task_record.cc alone.
 #pragma once
 
 #include <nlohmann/json.hpp>

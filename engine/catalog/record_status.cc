@@ -15,6 +15,8 @@ constexpr std::array<std::string_view, 6> kInstanceStatusNames = {
 constexpr std::array<std::string_view, 4> kSnapshotStatusNames = {"progressing", "accomplished",
                                                                   "failed", "deleting"};
 
+constexpr std::array<std::string_view, 3> kTaskStatusNames = {"Processing", "Finished", "Failed"};
+
 template <class Status, std::size_t N>
 Result<Status> parse_status(const std::array<std::string_view, N>& names, std::string_view text) {
   for (std::size_t i = 0; i < N; ++i) {
@@ -43,6 +45,13 @@ std::string_view name(SnapshotStatus status) {
 }
 Result<SnapshotStatus> parse_snapshot_status(std::string_view text) {
   return parse_status<SnapshotStatus>(kSnapshotStatusNames, text);
+}
+
+std::string_view name(TaskStatus status) {
+  return kTaskStatusNames[static_cast<std::size_t>(status)];
+}
+Result<TaskStatus> parse_task_status(std::string_view text) {
+  return parse_status<TaskStatus>(kTaskStatusNames, text);
 }
 
 }  // namespace clouddisk

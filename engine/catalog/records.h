@@ -45,6 +45,10 @@ enum class SnapshotStatus : std::uint8_t { kProgressing, kAccomplished, kFailed,
 std::string_view name(SnapshotStatus status);
 Result<SnapshotStatus> parse_snapshot_status(std::string_view text);
 
+enum class TaskStatus : std::uint8_t { kProcessing, kFinished, kFailed };
+std::string_view name(TaskStatus status);
+Result<TaskStatus> parse_task_status(std::string_view text);
+
 struct Tag {
   std::string key;
   std::string value;
@@ -245,6 +249,20 @@ struct ImageRecord {
   bool operator==(const ImageRecord&) const = default;
 };
 
+// What goes on after its answer, and what came of it. Not kept for ever: task_rules.h.
+struct TaskRecord {
+  std::string id;
+  std::string region;
+  std::string action;       // that began it: "ModifyDiskSpec"
+  std::string resource_id;  // that it is about; may be gone
+  TaskStatus status = TaskStatus::kProcessing;
+  std::string error_code;  // why it failed
+  std::string error_message;
+  WallTime created{};
+  WallTime finished{};  // zero: not yet
+  bool operator==(const TaskRecord&) const = default;
+};
+
 // Remembers what a ClientToken was answered, so that a repeated request changes nothing.
 struct TokenRecord {
   std::string action;
@@ -275,6 +293,7 @@ inline constexpr std::string_view kGroupKeys = "group/";
 inline constexpr std::string_view kAccessKeys = "key/";
 inline constexpr std::string_view kPolicyKeys = "policy/";
 inline constexpr std::string_view kImageKeys = "image/";
+inline constexpr std::string_view kTaskKeys = "task/";
 std::string key_of(const DiskRecord& disk);
 std::string key_of(const InstanceRecord& instance);
 std::string key_of(const TokenRecord& token);
@@ -284,6 +303,7 @@ std::string key_of(const GroupRecord& group);
 std::string key_of(const KeyRecord& key);
 std::string key_of(const PolicyRecord& policy);
 std::string key_of(const ImageRecord& image);
+std::string key_of(const TaskRecord& task);
 
 std::string to_json(const DiskRecord& disk);
 std::string to_json(const InstanceRecord& instance);
@@ -294,6 +314,7 @@ std::string to_json(const GroupRecord& group);
 std::string to_json(const KeyRecord& key);
 std::string to_json(const PolicyRecord& policy);
 std::string to_json(const ImageRecord& image);
+std::string to_json(const TaskRecord& task);
 // kCorrupt names the member that is missing or of the wrong type.
 Result<DiskRecord> disk_from_json(std::string_view json);
 Result<InstanceRecord> instance_from_json(std::string_view json);
@@ -304,6 +325,7 @@ Result<GroupRecord> group_from_json(std::string_view json);
 Result<KeyRecord> key_from_json(std::string_view json);
 Result<PolicyRecord> policy_from_json(std::string_view json);
 Result<ImageRecord> image_from_json(std::string_view json);
+Result<TaskRecord> task_from_json(std::string_view json);
 
 // The frame around each record's JSON. The checksum covers the key as well, so a record filed under
 // another's key is noticed.

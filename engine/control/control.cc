@@ -91,6 +91,9 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"UndoResetDisk", &Impl::undo_reset_disk, true},
       Entry{"HydrateDisk", &Impl::hydrate_disk, true},
       Entry{"DescribeDiskHydration", &Impl::describe_disk_hydration},
+      Entry{"DescribeTasks", &Impl::describe_tasks},
+      Entry{"DescribeTaskAttribute", &Impl::describe_task_attribute},
+      Entry{"CancelTask", &Impl::cancel_task, true},
       Entry{"CreateAutoSnapshotPolicy", &Impl::create_auto_snapshot_policy, true},
       Entry{"ModifyAutoSnapshotPolicyEx", &Impl::modify_auto_snapshot_policy, true},
       Entry{"DeleteAutoSnapshotPolicy", &Impl::delete_auto_snapshot_policy, true},
@@ -375,7 +378,7 @@ std::string Control::Impl::new_id(std::string_view prefix, std::string_view regi
     if (catalog->find_disk(id) == nullptr && catalog->find_instance(id) == nullptr &&
         catalog->find_snapshot(id) == nullptr && catalog->find_group(id) == nullptr &&
         catalog->find_policy(id) == nullptr && catalog->find_image(id) == nullptr &&
-        catalog->find_chain(chain_id_of(id)) == nullptr) {
+        catalog->find_task(id) == nullptr && catalog->find_chain(chain_id_of(id)) == nullptr) {
       return id;
     }
   }

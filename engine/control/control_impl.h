@@ -241,6 +241,17 @@ struct Control::Impl {
   // Of the source's chain in that region; a new one if need be.
   ChainRecord chain_of_copies(const SnapshotRecord& source, const std::string& region);
 
+  // --- task_actions.cc ---
+  Task<Outcome> describe_tasks(ControlRequest& request);
+  Task<Outcome> describe_task_attribute(ControlRequest& request);
+  Task<Outcome> cancel_task(ControlRequest& request);
+  // ModifyDiskSpec from where its rules hold: the disk is to be as `after`.
+  Task<Outcome> change_spec(DiskRecord before, DiskRecord after, ControlRequest& request);
+  // Finishes the tasks that a crash or a failure cut off.
+  Task<void> settle_tasks(CatalogChange& change);
+  Verdict find_task(std::string_view id, const ControlRequest& request,
+                    const TaskRecord*& task) const;
+
   // --- image_actions.cc ---
   Task<Outcome> create_image(ControlRequest& request);
   Task<Outcome> modify_image_attribute(ControlRequest& request);

@@ -21,18 +21,6 @@ struct ImageFilter {
   TimeRange created;
 };
 
-// "a,b" as the older filters have it.
-std::vector<std::string> split_at_commas(std::string_view text) {
-  std::vector<std::string> parts;
-  while (!text.empty()) {
-    const std::size_t comma = text.find(',');
-    const std::string_view part = text.substr(0, comma);
-    if (!part.empty()) parts.emplace_back(part);
-    text.remove_prefix(comma == std::string_view::npos ? text.size() : comma + 1);
-  }
-  return parts;
-}
-
 bool is_windows(const ImageRecord& image) {
   return image.platform.starts_with("Windows");
 }

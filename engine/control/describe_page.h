@@ -1,5 +1,5 @@
-// describe_page.h: what the Describe actions share: name patterns, tags, times of creation, pages
-// by number and by token.
+// describe_page.h: what the Describe actions share: name patterns, lists, tags, times of creation,
+// pages by number and by token.
 #pragma once
 
 #include <fmt/format.h>
@@ -39,6 +39,18 @@ inline bool matches(std::string_view pattern, std::string_view text) {
     pattern.remove_prefix(star + 1);
   }
   return text.ends_with(pattern);
+}
+
+// "a,b" as the older filters have it.
+inline std::vector<std::string> split_at_commas(std::string_view text) {
+  std::vector<std::string> parts;
+  while (!text.empty()) {
+    const std::size_t comma = text.find(',');
+    const std::string_view part = text.substr(0, comma);
+    if (!part.empty()) parts.emplace_back(part);
+    text.remove_prefix(comma == std::string_view::npos ? text.size() : comma + 1);
+  }
+  return parts;
 }
 
 inline Json tags_view(const std::vector<Tag>& tags) {

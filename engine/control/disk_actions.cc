@@ -375,8 +375,7 @@ Task<Outcome> Control::Impl::modify_disk_spec(ControlRequest& request) {
   after.level = level;
   after.provisioned_iops = iops;
   after.spec_changed = now();
-  Json answer = {{"TaskId", new_id("t")}, {"OrderId", ""}};
-  co_return co_await apply_or_restore(before, after, request, std::move(answer));
+  co_return co_await change_spec(before, after, request);
 }
 
 Task<Outcome> Control::Impl::modify_disk_attribute(ControlRequest& request) {

@@ -1,16 +1,14 @@
 // promises.cc: answers before all is done, as the cloud gives them.
 //
-// What is about to be is on record, with the ids that the answer has, before the answer goes out; it
-// is marked as promised until it is done. A crash in between, or a failure that could not be put on
-// record, leaves the mark, and settle() does what was promised. What can't be done is given up: the
-// client sees the disk or the instance vanish, as with the cloud, and the log says why.
+// What is about to be is on record, with the ids that the answer has, before the answer goes out;
+// it is marked as promised until it is done. A crash in between, or a failure that could not be put
+// on record, leaves the mark, and settle() does what was promised. What can't be done is given up:
+// the client sees the disk or the instance vanish, as with the cloud, and the log says why.
 #include "engine/base/log.h"
 #include "engine/control/control_impl.h"
 
 namespace clouddisk {
 namespace {
-
-constexpr std::string_view kComponent = "control";
 
 DiskRecord given_up(DiskRecord disk) {
   disk.promised = false;
@@ -55,7 +53,7 @@ Task<void> Control::Impl::keep_promise(InstanceRecord instance, CatalogChange& c
   for (const DiskRecord& disk : disks) {
     auto made = co_await make_promised(disk, instance.starts);
     if (made) continue;
-    log(LogLevel::kError, kComponent, "instance {} is given up: disk {}: {}", instance.id, disk.id,
+    log(LogLevel::kError, "control", "instance {} is given up: disk {}: {}", instance.id, disk.id,
         made.error().message);
     kept = false;
     break;
@@ -92,7 +90,7 @@ Task<void> Control::Impl::keep_promise(DiskRecord disk, CatalogChange& change) {
     kept = co_await host.serve_disk(std::move(settings));
   }
   if (!kept) {
-    log(LogLevel::kError, kComponent, "disk {} is given up, {}: {}", disk.id, name(disk.status),
+    log(LogLevel::kError, "control", "disk {} is given up, {}: {}", disk.id, name(disk.status),
         kept.error().message);
   }
   disk.promised = false;
@@ -121,7 +119,7 @@ Task<bool> Control::Impl::keep_promises() {
   if (change.empty()) co_return true;
   auto committed = co_await catalog->commit(std::move(change));
   if (!committed) {
-    log(LogLevel::kError, kComponent, "what was promised is not on record: {}",
+    log(LogLevel::kError, "control", "what was promised is not on record: {}",
         committed.error().message);
   }
   co_return committed.has_value();

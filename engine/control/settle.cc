@@ -10,6 +10,7 @@
 //             Deleting            the release is finished
 //             Starting            Running, and served
 //             Stopping            Stopped
+//   task      Processing          finished: the record of its disk has the change already
 #include <algorithm>
 #include <set>
 
@@ -152,6 +153,7 @@ Task<void> Control::Impl::settle() {
     }
     change.put(instance);
   }
+  co_await settle_tasks(change);
   auto committed = co_await catalog->commit(std::move(change));
   if (committed) {
     co_await tidy();

@@ -100,6 +100,7 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
   add_tag_commands(*app, session);
   add_monitor_commands(*app, session);
   add_event_commands(*app, session);
+  add_task_commands(*app, session);
   add_key_commands(*app, session);
   add_bench_command(*app, session);
   add_api_command(*app, session);

@@ -77,6 +77,7 @@ void add_tag_commands(CLI::App& root, Session& session);
 void add_key_commands(CLI::App& root, Session& session);
 void add_monitor_commands(CLI::App& root, Session& session);
 void add_event_commands(CLI::App& root, Session& session);
+void add_task_commands(CLI::App& root, Session& session);
 void add_bench_command(CLI::App& root, Session& session);
 void add_api_command(CLI::App& root, Session& session);
 void add_completion_command(CLI::App& root, Session& session);

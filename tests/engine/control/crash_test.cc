@@ -26,8 +26,10 @@ struct Scenario {
     };
     const std::string a = step("CreateDisk", {{"Size", "40"}, {"DiskName", "aa"}})["DiskId"];
     step("AttachDisk", {{"DiskId", a}, {"InstanceId", "i-local"}});
-    const std::string b = step(
-        "CreateDisk", {{"Size", "50"}, {"DiskName", "bb"}, {"InstanceId", "i-local"}})["DiskId"];
+    const std::string b = step("CreateDisk", {{"Size", "50"},
+                                              {"DiskName", "bb"},
+                                              {"InstanceId", "i-local"},
+                                              {"DiskCategory", "cloud_efficiency"}})["DiskId"];
     step("ResizeDisk", {{"DiskId", a}, {"NewSize", "60"}, {"Type", "online"}});
     step("ResizeDisk", {{"DiskId", b}, {"NewSize", "70"}, {"ClientToken", "t"}});
     const std::string i =
@@ -40,6 +42,7 @@ struct Scenario {
               {"DataDisk.2.Size", "21"},
               {"DataDisk.2.DiskName", "stays"},
               {"DataDisk.2.DeleteWithInstance", "false"}})["InstanceIdSets"]["InstanceIdSet"][0];
+    step("ModifyDiskSpec", {{"DiskId", b}, {"DiskCategory", "cloud_ssd"}});
     step("StopInstance", {{"InstanceId", "i-local"}});
     step("StartInstance", {{"InstanceId", "i-local"}});
     step("StopInstance", {{"InstanceId", i}});
@@ -58,8 +61,9 @@ std::string summary_of(Daemon& daemon) {
   std::set<std::string> lines;
   const Json disks = daemon.must("DescribeDisks", {{"PageSize", "100"}});
   for (const Json& disk : disks["Disks"]["Disk"]) {
-    lines.insert(fmt::format("{} {} {} {} {}", disk["DiskName"].get<std::string>(),
-                             disk["Status"].get<std::string>(), disk["Size"].get<int>(),
+    lines.insert(fmt::format("{} {} {} {} {} {}", disk["DiskName"].get<std::string>(),
+                             disk["Category"].get<std::string>(), disk["Status"].get<std::string>(),
+                             disk["Size"].get<int>(),
                              disk["InstanceId"].get<std::string>().substr(0, 3),
                              disk["Device"].get<std::string>()));
   }
@@ -67,6 +71,10 @@ std::string summary_of(Daemon& daemon) {
   for (const Json& instance : instances["Instances"]["Instance"]) {
     lines.insert(fmt::format("{} {}", instance["InstanceName"].get<std::string>(),
                              instance["Status"].get<std::string>()));
+  }
+  for (const Json& task : daemon.must("DescribeTasks")["TaskSet"]["Task"]) {
+    lines.insert(fmt::format("{} {}", task["TaskAction"].get<std::string>(),
+                             task["TaskStatus"].get<std::string>()));
   }
   std::string text;
   for (const std::string& line : lines) text += line + "\n";
@@ -98,9 +106,8 @@ void check_consistent(Daemon& daemon, const std::string& where) {
 
 class ControlCrash : public ::testing::TestWithParam<bool> {};
 
-INSTANTIATE_TEST_SUITE_P(Callers, ControlCrash, ::testing::Bool(), [](const auto& one) {
-  return one.param ? "WhoWait" : "WhoDoNotWait";
-});
+INSTANTIATE_TEST_SUITE_P(Callers, ControlCrash, ::testing::Bool(),
+                         [](const auto& one) { return one.param ? "WhoWait" : "WhoDoNotWait"; });
 
 TEST_P(ControlCrash, DeathAtAnyStepLeavesTheStateBeforeOrAfterTheAction) {
   // What it looks like after each action, when nothing happens.

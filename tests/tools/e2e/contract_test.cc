@@ -239,6 +239,24 @@ TEST_F(Contract, SnapshotsAreShownWithWhatTheyChangedAgainstAndWithoutADeletedDi
   EXPECT_EQ(after.find(here), std::string::npos) << after;
 }
 
+TEST_F(Contract, AChangeOfADiskIsATaskThatIsFoundAfterARestart) {
+  const std::string disk =
+      daemon_.ok({"disk", "create", "--size", "500", "--performance-level", "PL1"});
+  EXPECT_EQ(daemon_.ok({"task", "list", "--ids"}), "");
+  daemon_.ok({"disk", "modify", disk, "--performance-level", "PL2"});
+  const std::string task = daemon_.ok({"task", "list", "--resource", disk, "--ids"});
+  EXPECT_TRUE(std::regex_match(task, std::regex("t-[a-z0-9]{20}"))) << task;
+  daemon_.kill_now();
+  ASSERT_TRUE(daemon_.start()) << daemon_.log();
+  EXPECT_EQ(daemon_.ok({"task", "list", "--status", "Finished", "--ids"}), task);
+  const std::string shown = daemon_.ok({"task", "show", task});
+  for (const std::string& part : {std::string("ModifyDiskSpec"), std::string("100%"), disk}) {
+    EXPECT_NE(shown.find(part), std::string::npos) << shown;
+  }
+  daemon_.refused("InvalidTaskId.IncorrectTaskStatus", {"task", "cancel", task});
+  daemon_.refused("InvalidTaskId.NotFound", {"task", "show", disk});
+}
+
 TEST_F(Contract, SixteenDisksAnInstanceAndNoMore) {
   std::vector<std::string> ids;
   std::istringstream lines(daemon_.ok({"disk", "create", "--size", "20", "--count", "17"}));
