@@ -72,7 +72,8 @@ std::string summary_of(Daemon& daemon) {
     lines.insert(fmt::format("{} {}", instance["InstanceName"].get<std::string>(),
                              instance["Status"].get<std::string>()));
   }
-  for (const Json& task : daemon.must("DescribeTasks")["TaskSet"]["Task"]) {
+  const Json tasks = daemon.must("DescribeTasks");
+  for (const Json& task : tasks["TaskSet"]["Task"]) {
     lines.insert(fmt::format("{} {}", task["TaskAction"].get<std::string>(),
                              task["TaskStatus"].get<std::string>()));
   }
