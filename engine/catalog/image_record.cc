@@ -59,6 +59,8 @@ std::string to_json(const ImageRecord& image) {
       {"disks", disks_to_json(image.disks)},
       {"accounts", image.accounts},
       {"tags", to_json_list(image.tags)},
+      {"source_image", image.source_image},
+      {"source_region", image.source_region},
   };
   return json.dump();
 }
@@ -81,6 +83,8 @@ Result<ImageRecord> image_from_json(std::string_view json) {
   reader.read("created", image.created);
   reader.read("accounts", image.accounts);
   reader.read("tags", image.tags);
+  reader.read_newer("source_image", image.source_image);
+  reader.read_newer("source_region", image.source_region);
   for (const std::string& text : reader.objects("disks")) {
     auto disk = image_disk_from_json(text);
     if (!disk) return disk.error();

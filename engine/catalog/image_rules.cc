@@ -196,6 +196,34 @@ Verdict system_disk_must_hold_image(std::uint64_t size_gib, const ImageRecord& i
       fmt::format("Image {} has {} GiB; {} are too few for it.", image.id, least, size_gib)};
 }
 
+Verdict image_copy_must_go_elsewhere(const ImageRecord& source, std::string_view region) {
+  if (source.region != region) return std::nullopt;
+  return Refusal{403, "IncorrectDestinationRegion",
+                 fmt::format("Image {} is in {} already.", source.id, region)};
+}
+
+Verdict image_must_be_copyable(const ImageRecord& image, ImageStatus status) {
+  if (status == ImageStatus::kAvailable) return std::nullopt;
+  return Refusal{400, "IncorrectImageStatus",
+                 fmt::format("Image {} is {}, not Available.", image.id, name(status))};
+}
+
+Verdict image_must_be_copying(const ImageRecord& image, ImageStatus status) {
+  if (image.source_image.empty()) {
+    return Refusal{400, "ImageCreatedNotFromCopy",
+                   fmt::format("Image {} is no copy of another.", image.id)};
+  }
+  if (status == ImageStatus::kCreating) return std::nullopt;
+  return Refusal{400, "IncorrectImageStatus",
+                 fmt::format("Image {} is {}: nothing is being copied.", image.id, name(status))};
+}
+
+Verdict image_must_not_be_copying(const ImageRecord& image, ImageStatus status) {
+  if (image.source_image.empty() || status != ImageStatus::kCreating) return std::nullopt;
+  return Refusal{403, "OperationDenied.ImageCopying",
+                 fmt::format("Image {} is being copied; CancelCopyImage gives it up.", image.id)};
+}
+
 Verdict image_of_disk_must_remain(const DiskRecord& disk, const ImageRecord* image) {
   const bool of_image = disk.system && !disk.source_snapshot.empty();
   if (!of_image || image != nullptr) return std::nullopt;

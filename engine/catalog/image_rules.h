@@ -72,6 +72,18 @@ Verdict image_of_disk_must_remain(const DiskRecord& disk, const ImageRecord* ima
 Verdict snapshot_must_not_have_images(const SnapshotRecord& snapshot,
                                       const std::vector<const ImageRecord*>& images);
 
+// --- Copying one ---
+
+// IncorrectDestinationRegion (403): it is there already.
+Verdict image_copy_must_go_elsewhere(const ImageRecord& source, std::string_view region);
+// IncorrectImageStatus (400) unless Available.
+Verdict image_must_be_copyable(const ImageRecord& image, ImageStatus status);
+// CancelCopyImage. ImageCreatedNotFromCopy (400): it is no copy; IncorrectImageStatus (400): it is
+// finished, or failed.
+Verdict image_must_be_copying(const ImageRecord& image, ImageStatus status);
+// DeleteImage. OperationDenied.ImageCopying (403): a copy that is not finished.
+Verdict image_must_not_be_copying(const ImageRecord& image, ImageStatus status);
+
 // --- Sharing and deleting one ---
 
 // InvalidAccount.NotFound (404): an account's id has 1 to 20 digits.

@@ -243,6 +243,9 @@ struct ImageRecord {
   std::vector<ImageDisk> disks;       // the system's first
   std::vector<std::string> accounts;  // that it is shared with, by id
   std::vector<Tag> tags;
+  // --- Of a copy; empty: it is none ---
+  std::string source_image;  // that it was copied from; may be gone
+  std::string source_region;
 
   // The system's. A CHECK that it is there.
   const ImageDisk& system_disk() const;

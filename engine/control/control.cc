@@ -82,6 +82,8 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"DescribeImages", &Impl::describe_images},
       Entry{"ModifyImageAttribute", &Impl::modify_image_attribute, true},
       Entry{"DeleteImage", &Impl::delete_image, true},
+      Entry{"CopyImage", &Impl::copy_image, true, true},
+      Entry{"CancelCopyImage", &Impl::cancel_copy_image, true},
       Entry{"ModifyImageSharePermission", &Impl::modify_image_share_permission, true},
       Entry{"DescribeImageSharePermission", &Impl::describe_image_share_permission},
       Entry{"BeginSnapshotImport", &Impl::begin_snapshot_import, true},

@@ -240,6 +240,24 @@ struct Control::Impl {
   Task<Outcome> copy_snapshot(ControlRequest& request);
   // Of the source's chain in that region; a new one if need be.
   ChainRecord chain_of_copies(const SnapshotRecord& source, const std::string& region);
+  // What is about to be made in a region.
+  struct NewCopies {
+    std::string region;
+    std::vector<SnapshotRecord> snapshots;      // but for what the freeze decides
+    std::map<std::string, ChainRecord> chains;  // by the source's
+  };
+  // Adds a copy of an accomplished snapshot. `copy` has what the request says of it.
+  Verdict plan_copy(const SnapshotRecord& source, SnapshotRecord copy, NewCopies& copies);
+  Task<Result<Epoch>> freeze_over_source(SnapshotRecord copy);
+  // Makes and records them, together with the change.
+  Task<Outcome> make_copies(NewCopies copies, CatalogChange change, ControlRequest& request,
+                            Json answer);
+
+  // --- image_copy_actions.cc ---
+  Task<Outcome> copy_image(ControlRequest& request);
+  Task<Outcome> cancel_copy_image(ControlRequest& request);
+  Verdict read_image_copy(ControlRequest& request, const ImageRecord& source,
+                          const std::string& region, ImageRecord& copy);
 
   // --- task_actions.cc ---
   Task<Outcome> describe_tasks(ControlRequest& request);
@@ -261,6 +279,7 @@ struct Control::Impl {
                      const ImageRecord*& image) const;
   ImageStatus status_of_image(const ImageRecord& image) const;
   std::size_t instances_of_image(std::string_view id) const;
+  std::size_t images_in(std::string_view region) const;
   Verdict read_image_texts(ParamReader& reader, ImageRecord& image) const;
   Verdict read_image_disks(ParamReader& reader, ImageRecord& image) const;
   Verdict plan_image_of_instance(const std::string& instance_id, const ControlRequest& request,

@@ -73,13 +73,27 @@ Task<Outcome> Control::Impl::copy_snapshot(ControlRequest& request) {
   }
   if (auto broken = copy_must_go_elsewhere(*found, region)) co_return *broken;
   if (auto broken = snapshot_must_be_accomplished(*found)) co_return *broken;
-  ChainRecord chain = chain_of_copies(*found, region);
-  const auto others = catalog->snapshots_of_disk(chain.disk_id);
-  if (auto broken = quota_must_have_room(others, options.snapshot_quota)) co_return *broken;
+  NewCopies copies{region, {}, {}};
+  if (auto broken = plan_copy(*found, std::move(copy), copies)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
 
-  copy.id = new_id("s", region);
-  copy.region = region;
+  Json answer = {{"SnapshotId", copies.snapshots.front().id}};
+  CatalogChange change;
+  co_return co_await make_copies(std::move(copies), std::move(change), request, std::move(answer));
+}
+
+Verdict Control::Impl::plan_copy(const SnapshotRecord& source, SnapshotRecord copy,
+                                 NewCopies& copies) {
+  const auto known = copies.chains.find(source.chain_id);
+  ChainRecord chain =
+      known != copies.chains.end() ? known->second : chain_of_copies(source, copies.region);
+  auto others = catalog->snapshots_of_disk(chain.disk_id);
+  for (const SnapshotRecord& planned : copies.snapshots) {
+    if (planned.chain_id == chain.id) others.push_back(&planned);
+  }
+  if (auto broken = quota_must_have_room(others, options.snapshot_quota)) return broken;
+  copy.id = new_id("s", copies.region);
+  copy.region = copies.region;
   copy.disk_id = chain.disk_id;
   copy.chain_id = chain.id;
   copy.seq = chain.next_seq++;
@@ -89,16 +103,22 @@ Task<Outcome> Control::Impl::copy_snapshot(ControlRequest& request) {
   }
   chain.current = copy.seq;
   copy.storage = fmt::format("{}.c{}", chain.disk_id, copy.seq);
-  copy.storage_base = source_id;
-  copy.size_bytes = found->size_bytes;
-  copy.system = found->system;
-  copy.source_snapshot = source_id;
-  copy.source_region = found->region;
-  copy.source_chain = found->chain_id;
+  copy.storage_base = source.id;
+  copy.size_bytes = source.size_bytes;
+  copy.system = source.system;
+  copy.source_snapshot = source.id;
+  copy.source_region = source.region;
+  copy.source_chain = source.chain_id;
   copy.created = now();
+  copies.snapshots.push_back(std::move(copy));
+  copies.chains.insert_or_assign(source.chain_id, std::move(chain));
+  return std::nullopt;
+}
 
+// A storage over the source, frozen; gives the epoch.
+Task<Result<Epoch>> Control::Impl::freeze_over_source(SnapshotRecord copy) {
   DiskSettings storage;
-  storage.id = chain.disk_id;
+  storage.id = copy.disk_id;
   storage.size_bytes = copy.size_bytes;
   storage.storage = copy.storage;
   storage.base_snapshot = copy.storage_base;
@@ -106,31 +126,41 @@ Task<Outcome> Control::Impl::copy_snapshot(ControlRequest& request) {
   auto made = co_await host.create_disk(std::move(to_make));
   if (!made && made.error().code == Errc::kExists) {  // Of an attempt that a crash ended.
     auto gone = co_await host.delete_storage(copy.storage);
-    if (!gone) co_return refusal_of(gone.error());
+    if (!gone) co_return gone.error();
     to_make = storage;
     made = co_await host.create_disk(std::move(to_make));
   }
-  if (!made) co_return refusal_of(made.error());
+  if (!made) co_return made.error();
   std::vector<DiskSettings> to_freeze(1, storage);
   auto epochs = co_await host.freeze(std::move(to_freeze));
-  if (!epochs) {
-    co_await tidy();
-    co_return refusal_of(epochs.error());
+  if (!epochs) co_return epochs.error();
+  co_return epochs->front();
+}
+
+Task<Outcome> Control::Impl::make_copies(NewCopies copies, CatalogChange change,
+                                         ControlRequest& request, Json answer) {
+  for (SnapshotRecord& copy : copies.snapshots) {
+    SnapshotRecord to_freeze = copy;
+    auto epoch = co_await freeze_over_source(std::move(to_freeze));
+    if (!epoch) {
+      co_await tidy();  // The storages go.
+      co_return refusal_of(epoch.error());
+    }
+    copy.epoch = epoch->value;
+    change.put(copy);
   }
-  copy.epoch = epochs->front().value;
-  CatalogChange change;
-  change.put(chain);
-  change.put(copy);
-  Json answer = {{"SnapshotId", copy.id}};
+  for (const auto& [source, chain] : copies.chains) change.put(chain);
   Outcome outcome = co_await commit_and_answer(std::move(change), request, std::move(answer));
   if (outcome.refusal) {
-    co_await tidy();  // The storage goes.
+    co_await tidy();
     co_return outcome;
   }
-  SnapshotSettings settings = settings_of(copy);
-  auto added = co_await host.add_snapshot(std::move(settings));
-  // It is recorded, so it exists; the next start exports and captures it.
-  if (!added) log(LogLevel::kError, "control", "copy {}: {}", copy.id, added.error().message);
+  for (const SnapshotRecord& copy : copies.snapshots) {
+    SnapshotSettings settings = settings_of(copy);
+    auto added = co_await host.add_snapshot(std::move(settings));
+    // It is recorded, so it exists; the next start exports and captures it.
+    if (!added) log(LogLevel::kError, "control", "copy {}: {}", copy.id, added.error().message);
+  }
   co_return outcome;
 }
 

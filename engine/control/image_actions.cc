@@ -38,6 +38,13 @@ std::size_t Control::Impl::instances_of_image(std::string_view id) const {
       }));
 }
 
+std::size_t Control::Impl::images_in(std::string_view region) const {
+  const auto& images = catalog->images();
+  return static_cast<std::size_t>(
+      std::count_if(images.begin(), images.end(),
+                    [region](const auto& entry) { return entry.second.region == region; }));
+}
+
 // The texts that CreateImage and ModifyImageAttribute may give; what is not given stays.
 Verdict Control::Impl::read_image_texts(ParamReader& reader, ImageRecord& image) const {
   if (const auto given = reader.optional_text("ImageName")) {
@@ -188,11 +195,7 @@ Task<Outcome> Control::Impl::create_image(ControlRequest& request) {
                                 : read_image_disks(reader, image)) {
     co_return *broken;
   }
-  const auto& images = catalog->images();
-  const auto in_region = std::count_if(images.begin(), images.end(), [&image](const auto& entry) {
-    return entry.second.region == image.region;
-  });
-  if (auto broken = images_must_have_room(static_cast<std::size_t>(in_region))) co_return *broken;
+  if (auto broken = images_must_have_room(images_in(image.region))) co_return *broken;
   if (reader.problem()) co_return *reader.problem();
   if (request.dry_run) co_return would_succeed();
 
@@ -239,6 +242,7 @@ Task<Outcome> Control::Impl::delete_image(ControlRequest& request) {
   const ImageRecord* found = nullptr;
   if (auto broken = find_image(id, request, found)) co_return *broken;
   if (auto broken = image_must_not_be_shared(*found)) co_return *broken;
+  if (auto broken = image_must_not_be_copying(*found, status_of_image(*found))) co_return *broken;
   if (auto broken = image_must_not_have_instances(*found, instances_of_image(id), force)) {
     co_return *broken;
   }

@@ -360,6 +360,7 @@ void add_image_commands(CLI::App& root, Session& session) {
   add_image_show(*image, session);
   add_image_modify(*image, session);
   add_image_share(*image, session);
+  add_image_copy(*image, session);
   add_image_delete(*image, session);
   add_image_import(*image, session);
   add_image_export(*image, session);

@@ -115,6 +115,29 @@ TEST(ImageRules, DevicesAndSizes) {
   }
 }
 
+TEST(ImageRules, Copying) {
+  ImageRecord record = base_image();
+  record.region = "r1";
+  EXPECT_FALSE(image_copy_must_go_elsewhere(record, "r2"));
+  expect_refused(image_copy_must_go_elsewhere(record, "r1"), 403, "IncorrectDestinationRegion");
+  EXPECT_FALSE(image_must_be_copyable(record, ImageStatus::kAvailable));
+  for (const auto status :
+       {ImageStatus::kCreating, ImageStatus::kCreateFailed, ImageStatus::kDeprecated}) {
+    expect_refused(image_must_be_copyable(record, status), 400, "IncorrectImageStatus");
+  }
+  expect_refused(image_must_be_copying(record, ImageStatus::kCreating), 400,
+                 "ImageCreatedNotFromCopy");
+  EXPECT_FALSE(image_must_not_be_copying(record, ImageStatus::kCreating));
+  record.source_image = "m-0";
+  EXPECT_FALSE(image_must_be_copying(record, ImageStatus::kCreating));
+  expect_refused(image_must_not_be_copying(record, ImageStatus::kCreating), 403,
+                 "OperationDenied.ImageCopying");
+  for (const auto status : {ImageStatus::kAvailable, ImageStatus::kCreateFailed}) {
+    expect_refused(image_must_be_copying(record, status), 400, "IncorrectImageStatus");
+    EXPECT_FALSE(image_must_not_be_copying(record, status));
+  }
+}
+
 TEST(ImageRules, UsingSharingDeleting) {
   ImageRecord record = base_image();
   EXPECT_FALSE(image_must_be_available(record, ImageStatus::kAvailable));

@@ -111,10 +111,19 @@ TEST(Records, ImagesSurviveARoundTripAndHaveASystemDisk) {
   image.disks = {{"/dev/xvda", true, 40, "s-1"}, {"/dev/xvdb", false, 20, ""}};
   image.accounts = {"1", "22"};
   image.tags = {{"a", "b"}};
+  image.source_image = "m-0";
+  image.source_region = "r0";
   const auto read = image_from_json(to_json(image));
   ASSERT_TRUE(read) << read.error().message;
   EXPECT_EQ(*read, image);
   EXPECT_EQ(read->system_disk().snapshot_id, "s-1");
+
+  auto older = nlohmann::json::parse(to_json(image));
+  older.erase("source_image");
+  older.erase("source_region");
+  const auto of_older = image_from_json(older.dump());
+  ASSERT_TRUE(of_older) << of_older.error().message;
+  EXPECT_EQ(of_older->source_image, "");
 
   ImageRecord without = image;
   without.disks.erase(without.disks.begin());

@@ -17,7 +17,10 @@ constexpr std::size_t kLength = 64_KiB;
 
 class Images : public testing::Test {
  protected:
-  void start() { ASSERT_TRUE(daemon_.start({"--no-limits"})) << daemon_.log(); }
+  void start(std::vector<std::string> more = {}) {
+    more.insert(more.begin(), "--no-limits");
+    ASSERT_TRUE(daemon_.start(std::move(more))) << daemon_.log();
+  }
   Json api(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "api");
     return Json::parse(daemon_.ok(std::move(arguments)));
@@ -140,6 +143,33 @@ TEST_F(Images, AnotherSystemDiskHasANewIdAndTheImagesContent) {
   EXPECT_EQ(size, 50_GiB);
   daemon_.refused("InvalidDiskId.NotFound", {"disk", "show", old});
   EXPECT_FALSE(std::filesystem::exists(daemon_.replica(1) + "/disks/" + old));
+}
+
+TEST_F(Images, AreCopiedToAnotherRegionThroughAKillAndOutliveTheirSource) {
+  const std::vector<std::string> regions = {"--region", "here", "--region", "there"};
+  start(regions);
+  const std::string first = run("local", {"DataDisk.1.Size=20", "DataDisk.1.Category=cloud_essd"});
+  write(disk_of(first, "/dev/xvda"), 0x11);
+  write(disk_of(first, "/dev/xvdb"), 0x22);
+  const std::string image = daemon_.ok({"image", "create", "--instance", first});
+  wait_until_available(image);
+  daemon_.refused("IncorrectDestinationRegion", {"image", "copy", image, "--to-region", "here"});
+  const std::string copy =
+      daemon_.ok({"image", "copy", image, "--to-region", "there", "--name", "offsite"});
+  daemon_.kill_now();
+  start(regions);
+  daemon_.ok({"instance", "delete", first, "--force"});
+  daemon_.ok({"image", "delete", image});
+  wait_until_available(copy);
+  daemon_.refused("IncorrectImageStatus", {"image", "cancel-copy", copy});
+  const Json shown = daemon_.ok_json({"image", "show", copy});
+  EXPECT_EQ(shown["IsCopied"], true);
+  EXPECT_EQ(shown["SourceImageId"], image);
+  const std::string second = run(copy, {"RegionId=there"});
+  EXPECT_EQ(content_of(disk_of(second, "/dev/xvda")), 0x11);
+  EXPECT_EQ(content_of(disk_of(second, "/dev/xvdb")), 0x22);
+  const std::string back = daemon_.ok({"image", "copy", copy, "--to-region", "here", "--wait"});
+  EXPECT_EQ(content_of(disk_of(run(back), "/dev/xvdb")), 0x22);
 }
 
 TEST_F(Images, AreImportedAndExported) {
