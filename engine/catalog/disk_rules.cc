@@ -56,13 +56,14 @@ Verdict category_must_be_creatable(Profile profile, std::string_view category) {
   return std::nullopt;
 }
 
-Verdict level_must_fit_category(std::string_view category, std::string_view level) {
+Verdict level_must_fit_category(std::string_view category, std::string_view level,
+                                std::string_view mismatch_code) {
   if (!level.empty() && !is_level_name(level)) {
     return refuse(400, "InvalidPerformanceLevel.Malformed",
                   "'{}' is no performance level: PL0, PL1, PL2 or PL3.", level);
   }
   if (!level.empty() && !category_has_levels(category)) {
-    return refuse(400, "InvalidPerformanceLevel.ValueNotSupported",
+    return refuse(400, mismatch_code,
                   "Category {} has no performance levels; {} belongs to cloud_essd.", category,
                   level);
   }
@@ -261,9 +262,14 @@ Verdict size_must_allow_spec(const DiskRecord& disk, const CategoryRow& to) {
 
 Verdict spec_must_be_reachable(const DiskRecord& disk, const CategoryRow& to) {
   if (disk.category == to.category) {
-    if (to.level < disk.level && (to.level == "PL0" || disk.prepaid)) {
-      return refuse(403, "Downgrade.NotSupported", "{} can't go down from {} to {}{}.", disk.id,
-                    disk.level, to.level, disk.prepaid ? ": it is prepaid" : "");
+    const bool down = to.level < disk.level;
+    if (down && disk.prepaid) {
+      return refuse(403, "Downgrade.NotSupported", "{} can't go down from {} to {}: it is prepaid.",
+                    disk.id, disk.level, to.level);
+    }
+    if (down && to.level == "PL0") {
+      return refuse(403, "InvalidPerformanceLevel.TooLow", "{} can't go down from {} to PL0.",
+                    disk.id, disk.level);
     }
     return std::nullopt;
   }
@@ -272,6 +278,14 @@ Verdict spec_must_be_reachable(const DiskRecord& disk, const CategoryRow& to) {
   if (from_rank && to_rank && *to_rank >= *from_rank) return std::nullopt;
   return refuse(403, "InvalidDiskCategory.NotSupported", "A disk of {} can't become one of {}.",
                 disk.category, to.category);
+}
+
+Verdict resize_must_have_taken_effect(const DiskRecord& disk) {
+  if (disk.visible_gib == disk.size_gib) return std::nullopt;
+  return refuse(403, "OperationDenied.DiskExpansionUnfinished",
+                "Disk {} has {} GiB after the next start of its instance, {} until then: restart "
+                "it first.",
+                disk.id, disk.size_gib, disk.visible_gib);
 }
 
 Verdict spec_must_have_cooled(const DiskRecord& disk, WallTime now, Duration cooling) {

@@ -21,8 +21,10 @@ inline constexpr std::size_t kDataDisksMax = 16;  // an instance, beside its sys
 // InvalidDiskCategory.NotSupported (403).
 Verdict category_must_be_creatable(Profile profile, std::string_view category);
 // No PL0 to PL3: InvalidPerformanceLevel.Malformed (400). A level for a category without levels:
-// InvalidPerformanceLevel.ValueNotSupported (400).
-Verdict level_must_fit_category(std::string_view category, std::string_view level);
+// `mismatch_code` (400), which differs by action.
+Verdict level_must_fit_category(
+    std::string_view category, std::string_view level,
+    std::string_view mismatch_code = "InvalidPerformanceLevel.ValueNotSupported");
 // Outside its level: OperationDenied.PerformanceLevelNotMatch (403); PL0 below its minimum:
 // InvalidDiskSize.TooSmall (403); cloud, cloud_efficiency, cloud_ssd: InvalidDiskSize.NotSupported
 // (400); cloud_auto: InvalidDataDiskSize.ValueNotSupported (403).
@@ -78,9 +80,12 @@ Verdict spec_must_change(const DiskRecord& disk, const CategoryRow& to,
 // OperationDenied.PerformanceLevelNotMatch (403): the level needs a larger disk;
 // InvalidDiskCategory.NotSupported (403): the size is none of the category's.
 Verdict size_must_allow_spec(const DiskRecord& disk, const CategoryRow& to);
-// Down to PL0, or down at all when prepaid: Downgrade.NotSupported (403). To a category that this
-// one can't become: InvalidDiskCategory.NotSupported (403).
+// Down when prepaid: Downgrade.NotSupported (403); else down to PL0: InvalidPerformanceLevel.TooLow
+// (403). To a category that this one can't become: InvalidDiskCategory.NotSupported (403).
 Verdict spec_must_be_reachable(const DiskRecord& disk, const CategoryRow& to);
+// OperationDenied.DiskExpansionUnfinished (403): its instance has not been restarted after an
+// offline resize.
+Verdict resize_must_have_taken_effect(const DiskRecord& disk);
 // DiskInCoolingPeriod (403). `cooling` zero: off.
 Verdict spec_must_have_cooled(const DiskRecord& disk, WallTime now, Duration cooling);
 

@@ -80,10 +80,11 @@ Verdict disk_must_have_been_used(const DiskRecord& disk, const InstanceRecord* i
 
 Verdict capture_must_have_room(const DiskRecord& disk,
                                std::span<const SnapshotRecord* const> snapshots) {
-  const std::size_t most = is_essd(disk.category) ? 10 : 1;
+  const bool several = is_essd(disk.category);
+  const std::size_t most = several ? 10 : 1;
   if (count_if(snapshots, is_under_way) < most) return std::nullopt;
   return Refusal{
-      403, "IncorrectDiskStatus.CreatingSnapshot",
+      403, several ? "QuotaExceed.ConcurrentSnapshotQuota" : "IncorrectDiskStatus.CreatingSnapshot",
       fmt::format("Disk {} has as many snapshots in progress as it may: {}. Wait until one, "
                   "such as {}, is accomplished.",
                   disk.id, most, first_under_way(snapshots))};
@@ -150,6 +151,13 @@ Verdict snapshot_must_be_of_a_data_disk(const SnapshotRecord& snapshot) {
                  fmt::format("Snapshot {} is of a system disk.", snapshot.id)};
 }
 
+Verdict snapshot_must_fit_category(std::uint64_t snapshot_gib, const CategoryRow& row) {
+  if (snapshot_gib <= row.capacity.max_gib) return std::nullopt;
+  return Refusal{403, "InvalidSnapshot.TooLarge",
+                 fmt::format("The snapshot has {} GiB; {} ends at {}.", snapshot_gib, row.title,
+                             row.capacity.max_gib)};
+}
+
 Verdict size_must_hold_snapshot(std::uint64_t size_gib, const SnapshotRecord& snapshot) {
   if (size_gib * 1_GiB >= snapshot.size_bytes) return std::nullopt;
   return Refusal{403, "InvalidDiskSize.TooSmall",
@@ -191,6 +199,16 @@ Verdict group_disks_must_be_essd(std::span<const DiskRecord* const> disks) {
                    fmt::format("Disk {} is of {}; a group has disks of the ESSD family. Leave it "
                                "out with ExcludeDiskId, or give DiskId.N.",
                                disk->id, disk->category)};
+  }
+  return std::nullopt;
+}
+
+Verdict group_disks_must_share_a_zone(std::span<const DiskRecord* const> disks) {
+  for (const DiskRecord* disk : disks) {
+    if (disk->zone == disks.front()->zone) continue;
+    return Refusal{400, "InvalidDiskIds.NotInSameZone",
+                   fmt::format("Disk {} is in zone {}, disk {} in {}.", disks.front()->id,
+                               disks.front()->zone, disk->id, disk->zone)};
   }
   return std::nullopt;
 }

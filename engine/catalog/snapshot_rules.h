@@ -31,8 +31,8 @@ Verdict disk_must_allow_snapshot(const DiskRecord& disk);
 // IncorrectDiskStatus.NeverUsed (403): attached, but to an instance that never ran. `instance`
 // null: not attached now.
 Verdict disk_must_have_been_used(const DiskRecord& disk, const InstanceRecord* instance);
-// IncorrectDiskStatus.CreatingSnapshot (403): ten at a time for the ESSD family, one for others.
-// `snapshots`: all of the disk.
+// Ten at a time for the ESSD family: QuotaExceed.ConcurrentSnapshotQuota (403); one for others:
+// IncorrectDiskStatus.CreatingSnapshot (403). `snapshots`: all of the disk.
 Verdict capture_must_have_room(const DiskRecord& disk,
                                std::span<const SnapshotRecord* const> snapshots);
 // QuotaExceed.Snapshot (403): 256 manual ones, unless the quota is another.
@@ -50,6 +50,8 @@ Verdict snapshot_must_be_usable(const SnapshotRecord& snapshot);
 Verdict snapshot_must_be_in_region(const SnapshotRecord& snapshot, std::string_view region);
 // InvalidSnapshotId.NotDataDiskSnapshot (403).
 Verdict snapshot_must_be_of_a_data_disk(const SnapshotRecord& snapshot);
+// InvalidSnapshot.TooLarge (403): larger than any disk of the category.
+Verdict snapshot_must_fit_category(std::uint64_t snapshot_gib, const CategoryRow& row);
 // InvalidDiskSize.TooSmall (403).
 Verdict size_must_hold_snapshot(std::uint64_t size_gib, const SnapshotRecord& snapshot);
 // SnapshotCreatedDisk (403): disks were made from it, and Force was not given.
@@ -70,6 +72,8 @@ Verdict copy_must_go_elsewhere(const SnapshotRecord& source, std::string_view re
 Verdict group_must_have_a_fitting_number(std::size_t disks);
 // DiskCategory.OperationNotSupported (400): of the ESSD family alone.
 Verdict group_disks_must_be_essd(std::span<const DiskRecord* const> disks);
+// InvalidDiskIds.NotInSameZone (400).
+Verdict group_disks_must_share_a_zone(std::span<const DiskRecord* const> disks);
 // CapacityExceed.TooManyDisks (403): together more than 32 TiB.
 Verdict group_must_have_a_fitting_size(std::span<const DiskRecord* const> disks);
 // IncorrectDiskStatus (403): not In_use, or at another instance.

@@ -28,6 +28,14 @@ Refusal token_mismatch(std::string_view action) {
   return {403, "IdempotentParameterMismatch", message};
 }
 
+// DescribeDisks has another status for it.
+Refusal no_such_place(std::string_view action, Refusal broken) {
+  if (action == "DescribeDisks" && broken.code == "InvalidZoneId.NotFound") {
+    broken.http_status = 400;
+  }
+  return broken;
+}
+
 std::uint64_t seed_from_system() {
   std::random_device device;
   return std::uint64_t{device()} << 32 | device();
@@ -239,7 +247,9 @@ Task<Outcome> Control::Impl::dispatch(ControlRequest& request) {
                       fmt::format("{} is served on the daemon's unix socket alone.", entry->name)};
   }
   request.at = {request.reader.text("RegionId"), request.reader.text("ZoneId")};
-  if (auto broken = location_must_exist(options.places, request.at)) co_return *broken;
+  if (auto broken = location_must_exist(options.places, request.at)) {
+    co_return no_such_place(entry->name, *broken);
+  }
   request.dry_run = request.reader.boolean("DryRun", false);
   request.waits = request.reader.boolean("Wait", request.caller == Caller::kLocal);
   if (request.reader.problem()) co_return *request.reader.problem();

@@ -67,10 +67,16 @@ Verdict read_disk_filter(ParamReader& reader, Profile profile, DiskFilter& filte
   filter.source_snapshot = reader.optional_text("SnapshotId");
   filter.policy_id = reader.optional_text("AutoSnapshotPolicyId");
   filter.under_policy = reader.optional_boolean("EnableAutomatedSnapshotPolicy");
+  const std::string multi_attach = reader.text("MultiAttach", "Disabled");
+  if (multi_attach != "Disabled" && multi_attach != "Enabled" && multi_attach != "LegacyShared") {
+    return Refusal{
+        403, "InvalidParameter.MultiAttach",
+        fmt::format("MultiAttach is Disabled, Enabled or LegacyShared, not '{}'.", multi_attach)};
+  }
   // No disk is encrypted, locked or shared.
   filter.nothing = reader.boolean("Encrypted", false) || reader.has("KMSKeyId") ||
                    reader.has("LockReason") || reader.boolean("EnableShared", false) ||
-                   reader.text("MultiAttach", "Disabled") != "Disabled";
+                   multi_attach != "Disabled";
   if (reader.problem()) return reader.problem();
   if (filter.category && *filter.category != "all" && !category_known(profile, *filter.category)) {
     return Refusal{400, "InvalidCategory.ValueNotSupported",

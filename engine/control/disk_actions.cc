@@ -354,7 +354,10 @@ Task<Outcome> Control::Impl::modify_disk_spec(ControlRequest& request) {
   const std::string category = reader.text("DiskCategory", found->category);
   if (auto broken = category_must_be_creatable(profile, category)) co_return *broken;
   std::string level = reader.text("PerformanceLevel");
-  if (auto broken = level_must_fit_category(category, level)) co_return *broken;
+  if (auto broken =
+          level_must_fit_category(category, level, "InvalidPerformanceLevelParam.Mismatch")) {
+    co_return *broken;
+  }
   if (level.empty() && category_has_levels(category)) {
     level = category == found->category ? found->level : std::string(kDefaultLevel);
   }
@@ -366,6 +369,7 @@ Task<Outcome> Control::Impl::modify_disk_spec(ControlRequest& request) {
   if (auto broken = spec_must_be_reachable(*found, *to)) co_return *broken;
   if (auto broken = size_must_allow_spec(*found, *to)) co_return *broken;
   if (auto broken = provisioned_iops_must_fit(*to, found->size_gib, iops)) co_return *broken;
+  if (auto broken = resize_must_have_taken_effect(*found)) co_return *broken;
   if (auto broken = spec_must_have_cooled(*found, now(), options.spec_cooling)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
 

@@ -5,6 +5,7 @@
 #include "engine/base/check.h"
 #include "engine/catalog/disk_rules.h"
 #include "engine/catalog/name_rules.h"
+#include "engine/catalog/snapshot_rules.h"
 
 namespace clouddisk {
 namespace {
@@ -52,6 +53,7 @@ Verdict read_disk_spec(ParamReader& params, Profile profile, DiskRole role,
   const CategoryRow* row = find_category(profile, disk.category, disk.level);
   CHECK(row != nullptr);
 
+  if (auto broken = snapshot_must_fit_category(names.snapshot_gib, *row)) return broken;
   disk.system = role == DiskRole::kSystem;
   auto size = params.optional_number("Size");
   if (params.problem()) {

@@ -240,6 +240,7 @@ Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
     if (std::find(disks.begin(), disks.end(), disk) == disks.end()) disks.push_back(disk);
   }
   if (auto broken = group_must_have_a_fitting_number(disks.size())) co_return *broken;
+  if (auto broken = group_disks_must_share_a_zone(disks)) co_return *broken;
   if (group.instance_id.empty()) group.instance_id = disks.front()->instance_id;
   if (auto broken = group_disks_must_be_in_use_at(disks, group.instance_id)) co_return *broken;
   if (auto broken = group_disks_must_be_essd(disks)) co_return *broken;

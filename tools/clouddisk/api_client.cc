@@ -63,6 +63,7 @@ std::string_view remedy_for(std::string_view code) {
       {"InvalidDiskId.NotFound", "See the ids with: clouddisk disk list"},
       {"InvalidInstanceId.NotFound", "See the ids with: clouddisk instance list"},
       {"IncorrectDiskStatus.CreatingSnapshot", "See how far it is: clouddisk snapshot show ID"},
+      {"QuotaExceed.ConcurrentSnapshotQuota", "See how far it is: clouddisk snapshot show ID"},
       {"IncorrectDiskStatus.HasUnfinishedSnapshot",
        "See how far it is: clouddisk snapshot show ID"},
       {"DiskCreatingSnapshot", "See how far it is: clouddisk snapshot show ID"},

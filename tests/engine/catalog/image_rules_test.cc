@@ -1,7 +1,8 @@
 #include "engine/catalog/image_rules.h"
-#include "engine/catalog/snapshot_rules.h"
 
 #include <gtest/gtest.h>
+
+#include "engine/catalog/snapshot_rules.h"
 
 namespace clouddisk {
 namespace {

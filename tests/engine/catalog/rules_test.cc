@@ -200,6 +200,10 @@ TEST(DiskRules, ChangeOfSpec) {
   const DiskRecord small = disk_of(DiskStatus::kInUse, "PL1", 40);
   DiskRecord prepaid = disk_of(DiskStatus::kInUse, "PL2", 1'000);
   prepaid.prepaid = true;
+  DiskRecord restarted = pl1;
+  restarted.visible_gib = restarted.size_gib;
+  DiskRecord grown = restarted;
+  grown.visible_gib = 900;
   DiskRecord ultra = pl1;
   ultra.category = "cloud_efficiency";
   ultra.level = "";
@@ -225,7 +229,7 @@ TEST(DiskRules, ChangeOfSpec) {
                               row_of("cloud_essd", "PL1")),
        0, ""},
       {"down to PL0", spec_must_be_reachable(pl1, row_of("cloud_essd", "PL0")), 403,
-       "Downgrade.NotSupported"},
+       "InvalidPerformanceLevel.TooLow"},
       {"prepaid down", spec_must_be_reachable(prepaid, row_of("cloud_essd", "PL1")), 403,
        "Downgrade.NotSupported"},
       {"ultra to ESSD", spec_must_be_reachable(ultra, row_of("cloud_essd", "PL1")), 0, ""},
@@ -233,6 +237,9 @@ TEST(DiskRules, ChangeOfSpec) {
        "InvalidDiskCategory.NotSupported"},
       {"basic to ESSD", spec_must_be_reachable(basic, row_of("cloud_essd", "PL1")), 403,
        "InvalidDiskCategory.NotSupported"},
+      {"grown and restarted", resize_must_have_taken_effect(restarted), 0, ""},
+      {"grown and not restarted", resize_must_have_taken_effect(grown), 403,
+       "OperationDenied.DiskExpansionUnfinished"},
       {"cooled", spec_must_have_cooled(changed, soon + std::chrono::hours(1), week), 0, ""},
       {"cooling off", spec_must_have_cooled(changed, soon, Duration::zero()), 0, ""},
       {"never changed", spec_must_have_cooled(pl1, soon, week), 0, ""},

@@ -68,8 +68,7 @@ TEST(SnapshotRules, TenAtATimeForEssdOneForOthers) {
   std::vector<SnapshotRecord> all(9, snapshot(SnapshotStatus::kProgressing));
   EXPECT_FALSE(capture_must_have_room(disk(), pointers(all)));
   all.push_back(snapshot(SnapshotStatus::kProgressing));
-  expect(capture_must_have_room(disk(), pointers(all)), 403,
-         "IncorrectDiskStatus.CreatingSnapshot");
+  expect(capture_must_have_room(disk(), pointers(all)), 403, "QuotaExceed.ConcurrentSnapshotQuota");
   all.back().hidden = true;
   EXPECT_FALSE(capture_must_have_room(disk(), pointers(all)));
   DiskRecord ssd = disk();
@@ -214,6 +213,23 @@ TEST(SnapshotRules, AGroupIsOfEssdDisksOf32TiBTogether) {
   EXPECT_FALSE(group_disks_must_be_essd(disks));
   small.category = "cloud_efficiency";
   expect(group_disks_must_be_essd(disks), 400, "DiskCategory.OperationNotSupported");
+}
+
+TEST(SnapshotRules, TheDisksOfAGroupAreInOneZone) {
+  DiskRecord near = disk();
+  near.zone = "z-a";
+  DiskRecord far = disk();
+  far.zone = "z-b";
+  EXPECT_FALSE(group_disks_must_share_a_zone(std::vector<const DiskRecord*>{&near, &near}));
+  expect(group_disks_must_share_a_zone(std::vector<const DiskRecord*>{&near, &far}), 400,
+         "InvalidDiskIds.NotInSameZone");
+}
+
+TEST(SnapshotRules, ASnapshotMayBeLargerThanAnyDiskOfACategory) {
+  const CategoryRow* basic = find_category(Profile::k2021, "cloud", "");
+  ASSERT_NE(basic, nullptr);
+  EXPECT_FALSE(snapshot_must_fit_category(2'000, *basic));
+  expect(snapshot_must_fit_category(2'001, *basic), 403, "InvalidSnapshot.TooLarge");
 }
 
 TEST(SnapshotRules, ARollbackWaitsForEveryCaptureOfTheDisk) {

@@ -349,7 +349,7 @@ class History {
       }
     };
     return Plan{
-        {"snapshot", "create", disk}, apply, after_kill, {"IncorrectDiskStatus.CreatingSnapshot"}};
+        {"snapshot", "create", disk}, apply, after_kill, {"QuotaExceed.ConcurrentSnapshotQuota"}};
   }
   std::optional<Plan> plan_delete() {
     if (snapshots_.empty()) return {};
