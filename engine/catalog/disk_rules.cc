@@ -274,8 +274,12 @@ Verdict spec_must_be_reachable(const DiskRecord& disk, const CategoryRow& to) {
     return std::nullopt;
   }
   const auto from_rank = rank_of(disk.category);
+  if (!from_rank) {
+    return refuse(403, "InvalidDiskCategory.ValueNotSupported",
+                  "A disk of {} can't become one of another category.", disk.category);
+  }
   const auto to_rank = rank_of(to.category);
-  if (from_rank && to_rank && *to_rank >= *from_rank) return std::nullopt;
+  if (to_rank && *to_rank >= *from_rank) return std::nullopt;
   return refuse(403, "InvalidDiskCategory.NotSupported", "A disk of {} can't become one of {}.",
                 disk.category, to.category);
 }

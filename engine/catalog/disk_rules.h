@@ -81,7 +81,8 @@ Verdict spec_must_change(const DiskRecord& disk, const CategoryRow& to,
 // InvalidDiskCategory.NotSupported (403): the size is none of the category's.
 Verdict size_must_allow_spec(const DiskRecord& disk, const CategoryRow& to);
 // Down when prepaid: Downgrade.NotSupported (403); else down to PL0: InvalidPerformanceLevel.TooLow
-// (403). To a category that this one can't become: InvalidDiskCategory.NotSupported (403).
+// (403). From a category that can't change: InvalidDiskCategory.ValueNotSupported (403); to one
+// that this one can't become: InvalidDiskCategory.NotSupported (403).
 Verdict spec_must_be_reachable(const DiskRecord& disk, const CategoryRow& to);
 // OperationDenied.DiskExpansionUnfinished (403): its instance has not been restarted after an
 // offline resize.

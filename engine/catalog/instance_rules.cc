@@ -65,6 +65,15 @@ Verdict instance_limits_must_be_possible(std::uint64_t iops, std::uint64_t throu
                              kInstanceIopsMax, kInstanceThroughputMax)};
 }
 
+Verdict instance_number_must_fit(std::size_t instances) {
+  if (instances == 0) {
+    return Refusal{400, "MissingParameter", "Give InstanceId.1 and so on."};
+  }
+  if (instances <= kInstancesPerRequestMax) return std::nullopt;
+  return Refusal{400, "InvalidParameter",
+                 fmt::format("{} instances, {} at the most.", instances, kInstancesPerRequestMax)};
+}
+
 Verdict amount_must_be_possible(std::uint64_t amount, std::uint64_t min_amount) {
   if (amount >= 1 && amount <= kInstancesPerRequestMax && min_amount >= 1 && min_amount <= amount) {
     return std::nullopt;

@@ -31,6 +31,9 @@ inline constexpr std::uint64_t kInstanceThroughputMax = 1'000'000;  // MB/s
 // Ours. InvalidParameter (400).
 Verdict instance_limits_must_be_possible(std::uint64_t iops, std::uint64_t throughput);
 
+// Of those that one request names: none is MissingParameter, more than 100 are InvalidParameter
+// (400).
+Verdict instance_number_must_fit(std::size_t instances);
 // InvalidParameter.Amount (400).
 Verdict amount_must_be_possible(std::uint64_t amount, std::uint64_t min_amount);
 

@@ -51,6 +51,15 @@ Verdict retention_must_fit(std::uint64_t days) {
                  fmt::format("RetentionDays is 1 to 65536, not {}.", days)};
 }
 
+Verdict retention_must_not_shrink(const SnapshotRecord& snapshot, std::uint64_t days) {
+  if (snapshot.retention_days != 0 && days >= snapshot.retention_days) return std::nullopt;
+  const std::string now =
+      snapshot.retention_days == 0 ? "for ever" : fmt::format("{} days", snapshot.retention_days);
+  return Refusal{400, "InvalidRetentionDays.Malformed",
+                 fmt::format("Snapshot {} stays {}, which can't be shortened to {} days.",
+                             snapshot.id, now, days)};
+}
+
 Verdict snapshot_category_must_be_known(std::string_view category) {
   if (category == "standard" || category == "flash") return std::nullopt;
   return Refusal{403, "InvalidSnapshotCategory.Malformed",

@@ -24,6 +24,8 @@ inline constexpr std::uint64_t kGroupGibMax = 32'768;
 Verdict snapshot_name_must_be_allowed(std::string_view name);
 // InvalidRetentionDays.Malformed (400): 1 to 65,536.
 Verdict retention_must_fit(std::uint64_t days);
+// InvalidRetentionDays.Malformed (400): a snapshot stays longer than it would have, never shorter.
+Verdict retention_must_not_shrink(const SnapshotRecord& snapshot, std::uint64_t days);
 // InvalidSnapshotCategory.Malformed (403): neither standard nor flash.
 Verdict snapshot_category_must_be_known(std::string_view category);
 // IncorrectDiskStatus (403) unless Available or In_use; IncorrectDiskStatus.NeverAttached (403).

@@ -45,7 +45,7 @@ Json progress_of_reset(const Params& part, const Verdict& failed) {
 
 }  // namespace
 
-Verdict Control::Impl::read_instance_ids(ParamReader& reader, std::vector<std::string>& ids) const {
+Verdict Control::Impl::read_instance_ids(const ParamReader& reader, std::vector<std::string>& ids) {
   for (const std::string& id : reader.list("InstanceId")) {
     if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
   }

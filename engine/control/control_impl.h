@@ -194,9 +194,28 @@ struct Control::Impl {
   };
   Task<Outcome> build_instances(std::vector<NewInstance> plans, InstanceStatus final_status,
                                 ControlRequest& request, Json answer);
+  // What is to be started or stopped, as it was; the disks with the size that they will have.
+  struct Switching {
+    InstanceRecord before;
+    std::vector<DiskRecord> disks;
+  };
   Task<Verdict> start(std::string id, ControlRequest& request);
   Task<Verdict> stop(std::string id, ControlRequest& request);
+  // The two halves of these: what is to be on record first, and what follows.
+  Switching plan_start(const std::string& id, CatalogChange& announced) const;
+  Switching plan_stop(const std::string& id, CatalogChange& announced) const;
+  Task<Verdict> finish_start(Switching switching);
+  Task<Verdict> finish_stop(Switching switching);
   Task<Verdict> set_status(InstanceRecord instance, InstanceStatus status);
+
+  // --- batch_actions.cc ---
+  Task<Outcome> start_instances(ControlRequest& request);
+  Task<Outcome> stop_instances(ControlRequest& request);
+  Task<Outcome> delete_instances(ControlRequest& request);
+  Task<Outcome> reset_disks(ControlRequest& request);
+  Task<Outcome> switch_instances(ControlRequest& request, bool on);
+  // InstanceId.N, each once.
+  static Verdict read_instance_ids(const ParamReader& reader, std::vector<std::string>& ids);
 
   // --- instance_plan.cc ---
   // Everything but the ids, which each instance of a request gets anew.
@@ -213,6 +232,7 @@ struct Control::Impl {
   Task<Outcome> describe_disks(ControlRequest& request);
   Task<Outcome> describe_instances(ControlRequest& request);
   Task<Outcome> describe_instance_status(ControlRequest& request);
+  Task<Outcome> describe_instance_attribute(ControlRequest& request);
   Task<Outcome> describe_regions(ControlRequest& request);
   Task<Outcome> describe_zones(ControlRequest& request);
   Json disk_view(const DiskRecord& disk) const;
@@ -235,6 +255,11 @@ struct Control::Impl {
   Task<Verdict> remove_snapshot(SnapshotRecord snapshot, ControlRequest* request = nullptr);
   // Those that go with a disk that is released. What can't be done now settle() does.
   Task<void> remove_automatic_snapshots(DiskRecord disk);
+
+  // --- modify_snapshots.cc ---
+  Task<Outcome> modify_snapshot_attribute(ControlRequest& request);
+  Task<Outcome> modify_snapshot_group(ControlRequest& request);
+  Task<Outcome> open_snapshot_service(ControlRequest& request);
 
   // --- copy_actions.cc ---
   Task<Outcome> copy_snapshot(ControlRequest& request);
@@ -300,6 +325,9 @@ struct Control::Impl {
   Task<Outcome> undo_reset_disk(ControlRequest& request);
   Task<Outcome> hydrate_disk(ControlRequest& request);
   Verdict disk_must_be_free_to_change(const DiskRecord& disk) const;
+  // The rules of ResetDisk; finds both.
+  Verdict plan_reset(std::string_view disk_id, std::string_view snapshot_id,
+                     const DiskRecord*& disk, const SnapshotRecord*& snapshot) const;
   // Gives the disk a new storage over `base` (null: empty), and keeps the old one for undo.
   Task<Outcome> begin_anew(DiskRecord disk, const SnapshotRecord* base);
 

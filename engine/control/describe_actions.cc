@@ -274,6 +274,14 @@ Task<Outcome> Control::Impl::describe_instances(ControlRequest& request) {
   co_return Outcome(std::move(answer));
 }
 
+Task<Outcome> Control::Impl::describe_instance_attribute(ControlRequest& request) {
+  const std::string id = request.reader.required("InstanceId");
+  if (request.reader.problem()) co_return *request.reader.problem();
+  const InstanceRecord* instance = nullptr;
+  if (auto broken = find_instance(id, instance)) co_return *broken;
+  co_return Outcome(instance_view(*instance));
+}
+
 Task<Outcome> Control::Impl::describe_instance_status(ControlRequest& request) {
   ParamReader& reader = request.reader;
   const std::vector<std::string> ids = reader.list("InstanceId");

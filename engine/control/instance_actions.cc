@@ -102,20 +102,30 @@ Task<Verdict> Control::Impl::set_status(InstanceRecord instance, InstanceStatus 
   co_return co_await commit(std::move(change));
 }
 
-Task<Verdict> Control::Impl::start(std::string id, ControlRequest& request) {
-  const InstanceRecord before = *catalog->find_instance(id);
-  InstanceRecord instance = before;
-  CatalogChange announced;
-  std::vector<DiskRecord> disks;
+Control::Impl::Switching Control::Impl::plan_start(const std::string& id,
+                                                   CatalogChange& announced) const {
+  Switching switching{*catalog->find_instance(id), {}};
   for (const DiskRecord* found : catalog->disks_of(id)) {
     DiskRecord disk = *found;
     disk.visible_gib = disk.size_gib;  // What an offline resize waited for.
-    disks.push_back(disk);
+    switching.disks.push_back(disk);
     announced.put(disk);
   }
+  InstanceRecord instance = switching.before;
   instance.status = InstanceStatus::kStarting;
   announced.put(instance);
+  return switching;
+}
+
+Task<Verdict> Control::Impl::start(std::string id, ControlRequest& request) {
+  CatalogChange announced;
+  Switching switching = plan_start(id, announced);
   if (auto failed = co_await announce(std::move(announced), request, {})) co_return failed;
+  co_return co_await finish_start(std::move(switching));
+}
+
+Task<Verdict> Control::Impl::finish_start(Switching switching) {
+  const auto& [before, disks] = switching;
   for (const DiskRecord& disk : disks) {
     DiskSettings settings = settings_of(disk);
     auto served = co_await host.serve_disk(std::move(settings));
@@ -126,21 +136,32 @@ Task<Verdict> Control::Impl::start(std::string id, ControlRequest& request) {
     if (co_await set_status(before, InstanceStatus::kStopped)) unsettled = true;
     co_return Verdict(refusal_of(fail(served.error(), "disk {}", disk.id)));
   }
+  InstanceRecord instance = before;
   instance.started = now();
   auto failed = co_await set_status(instance, InstanceStatus::kRunning);
   if (failed) unsettled = true;
   co_return failed;
 }
 
-Task<Verdict> Control::Impl::stop(std::string id, ControlRequest& request) {
-  const InstanceRecord before = *catalog->find_instance(id);
-  std::vector<DiskRecord> disks;
-  for (const DiskRecord* disk : catalog->disks_of(id)) disks.push_back(*disk);
-  InstanceRecord stopping = before;
+Control::Impl::Switching Control::Impl::plan_stop(const std::string& id,
+                                                  CatalogChange& announced) const {
+  Switching switching{*catalog->find_instance(id), {}};
+  for (const DiskRecord* disk : catalog->disks_of(id)) switching.disks.push_back(*disk);
+  InstanceRecord stopping = switching.before;
   stopping.status = InstanceStatus::kStopping;
-  CatalogChange announced;
   announced.put(stopping);
+  return switching;
+}
+
+Task<Verdict> Control::Impl::stop(std::string id, ControlRequest& request) {
+  CatalogChange announced;
+  Switching switching = plan_stop(id, announced);
   if (auto failed = co_await announce(std::move(announced), request, {})) co_return failed;
+  co_return co_await finish_stop(std::move(switching));
+}
+
+Task<Verdict> Control::Impl::finish_stop(Switching switching) {
+  const auto& [before, disks] = switching;
   for (const DiskRecord& disk : disks) {
     auto stopped = co_await host.stop_disk(disk.id);
     if (stopped) continue;

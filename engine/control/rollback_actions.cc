@@ -43,20 +43,25 @@ Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* b
   co_return done();
 }
 
+Verdict Control::Impl::plan_reset(std::string_view disk_id, std::string_view snapshot_id,
+                                  const DiskRecord*& disk, const SnapshotRecord*& snapshot) const {
+  if (auto broken = find_disk(disk_id, disk)) return broken;
+  if (auto broken = find_snapshot(snapshot_id, snapshot)) return broken;
+  if (auto broken = snapshot_must_be_of_disk(*snapshot, *disk)) return broken;
+  if (auto broken = snapshot_must_be_usable(*snapshot)) return broken;
+  const auto snapshots = catalog->snapshots_of_disk(disk_id);
+  if (auto broken = rollback_must_wait_for_captures(*snapshot, snapshots)) return broken;
+  // Last, here and below: whoever is refused for it needs only to stop the instance.
+  return disk_must_be_free_to_change(*disk);
+}
+
 Task<Outcome> Control::Impl::reset_disk(ControlRequest& request) {
   const std::string disk_id = request.reader.required("DiskId");
   const std::string snapshot_id = request.reader.required("SnapshotId");
   if (request.reader.problem()) co_return *request.reader.problem();
   const DiskRecord* disk = nullptr;
   const SnapshotRecord* snapshot = nullptr;
-  if (auto broken = find_disk(disk_id, disk)) co_return *broken;
-  if (auto broken = find_snapshot(snapshot_id, snapshot)) co_return *broken;
-  if (auto broken = snapshot_must_be_of_disk(*snapshot, *disk)) co_return *broken;
-  if (auto broken = snapshot_must_be_usable(*snapshot)) co_return *broken;
-  const auto snapshots = catalog->snapshots_of_disk(disk_id);
-  if (auto broken = rollback_must_wait_for_captures(*snapshot, snapshots)) co_return *broken;
-  // Last, here and below: whoever is refused for it needs only to stop the instance.
-  if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
+  if (auto broken = plan_reset(disk_id, snapshot_id, disk, snapshot)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   const SnapshotRecord base = *snapshot;
   co_return co_await begin_anew(*disk, &base);

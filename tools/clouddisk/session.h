@@ -67,6 +67,7 @@ void add_snapshot_files(CLI::App& snapshot, Session& session);
 void add_image_commands(CLI::App& root, Session& session);
 void add_image_copy(CLI::App& image, Session& session);
 void add_snapshot_copy(CLI::App& snapshot, Session& session);
+void add_snapshot_modify(CLI::App& snapshot, Session& session);
 void add_instance_commands(CLI::App& root, Session& session);
 void add_category_commands(CLI::App& root, Session& session);
 void add_replica_commands(CLI::App& root, Session& session);

@@ -443,6 +443,7 @@ void add_snapshot_commands(CLI::App& root, Session& session) {
   add_diff(*snapshot, session);
   add_delete(*snapshot, session);
   add_snapshot_copy(*snapshot, session);
+  add_snapshot_modify(*snapshot, session);
   add_snapshot_files(*snapshot, session);
 }
 

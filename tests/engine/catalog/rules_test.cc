@@ -236,7 +236,7 @@ TEST(DiskRules, ChangeOfSpec) {
       {"ESSD to ultra", spec_must_be_reachable(pl1, row_of("cloud_efficiency", "")), 403,
        "InvalidDiskCategory.NotSupported"},
       {"basic to ESSD", spec_must_be_reachable(basic, row_of("cloud_essd", "PL1")), 403,
-       "InvalidDiskCategory.NotSupported"},
+       "InvalidDiskCategory.ValueNotSupported"},
       {"grown and restarted", resize_must_have_taken_effect(restarted), 0, ""},
       {"grown and not restarted", resize_must_have_taken_effect(grown), 403,
        "OperationDenied.DiskExpansionUnfinished"},

@@ -1,5 +1,7 @@
 // Several instances or disks in one request: all or none of it, or what of it can be done.
 #include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/engine/control/image_fixture.h"
 
@@ -98,6 +100,35 @@ TEST_F(BatchActions, WhoDoesNotWaitIsToldWhatIsBegun) {
   EXPECT_EQ(status(daemon, a), "");
   wait_for_all(daemon);
   EXPECT_TRUE(daemon.host.stored().empty());
+}
+
+TEST_F(BatchActions, WhatWasBegunIsDoneAfterADeath) {
+  std::vector<std::string> ids;
+  {
+    Daemon daemon(root_.path());
+    for (int i = 0; i < 2; ++i) ids.push_back(run(daemon));
+    daemon.must("StopInstances", of(ids));
+  }
+  for (const char* action : {"StartInstances", "StopInstances", "DeleteInstances"}) {
+    SCOPED_TRACE(action);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      Daemon daemon(root_.path());
+      const bool granted = daemon.ask(action, of(ids, {{"Wait", "false"}})).ok();
+      _exit(granted ? 0 : 1);  // Between the answer and the rest.
+    }
+    int result = 0;
+    ASSERT_EQ(waitpid(child, &result, 0), child);
+    ASSERT_EQ(result, 0);
+    Daemon daemon(root_.path());
+    const bool started = action == std::string_view("StartInstances");
+    const bool deleted = action == std::string_view("DeleteInstances");
+    const std::string expected = started ? "Running" : deleted ? "" : "Stopped";
+    for (const std::string& id : ids) EXPECT_EQ(status(daemon, id), expected) << id;
+    EXPECT_EQ(daemon.host.served().size(), started ? 2U : 0U);
+    EXPECT_EQ(daemon.host.stored().size(), deleted ? 0U : 2U);
+  }
 }
 
 TEST_F(BatchActions, InstancesAreDeletedAllOrNone) {

@@ -232,6 +232,8 @@ TEST_F(ErrorCodes, OfModifying) {
       {"being filled", spec, "DiskId=$importing&PerformanceLevel=PL2", 403, "IncorrectDiskStatus"},
       {"down to another category", spec, "DiskId=$free&DiskCategory=cloud_efficiency", 403,
        "InvalidDiskCategory.NotSupported"},
+      {"of a basic disk", spec, "DiskId=$basic&DiskCategory=cloud_essd", 403,
+       "InvalidDiskCategory.ValueNotSupported"},
       {"no change", spec, "DiskId=$free&PerformanceLevel=PL1", 403,
        "NoChangeInDiskCategoryAndPerformanceLevel"},
       {"options", spec, "DiskId=$free&PerformanceControlOptions.IOPS=1", 403, "OperationDenied"},

@@ -94,6 +94,10 @@ void ErrorCodes::World::make_disks() {
   daemon.must("ResizeDisk", {{"DiskId", ids["grown"]}, {"NewSize", "600"}});
   ids["cooling"] = disk(essd("1300"), "");
   daemon.must("ModifyDiskSpec", {{"DiskId", ids["cooling"]}, {"PerformanceLevel", "PL2"}});
+  ids["basic"] = disk({{"Size", "40"}, {"DiskCategory", "cloud"}}, "");
+  Params tagged = essd("40");
+  for (int i = 1; i <= 20; ++i) tagged[fmt::format("Tag.{}.Key", i)] = fmt::format("key{}", i);
+  ids["tagged"] = disk(tagged, "");
   ids["large"] = disk(essd("20000"));
   ids["larger"] = disk(essd("20000"));
   ids["importing"] = daemon.must("BeginSnapshotImport", {{"ImageSize", "4096"}})["DiskId"];
@@ -125,6 +129,7 @@ void ErrorCodes::World::make_snapshots() {
   const std::string gone = take(daemon, ids["used"]);
   ids["orphan"] = disk({{"SnapshotId", gone}, {"DiskCategory", "cloud_essd"}}, "");
   daemon.must("DeleteSnapshot", {{"SnapshotId", gone}, {"Force", "true"}});
+  daemon.must("CreateSnapshotGroup", {{"InstanceId", ids["of image"]}, {"ClientToken", "used"}});
   const Params with_token = {{"DiskId", ids["used"]}, {"ClientToken", "used"}};
   capture(daemon, daemon.must("CreateSnapshot", with_token)["SnapshotId"]);
 }

@@ -551,6 +551,11 @@ TEST_F(Snapshots, RefuseWhatTheCloudRefuses) {
   daemon_.ok({"disk", "attach", disk});
   const std::string other = daemon_.make_disk();
   const std::string foreign = daemon_.ok({"snapshot", "create", other, "--wait"});
+  daemon_.ok({"snapshot", "modify", foreign, "--name", "renamed", "--description", "of another"});
+  EXPECT_EQ(daemon_.ok_json({"snapshot", "show", foreign})["SnapshotName"], "renamed");
+  daemon_.refused("InvalidRetentionDays.Malformed",
+                  {"snapshot", "modify", foreign, "--retention-days", "9"});
+  daemon_.refused("MissingParameter", {"snapshot", "modify", foreign});
   daemon_.refused("InvalidParameter.Mismatch", {"disk", "rollback", disk, "--snapshot", foreign});
   daemon_.refused("InvalidSnapshotId.NotFound",
                   {"disk", "rollback", disk, "--snapshot", "s-none", "--restart-instance"});

@@ -150,6 +150,10 @@ async function drive(client) {
   await status(disk, 'In_use');
   check(disk, 0x5a);
 
+  await call('ModifySnapshotAttribute', { SnapshotId: snapshot, SnapshotName: 'renamed', Description: 'of the lifecycle' });
+  const [renamed] = (await call('DescribeSnapshots', { RegionId: region, SnapshotIds: JSON.stringify([snapshot]) })).Snapshots.Snapshot;
+  assert.equal(renamed.SnapshotName, 'renamed');
+
   // Clone.
   const clone = (await call('CreateDisk', {
     RegionId: region, ZoneId: zone, DiskCategory: 'cloud_essd', SnapshotId: snapshot, Size: 80,
@@ -226,11 +230,18 @@ async function drive(client) {
   await instanceStatus(made, 'Running');
   check(replaced, 0x71);
   await call('StopInstance', { InstanceId: made });
-  for (const id of [source, made]) {
-    await instanceStatus(id, 'Stopped');
-    await call('DeleteInstance', { InstanceId: id });
-    await instanceGone(id);
-  }
+  for (const id of [source, made]) await instanceStatus(id, 'Stopped');
+  // Both of them in one request, as before one by one.
+  const started = (await call('StartInstances', { RegionId: region, InstanceId: [source, made] })).InstanceResponses.InstanceResponse;
+  assert.deepEqual(started.map((one) => [one.InstanceId, one.PreviousStatus, one.CurrentStatus, String(one.Code)]),
+    [source, made].map((id) => [id, 'Stopped', 'Starting', '200']));
+  await until('two instances', async () => {
+    const all = await Promise.all([source, made].map((id) => call('DescribeInstanceAttribute', { InstanceId: id })));
+    return all.every((one) => one.Status === 'Running');
+  });
+  await refused('IncorrectInstanceStatus', 'DeleteInstances', { RegionId: region, InstanceId: [source, made] });
+  await call('DeleteInstances', { RegionId: region, InstanceId: [source, made], Force: true });
+  for (const id of [source, made]) await instanceGone(id);
   await call('DeleteImage', { RegionId: region, ImageId: image });
   for (const mapping of mappings) await call('DeleteSnapshot', { SnapshotId: mapping.SnapshotId });
 
