@@ -46,6 +46,15 @@ TEST(SnapshotRules, Retention) {
   expect(retention_must_fit(65'537), 400, "InvalidRetentionDays.Malformed");
 }
 
+TEST(SnapshotRules, OneStaysLongerAndNeverShorter) {
+  SnapshotRecord kept = snapshot();
+  expect(retention_must_not_shrink(kept, 65'536), 400, "InvalidRetentionDays.Malformed");
+  kept.retention_days = 7;
+  EXPECT_FALSE(retention_must_not_shrink(kept, 7));
+  EXPECT_FALSE(retention_must_not_shrink(kept, 8));
+  expect(retention_must_not_shrink(kept, 6), 400, "InvalidRetentionDays.Malformed");
+}
+
 TEST(SnapshotRules, Categories) {
   EXPECT_FALSE(snapshot_category_must_be_known("standard"));
   EXPECT_FALSE(snapshot_category_must_be_known("flash"));
