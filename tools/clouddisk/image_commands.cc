@@ -168,6 +168,7 @@ void add_image_show(CLI::App& image, Session& session) {
     auto shared = api.call("DescribeImageSharePermission", {{"ImageId", *id}, {"PageSize", "100"}});
     if (!shared) return shared.failure();
     const Json& one = *found;
+    const std::string source = text_of(one, "SourceImageId");
     std::vector<std::pair<std::string, std::string>> fields = {
         {"id", text_of(one, "ImageId")},
         {"name", text_of(one, "ImageName")},
@@ -178,6 +179,7 @@ void add_image_show(CLI::App& image, Session& session) {
         {"platform", text_of(one, "Platform")},
         {"used by instances", text_of(one, "Usage") == "instance" ? "yes" : "no"},
         {"created", text_of(one, "CreationTime")},
+        {"copy of", source.empty() ? "" : source + " in " + text_of(one, "SourceRegionId")},
         {"tags", tags_text(one)}};
     for (const Json& part : mappings_of(one)) {
       const std::string snapshot = text_of(part, "SnapshotId");

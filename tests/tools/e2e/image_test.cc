@@ -165,6 +165,7 @@ TEST_F(Images, AreCopiedToAnotherRegionThroughAKillAndOutliveTheirSource) {
   const Json shown = daemon_.ok_json({"image", "show", copy});
   EXPECT_EQ(shown["IsCopied"], true);
   EXPECT_EQ(shown["SourceImageId"], image);
+  EXPECT_NE(daemon_.ok({"image", "show", copy}).find(image + " in here"), std::string::npos);
   const std::string second = run(copy, {"RegionId=there"});
   EXPECT_EQ(content_of(disk_of(second, "/dev/xvda")), 0x11);
   EXPECT_EQ(content_of(disk_of(second, "/dev/xvdb")), 0x22);
