@@ -90,19 +90,46 @@ Verdict read_weekdays(std::string_view json, std::uint64_t& weekdays) {
   return read_numbers("repeatWeekdays", json, 1, kWeekdays, weekdays);
 }
 
-Verdict read_policy_retention(std::string_view text, std::uint64_t& days) {
+namespace {
+
+bool read_days(std::string_view text, std::uint64_t& days) {
   const auto number = whole_number<std::int64_t>(text);
-  if (number && *number == -1) {
-    days = 0;
-    return std::nullopt;
-  }
-  if (number && *number >= 1 && static_cast<std::uint64_t>(*number) <= kPolicyRetentionMax) {
-    days = static_cast<std::uint64_t>(*number);
-    return std::nullopt;
-  }
+  if (!number || *number < -1 || *number == 0) return false;
+  if (*number > static_cast<std::int64_t>(kPolicyRetentionMax)) return false;
+  days = *number == -1 ? 0 : static_cast<std::uint64_t>(*number);
+  return true;
+}
+
+}  // namespace
+
+Verdict read_policy_retention(std::string_view text, std::uint64_t& days) {
+  if (read_days(text, days)) return std::nullopt;
   return Refusal{403, "ParameterInvalid",
                  fmt::format("retentionDays is -1, for ever, or 1 to {}, not '{}'.",
                              kPolicyRetentionMax, text)};
+}
+
+Verdict read_copied_retention(std::string_view text, std::uint64_t& days) {
+  if (read_days(text, days)) return std::nullopt;
+  return Refusal{403, "InvalidParameter.CopiedSnapshotsRetentionDays",
+                 fmt::format("CopiedSnapshotsRetentionDays is -1, for ever, or 1 to {}, not '{}'.",
+                             kPolicyRetentionMax, text)};
+}
+
+Verdict read_copy_region(std::string_view json, const Places& places, std::string_view home,
+                         std::string& region) {
+  const auto refuse = [json](std::string_view why) {
+    return Refusal{
+        403, "InvalidParameter.TargetCopyRegions",
+        fmt::format("TargetCopyRegions is a JSON list of one region, not '{}': {}.", json, why)};
+  };
+  const auto list = nlohmann::json::parse(json, nullptr, false);
+  if (!list.is_array() || list.size() != 1 || !list[0].is_string()) return refuse("another form");
+  Location there{list[0].get<std::string>(), {}};
+  if (there.region.empty() || location_must_exist(places, there)) return refuse("none of ours");
+  if (there.region == home) return refuse("the policy's own region");
+  region = there.region;
+  return std::nullopt;
 }
 
 Verdict policy_quota_must_have_room(std::size_t policies) {

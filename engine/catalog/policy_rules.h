@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/catalog/places.h"
 #include "engine/catalog/records.h"
 #include "engine/catalog/refusal.h"
 #include "engine/qos/category.h"
@@ -33,6 +34,11 @@ Verdict read_time_points(std::string_view json, std::uint64_t& hours);
 Verdict read_weekdays(std::string_view json, std::uint64_t& weekdays);
 // ParameterInvalid (403): -1 (for ever), or 1 to 65,535. `days` 0: for ever.
 Verdict read_policy_retention(std::string_view text, std::uint64_t& days);
+// InvalidParameter.CopiedSnapshotsRetentionDays (403): the same of copies.
+Verdict read_copied_retention(std::string_view text, std::uint64_t& days);
+// InvalidParameter.TargetCopyRegions (403): a JSON list of one region of ours, other than `home`.
+Verdict read_copy_region(std::string_view json, const Places& places, std::string_view home,
+                         std::string& region);
 // AutoSnapshotPolicy.QuotaExceed (403): the region has 100. `policies`: of the region.
 Verdict policy_quota_must_have_room(std::size_t policies);
 // The form of read_time_points() and read_weekdays().

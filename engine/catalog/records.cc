@@ -215,6 +215,8 @@ std::string to_json(const SnapshotRecord& snapshot) {
       {"retention_days", snapshot.retention_days},
       {"changed_bytes", snapshot.changed_bytes},
       {"stored_bytes", snapshot.stored_bytes},
+      {"copy_region", snapshot.copy_region},
+      {"copied_retention_days", snapshot.copied_retention_days},
       {"source_snapshot", snapshot.source_snapshot},
       {"source_region", snapshot.source_region},
       {"source_chain", snapshot.source_chain},
@@ -250,6 +252,8 @@ Result<SnapshotRecord> snapshot_from_json(std::string_view json) {
   reader.read("retention_days", snapshot.retention_days);
   reader.read("changed_bytes", snapshot.changed_bytes);
   reader.read("stored_bytes", snapshot.stored_bytes);
+  reader.read_newer("copy_region", snapshot.copy_region);
+  reader.read_newer("copied_retention_days", snapshot.copied_retention_days);
   reader.read_newer("source_snapshot", snapshot.source_snapshot);
   reader.read_newer("source_region", snapshot.source_region);
   reader.read_newer("source_chain", snapshot.source_chain);
@@ -349,6 +353,8 @@ std::string to_json(const PolicyRecord& policy) {
       {"hours", policy.hours},
       {"weekdays", policy.weekdays},
       {"retention_days", policy.retention_days},
+      {"copy_region", policy.copy_region},
+      {"copied_retention_days", policy.copied_retention_days},
       {"resource_group", policy.resource_group},
       {"created", to_number(policy.created)},
       {"changed", to_number(policy.changed)},
@@ -366,6 +372,8 @@ Result<PolicyRecord> policy_from_json(std::string_view json) {
   reader.read("hours", policy.hours);
   reader.read("weekdays", policy.weekdays);
   reader.read("retention_days", policy.retention_days);
+  reader.read_newer("copy_region", policy.copy_region);
+  reader.read_newer("copied_retention_days", policy.copied_retention_days);
   reader.read("resource_group", policy.resource_group);
   reader.read("created", policy.created);
   reader.read("changed", policy.changed);

@@ -157,9 +157,11 @@ struct SnapshotRecord {
   std::string failure;  // why it failed
   bool hidden = false;  // deleted, but others still need its content
   bool automatic = false;
-  std::uint64_t retention_days = 0;  // 0: for ever
-  std::uint64_t changed_bytes = 0;   // against its parent, once captured
-  std::uint64_t stored_bytes = 0;    // what they take, compressed
+  std::uint64_t retention_days = 0;         // 0: for ever
+  std::string copy_region;                  // where its policy wants a copy that is not made yet
+  std::uint64_t copied_retention_days = 0;  // of that copy; 0: for ever
+  std::uint64_t changed_bytes = 0;          // against its parent, once captured
+  std::uint64_t stored_bytes = 0;           // what they take, compressed
   // --- Of a copy; empty: it is none. Its disk_id is one that no disk has. ---
   std::string source_snapshot;  // that it was copied from; may be gone
   std::string source_region;
@@ -204,10 +206,12 @@ struct GroupRecord {
 struct PolicyRecord {
   std::string id;
   std::string region;
-  std::string policy_name;           // empty: none
-  std::uint64_t hours = 0;           // bit 0: 00:00, bit 23: 23:00
-  std::uint64_t weekdays = 0;        // bit 0: Monday, bit 6: Sunday
-  std::uint64_t retention_days = 0;  // of the snapshots; 0: for ever
+  std::string policy_name;                  // empty: none
+  std::uint64_t hours = 0;                  // bit 0: 00:00, bit 23: 23:00
+  std::uint64_t weekdays = 0;               // bit 0: Monday, bit 6: Sunday
+  std::uint64_t retention_days = 0;         // of the snapshots; 0: for ever
+  std::string copy_region;                  // that each snapshot is copied to; empty: none
+  std::uint64_t copied_retention_days = 0;  // of the copies; 0: for ever
   std::string resource_group;
   WallTime created{};
   WallTime changed{};  // of hours or weekdays: points before it are no longer due

@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::string_view kComponent = "policy";
 constexpr Duration kRetryAfter = std::chrono::minutes(1);
+constexpr Duration kSettleAgainAfter = std::chrono::seconds(5);
 
 using Snapshots = std::vector<const SnapshotRecord*>;
 
@@ -101,6 +102,8 @@ Task<void> Control::Impl::take_if_due(std::string disk_id, std::string policy_id
   snapshot.snapshot_name = automatic_snapshot_name(at, catalog->snapshots_of_disk(disk_id));
   snapshot.automatic = true;
   snapshot.retention_days = policy->retention_days;
+  snapshot.copy_region = policy->copy_region;
+  snapshot.copied_retention_days = policy->copied_retention_days;
   snapshot.resource_group = disk.resource_group;
   snapshot.created = at;
   const std::string id = snapshot.id;
@@ -157,7 +160,18 @@ Task<void> Control::Impl::remove_expired(WallTime at) {
   co_await tidy();
 }
 
+// What nobody asks for: it would wait for the next change otherwise.
+Task<void> Control::Impl::finish_what_was_left(WallTime at) {
+  if ((!unsettled && !untidy) || at < settle_retry) co_return;
+  settle_retry = at + kSettleAgainAfter;
+  co_await settle_if_need_be();
+  if (!untidy) co_return;
+  auto all = co_await changing.lock_all();
+  if (!closing) co_await tidy();
+}
+
 Task<void> Control::Impl::keep_schedule(WallTime at) {
+  co_await finish_what_was_left(at);
   std::vector<std::pair<std::string, std::string>> due;
   for (const auto& [id, disk] : catalog->disks()) {
     if (disk.status == DiskStatus::kDeleting) continue;
@@ -177,6 +191,7 @@ Task<void> Control::Impl::keep_schedule(WallTime at) {
     if (unsettled) co_await settle();
     co_await take_if_due(disk_id, policy_id, at);
   }
+  if (!closing) co_await copy_what_is_due(at);
   if (!closing) co_await remove_expired(at);
 }
 

@@ -197,6 +197,7 @@ Task<void> Control::Impl::carry_out(std::shared_ptr<ControlRequest> request) {
         request->reader.text("Action"), outcome.refusal->code, outcome.refusal->message);
   }
   request->give(std::move(outcome));
+  if (request->counted) --unfinished;
   performing.done();
 }
 
@@ -363,11 +364,14 @@ Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& requ
   if (token && entry.keeps_token) {
     if (auto broken = client_token_must_be_valid(*token)) co_return *broken;
   }
-  if (unsettled) {
-    auto all = co_await changing.lock_all();
-    if (unsettled) co_await settle();
-  }
+  // What another change left, maybe while this one waited for it, is settled first.
+  co_await settle_if_need_be();
   auto guard = co_await lock_for(entry, request);
+  if (unsettled) {
+    guard.unlock();
+    co_await settle_if_need_be();
+    guard = co_await lock_for(entry, request);
+  }
   request.guard = &guard;
   if (token && entry.keeps_token && !request.dry_run) {
     std::uint64_t checksum = parameters_checksum(request.params);

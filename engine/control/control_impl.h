@@ -62,6 +62,7 @@ struct ControlRequest {
     answered.wake_all();
   }
 
+  bool counted = false;                 // in Control::Impl::unfinished
   ChangeLocks::Guard* guard = nullptr;  // of a change, borrowed
   // Others wait for what the change has just made up, too, until it is done.
   void hold(const std::string& id) {
@@ -85,7 +86,10 @@ struct Control::Impl {
   bool closing = false;
   bool unsettled = false;  // a change could be neither finished nor undone; settle() tries again
   std::map<std::string, WallTime> retries;  // by disk: when its automatic snapshot is tried again
+  WallTime settle_retry{};                  // the same of what could not be settled
+  std::size_t unfinished = 0;               // actions that were answered and go on
   WallTime expiry_retry{};                  // the same of snapshots whose retention has passed
+  WallTime copy_retry{};                    // the same of copies to other regions
   bool awaits_captures = false;             // a deleted disk stays until its snapshot is captured
   bool untidy = false;  // a capture that borrowed from another disk's snapshot has ended
 
@@ -129,8 +133,12 @@ struct Control::Impl {
   // Commits what is about to be. A caller that does not wait is answered then; what goes wrong
   // later is in the log, and in the state that it sees.
   Task<Verdict> announce(CatalogChange change, ControlRequest& request, const Json& answer);
-  // Commits that it is not to be after all.
-  Task<Result<void>> take_back(CatalogChange undo, ControlRequest& request);
+  // Before promised disks are exported: from here on there may be data in them.
+  Task<Verdict> mark_made(std::span<const DiskRecord> disks, ControlRequest& request);
+  static DiskRecord given_up(DiskRecord disk);
+  static InstanceRecord given_up(InstanceRecord instance);
+  // Whoever has been promised what is gone may use the same token again.
+  void forget_tokens_about(const std::string& id, CatalogChange& change) const;
   // What clients were told, and a crash or a failure cut off, is done; what can't be done is given
   // up: it is Deleting, or where it was. False: it could not be put on record.
   Task<bool> keep_promises();
@@ -142,6 +150,7 @@ struct Control::Impl {
   // --- settle.cc ---
   // Finishes or undoes what a crash or a failure interrupted.
   Task<void> settle();
+  Task<void> settle_if_need_be();
   // At start: whoever was filling a disk has lost the connection.
   Task<void> give_up_imports();
   // Stops the disk and removes all that it stored, but for its snapshots.
@@ -171,7 +180,8 @@ struct Control::Impl {
   Task<Outcome> modify_disk_spec(ControlRequest& request);
   Task<Outcome> modify_disk_attribute(ControlRequest& request);
   // The steps, for disks that satisfy the rules.
-  Task<Verdict> make_storage(std::vector<DiskRecord> disks, ControlRequest& request);
+  Task<Verdict> make_storage(std::vector<DiskRecord> disks, ControlRequest& request,
+                             std::vector<InstanceRecord> instances = {});
   Task<Outcome> apply_or_restore(DiskRecord before, DiskRecord after, ControlRequest& request,
                                  Json answer);
   Verdict find_disk(std::string_view id, const DiskRecord*& disk) const;
@@ -422,7 +432,11 @@ struct Control::Impl {
   Json policy_view(const PolicyRecord& policy) const;
 
   // --- auto_snapshots.cc ---
+  Task<void> finish_what_was_left(WallTime at);
   Task<void> keep_schedule(WallTime at);
+  // --- policy_copies.cc ---
+  Task<void> copy_what_is_due(WallTime at);
+  Task<void> copy_for_policy(std::string snapshot_id, WallTime at);
   // `changing` is held, as for the next.
   Task<void> take_if_due(std::string disk_id, std::string policy_id, WallTime at);
   Task<void> keep_automatic_quota(std::string disk_id);

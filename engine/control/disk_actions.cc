@@ -30,8 +30,10 @@ Verdict Control::Impl::find_instance(std::string_view id, const InstanceRecord*&
   return Refusal{404, "InvalidInstanceId.NotFound", fmt::format("There is no instance '{}'.", id)};
 }
 
-// Storage for disks that the catalog has as Creating; on failure nothing of it is left.
-Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks, ControlRequest& request) {
+// Storage for disks that the catalog has as Creating; on failure nothing of them is left, nor of
+// the instances that they are for. What can't be removed at once is Deleting.
+Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks, ControlRequest& request,
+                                          std::vector<InstanceRecord> instances) {
   for (const DiskRecord& disk : disks) {
     DiskSettings settings = settings_of(disk);
     auto made = co_await host.create_disk(std::move(settings));
@@ -42,10 +44,20 @@ Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks, Control
       if (co_await remove_storage(other) == Removal::kDone) {
         undo.erase(other);
       } else {
+        undo.put(given_up(other));
         clean = false;
       }
     }
-    auto undone = co_await take_back(std::move(undo), request);
+    for (const InstanceRecord& instance : instances) {
+      if (clean) {
+        undo.erase(instance);
+      } else {
+        undo.put(given_up(instance));
+      }
+    }
+    // The same token makes it anew.
+    if (request.answer && request.token) undo.erase(*request.token);
+    auto undone = co_await catalog->commit(std::move(undo));
     unsettled = unsettled || !clean || !undone;
     co_return Verdict(refusal_of(fail(made.error(), "disk {}", disk.id)));
   }
@@ -115,11 +127,9 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
   std::vector<DiskRecord> new_disks(1, disk);
   if (auto failed = co_await make_storage(std::move(new_disks), request)) co_return *failed;
 
-  disk.promised = false;
-  disk.status = instance_id ? DiskStatus::kInUse : DiskStatus::kAvailable;
-  if (instance_id) disk.attached = now();
   instance = instance_id ? catalog->find_instance(*instance_id) : nullptr;
   if (instance != nullptr && instance->status == InstanceStatus::kRunning) {
+    if (auto failed = co_await mark_made({&disk, 1}, request)) co_return *failed;
     DiskSettings settings = settings_of(disk);
     auto served = co_await host.serve_disk(std::move(settings));
     if (!served) {
@@ -127,6 +137,9 @@ Task<Outcome> Control::Impl::create_disk(ControlRequest& request) {
       co_return refusal_of(served.error());
     }
   }
+  disk.promised = false;
+  disk.status = instance_id ? DiskStatus::kInUse : DiskStatus::kAvailable;
+  if (instance_id) disk.attached = now();
   CatalogChange finished;
   finished.put(disk);
   Outcome outcome = co_await commit_and_answer(std::move(finished), request, std::move(answer));

@@ -11,22 +11,21 @@ Task<Outcome> Control::Impl::build_instances(std::vector<NewInstance> plans,
                                              Json answer) {
   const bool starts = final_status == InstanceStatus::kRunning;
   CatalogChange announced;
-  CatalogChange undo;
   std::vector<DiskRecord> disks;
+  std::vector<InstanceRecord> instances;
   for (NewInstance& plan : plans) {
     plan.instance.starts = starts;
     announced.put(plan.instance);
-    undo.erase(plan.instance);
+    instances.push_back(plan.instance);
     for (const DiskRecord& disk : plan.disks) {
       announced.put(disk);
       disks.push_back(disk);
     }
   }
   if (auto failed = co_await announce(std::move(announced), request, answer)) co_return *failed;
-  if (auto failed = co_await make_storage(disks, request)) {
-    auto undone = co_await catalog->commit(std::move(undo));
-    if (!undone) unsettled = true;
-    co_return *failed;
+  if (auto failed = co_await make_storage(disks, request, std::move(instances))) co_return *failed;
+  if (starts) {
+    if (auto failed = co_await mark_made(disks, request)) co_return *failed;
   }
   CatalogChange finished;
   for (NewInstance& plan : plans) {
@@ -278,7 +277,10 @@ Task<Outcome> Control::Impl::delete_instance(ControlRequest& request) {
   announced.put(instance);
   for (const DiskRecord* attached : catalog->disks_of(id)) {
     DiskRecord disk = *attached;
-    disk.status = disk.delete_with_instance ? DiskStatus::kDeleting : DiskStatus::kDetaching;
+    // One that is not even made goes in any case.
+    const bool goes = disk.delete_with_instance || disk.status == DiskStatus::kCreating;
+    disk.status = goes ? DiskStatus::kDeleting : DiskStatus::kDetaching;
+    disk.promised = false;
     disk.detached = now();
     announced.put(disk);
   }

@@ -37,7 +37,7 @@ std::string random_run(std::size_t length) {
 
 Verdict own_key_must_be_well_formed(std::string_view id, std::string_view secret) {
   const bool id_fine = id.size() >= 4 && id.size() <= 128 &&
-                       id.find_first_not_of(std::string(kLettersAndDigits) + "-_.") == id.npos;
+                       id.find_first_not_of(fmt::format("{}-_.", kLettersAndDigits)) == id.npos;
   const bool secret_fine =
       secret.size() >= 16 && secret.size() <= 128 &&
       std::all_of(secret.begin(), secret.end(), [](char c) { return c > ' ' && c <= '~'; });

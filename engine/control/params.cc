@@ -16,12 +16,12 @@ constexpr std::size_t kDigitsMax = 18;
 constexpr std::size_t kListMax = 1'000;
 
 // Not part of what is asked for.
-constexpr std::array<std::string_view, 18> kCommonNames = {
+constexpr std::array<std::string_view, 19> kCommonNames = {
     "Action",           "Version",        "Format",        "ClientToken",
     "AccessKeyId",      "SecurityToken",  "Signature",     "SignatureMethod",
     "SignatureVersion", "SignatureNonce", "SignatureType", "Timestamp",
     "DryRun",           "OwnerAccount",   "OwnerId",       "ResourceOwnerAccount",
-    "ResourceOwnerId",  "RegionId",
+    "ResourceOwnerId",  "RegionId",       "Wait",
 };
 
 char lower(char c) {

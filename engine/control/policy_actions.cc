@@ -15,22 +15,36 @@ namespace {
 
 constexpr std::size_t kDisksARequest = 100;
 
-// There is no second region to copy to.
-Verdict copies_must_not_be_wanted(ParamReader& reader) {
-  const bool enabled = reader.boolean("EnableCrossRegionCopy", false);
+// Whether and where snapshots are copied, and how long copies are kept; what is not given stays.
+Verdict read_copies(ParamReader& reader, const Places& places, PolicyRecord& policy) {
+  const bool enabled = reader.boolean("EnableCrossRegionCopy", !policy.copy_region.empty());
   if (reader.problem()) return reader.problem();
-  if (enabled || reader.has("TargetCopyRegions")) {
-    return Refusal{403, "InvalidParameter.TargetCopyRegions",
-                   "Snapshots are not copied to other regions here."};
+  const auto regions = reader.optional_text("TargetCopyRegions");
+  const auto days = reader.optional_text("CopiedSnapshotsRetentionDays");
+  if (!enabled) {
+    if (regions) {
+      return Refusal{403, "InvalidParameter.TargetCopyRegions",
+                     "TargetCopyRegions needs EnableCrossRegionCopy=true."};
+    }
+    if (days) {
+      return Refusal{403, "InvalidParameter.CopiedSnapshotsRetentionDays",
+                     "CopiedSnapshotsRetentionDays needs EnableCrossRegionCopy=true."};
+    }
+    policy.copy_region.clear();
+    policy.copied_retention_days = 0;
+  } else if (regions || policy.copy_region.empty()) {
+    if (auto broken =
+            read_copy_region(regions.value_or(""), places, policy.region, policy.copy_region)) {
+      return broken;
+    }
   }
-  if (reader.has("CopiedSnapshotsRetentionDays")) {
-    return Refusal{403, "InvalidParameter.CopiedSnapshotsRetentionDays",
-                   "Snapshots are not copied to other regions here."};
+  if (days) {
+    if (auto broken = read_copied_retention(*days, policy.copied_retention_days)) return broken;
   }
   const bool encrypted = reader.boolean("CopyEncryptionConfiguration.Encrypted", false);
   if (reader.problem()) return reader.problem();
   if (encrypted || reader.has("CopyEncryptionConfiguration.KMSKeyId")) {
-    return Refusal{403, "ParameterInvalid", "Snapshots are neither copied nor encrypted here."};
+    return Refusal{403, "ParameterInvalid", "Snapshots are not encrypted here."};
   }
   if (!reader.structures("TargetTags").empty()) {
     return Refusal{403, "ParameterInvalid",
@@ -40,8 +54,8 @@ Verdict copies_must_not_be_wanted(ParamReader& reader) {
 }
 
 // Those of name, hours, weekdays and retention that are given.
-Verdict read_policy(ParamReader& reader, PolicyRecord& policy) {
-  if (auto broken = copies_must_not_be_wanted(reader)) return broken;
+Verdict read_policy(ParamReader& reader, const Places& places, PolicyRecord& policy) {
+  if (auto broken = read_copies(reader, places, policy)) return broken;
   if (const auto given = reader.optional_text("autoSnapshotPolicyName")) {
     if (auto broken = policy_name_must_be_well_formed(*given)) return broken;
     policy.policy_name = *given;
@@ -65,6 +79,10 @@ Refusal no_such_policy(std::string_view id) {
 Refusal not_applicable(std::string_view id) {
   return {400, "InvalidAutoSnapshotPolicyId.NotFound",
           fmt::format("There is no snapshot policy '{}' in the region.", id)};
+}
+
+std::int64_t days_view(std::uint64_t days) {
+  return days == 0 ? -1 : static_cast<std::int64_t>(days);
 }
 
 // One line of DescribeAutoSnapshotPolicyAssociations; `id` is both ids, for the paging alone.
@@ -112,10 +130,10 @@ Task<Outcome> Control::Impl::create_auto_snapshot_policy(ControlRequest& request
   }
   if (reader.problem()) co_return *reader.problem();
   PolicyRecord policy;
-  if (auto broken = read_policy(reader, policy)) co_return *broken;
+  policy.region = request.at.region;
+  if (auto broken = read_policy(reader, options.places, policy)) co_return *broken;
   policy.tags = reader.tags();
   if (auto broken = tags_must_be_valid(policy.tags)) co_return *broken;
-  policy.region = request.at.region;
   std::size_t others = 0;
   for (const auto& [id, other] : catalog->policies()) {
     if (other.region == policy.region) ++others;
@@ -141,7 +159,7 @@ Task<Outcome> Control::Impl::modify_auto_snapshot_policy(ControlRequest& request
   const PolicyRecord* found = nullptr;
   if (auto broken = find_policy(id, request, found)) co_return *broken;
   PolicyRecord policy = *found;
-  if (auto broken = read_policy(reader, policy)) co_return *broken;
+  if (auto broken = read_policy(reader, options.places, policy)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   // Points that the policy did not have until now are none that were missed.
   const bool moved = policy.hours != found->hours || policy.weekdays != found->weekdays;
@@ -224,14 +242,14 @@ Json Control::Impl::policy_view(const PolicyRecord& policy) const {
     if (disk.status != DiskStatus::kDeleting && is_under(disk, policy.id)) ++disks;
   }
   const auto next = next_point(policy, now());
+  const bool copies = !policy.copy_region.empty();
   return {
       {"AutoSnapshotPolicyId", policy.id},
       {"AutoSnapshotPolicyName", policy.policy_name},
       {"RegionId", policy.region},
       {"TimePoints", time_points_text(policy.hours)},
       {"RepeatWeekdays", weekdays_text(policy.weekdays)},
-      {"RetentionDays",
-       policy.retention_days == 0 ? -1 : static_cast<std::int64_t>(policy.retention_days)},
+      {"RetentionDays", days_view(policy.retention_days)},
       {"DiskNums", disks},
       {"VolumeNums", 0},
       {"Status", "Normal"},
@@ -239,9 +257,9 @@ Json Control::Impl::policy_view(const PolicyRecord& policy) const {
       {"AssociationType", ""},
       {"CreationTime", iso_time(policy.created)},
       {"ResourceGroupId", policy.resource_group},
-      {"EnableCrossRegionCopy", false},
-      {"TargetCopyRegions", ""},
-      {"CopiedSnapshotsRetentionDays", -1},
+      {"EnableCrossRegionCopy", copies},
+      {"TargetCopyRegions", copies ? Json::array({policy.copy_region}).dump() : ""},
+      {"CopiedSnapshotsRetentionDays", days_view(policy.copied_retention_days)},
       {"CopyEncryptionConfiguration", {{"Encrypted", false}, {"KMSKeyId", ""}}},
       {"TargetTags", {{"TargetTag", Json::array()}}},
       {"Tags", tags_view(policy.tags)},

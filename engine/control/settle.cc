@@ -72,6 +72,7 @@ Task<Control::Impl::Removal> Control::Impl::remove_storage(DiskRecord disk) {
         deleted.error().message);
     co_return Removal::kFailed;
   }
+  if (disk.storages > 0) co_await drop_storages(disk.id);  // Former ones that stayed.
   co_return Removal::kDone;
 }
 
@@ -88,6 +89,12 @@ Task<void> Control::Impl::give_up_imports() {
     log(LogLevel::kError, kComponent, "unfinished imports stay for now: {}",
         committed.error().message);
   }
+}
+
+Task<void> Control::Impl::settle_if_need_be() {
+  if (!unsettled) co_return;
+  auto all = co_await changing.lock_all();
+  if (unsettled && !closing) co_await settle();
 }
 
 Task<void> Control::Impl::settle() {

@@ -66,6 +66,7 @@ Task<Verdict> Control::Impl::take(std::vector<NewSnapshot>& taken, CatalogChange
     chain.current = snapshot.seq;
     // There is a newer state now: what was before the last rollback can't be returned to.
     DiskRecord disk = one.disk;
+    untidy = untidy || !disk.undo_base.empty();
     disk.undo_storage.clear();
     disk.undo_base.clear();
     disk.undo_current = 0;
@@ -134,6 +135,7 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
 
   snapshot.id = new_id("s", disk->region);
+  request.hold(snapshot.id);  // What is made from it waits until the host knows it.
   snapshot.region = disk->region;
   snapshot.disk_id = disk_id;
   snapshot.resource_group = reader.text("ResourceGroupId");

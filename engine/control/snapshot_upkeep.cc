@@ -103,6 +103,7 @@ Task<bool> Control::Impl::on_capture_failed(std::string snapshot_id, std::string
   }
   SnapshotRecord snapshot = *found;
   snapshot.status = SnapshotStatus::kFailed;
+  untidy = untidy || !snapshot.storage_base.empty();
   snapshot.failure = std::move(reason);
   CatalogChange change;
   change.put(snapshot);

@@ -41,6 +41,7 @@ Task<bool> Control::Impl::forget_undo(std::vector<DiskRecord> disks) {
   CatalogChange expired;
   for (DiskRecord& disk : disks) {
     if (disk.undo_storage.empty() || disk.undo_until >= now()) continue;
+    untidy = untidy || !disk.undo_base.empty();
     disk.undo_storage.clear();
     disk.undo_base.clear();
     disk.undo_current = 0;
@@ -75,6 +76,7 @@ Task<bool> Control::Impl::drop_snapshots(std::vector<SnapshotRecord> snapshots) 
       change.put(chain);
     }
     if (!snapshot.hidden) continue;  // A failed one is shown until it is deleted.
+    untidy = untidy || !snapshot.storage_base.empty();
     change.erase(snapshot);
     if (co_await commit(std::move(change))) co_return false;
   }
@@ -125,14 +127,20 @@ Task<void> Control::Impl::tidy() {
   untidy = false;
   std::vector<DiskRecord> disks;
   for (const auto& [id, disk] : catalog->disks()) disks.push_back(disk);
-  if (!co_await forget_undo(std::move(disks))) co_return;
   std::vector<SnapshotRecord> snapshots;
   for (const auto& [id, snapshot] : catalog->snapshots()) snapshots.push_back(snapshot);
-  if (!co_await drop_snapshots(std::move(snapshots))) co_return;
-  std::vector<ChainRecord> chains;
-  for (const auto& [id, chain] : catalog->chains()) chains.push_back(chain);
-  if (!co_await drop_chains(std::move(chains))) co_return;
-  co_await drop_storages({});
+  bool recorded = co_await forget_undo(std::move(disks));
+  if (recorded) recorded = co_await drop_snapshots(std::move(snapshots));
+  if (recorded) {
+    std::vector<ChainRecord> chains;
+    for (const auto& [id, chain] : catalog->chains()) chains.push_back(chain);
+    recorded = co_await drop_chains(std::move(chains));
+  }
+  if (recorded) {
+    co_await drop_storages({});
+  } else {
+    untidy = true;
+  }
 }
 
 Task<void> Control::Impl::tidy(std::string disk_id) {

@@ -302,7 +302,10 @@ void add_image_import(CLI::App& image, Session& session) {
     const std::string id = text_of(*snapshot, "SnapshotId");
     params["SnapshotId"] = id;
     auto captured = wait_until_captured(api, id);
-    if (!captured) return captured.failure();
+    if (!captured) {
+      const Failure& why = captured.failure();
+      return refuse(why.code, "{} What was copied is in snapshot {}", why.message, id);
+    }
     auto answer = api.call("CreateImage", params);
     if (!answer) {
       const Failure& why = answer.failure();

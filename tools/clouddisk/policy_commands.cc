@@ -19,7 +19,7 @@ const Texts kDefaultDays = {"all"};
 constexpr std::string_view kDefaultRetention = "7";
 
 struct Schedule {
-  std::optional<std::string> name, retention;
+  std::optional<std::string> name, retention, copy_to, copy_retention;
   Texts times, days;
 };
 
@@ -50,6 +50,14 @@ void add_policy_schedule(CLI::App* command, Schedule& schedule, const std::strin
       ->add_option("--retention-days", schedule.retention,
                    purpose("How long each snapshot is kept, 1 to 65535, or forever", "7"))
       ->type_name("DAYS");
+  command
+      ->add_option("--copy-to", schedule.copy_to,
+                   "Copy each snapshot to this region too, once it is captured; none: do not")
+      ->type_name("REGION");
+  command
+      ->add_option("--copy-retention-days", schedule.copy_retention,
+                   "How long each copy is kept, 1 to 65535, or forever, which is the default")
+      ->type_name("DAYS");
 }
 
 // Those that are given.
@@ -70,6 +78,16 @@ Outcome<Params> schedule_params(const Schedule& schedule) {
     auto retention = retention_of(*schedule.retention);
     if (!retention) return retention.failure();
     params["retentionDays"] = *retention;
+  }
+  if (schedule.copy_to) {
+    const bool copies = *schedule.copy_to != "none";
+    params["EnableCrossRegionCopy"] = copies ? "true" : "false";
+    if (copies) params["TargetCopyRegions"] = Json::array({*schedule.copy_to}).dump();
+  }
+  if (schedule.copy_retention) {
+    auto retention = retention_of(*schedule.copy_retention);
+    if (!retention) return retention.failure();
+    params["CopiedSnapshotsRetentionDays"] = *retention;
   }
   return params;
 }
@@ -137,7 +155,8 @@ void add_policy_create(CLI::App& policy, Session& session) {
       "  clouddisk policy create                      # daily at 06:00, kept for 7 days\n"
       "  clouddisk policy create --name nightly --time 2 --retention-days 30\n"
       "  clouddisk policy create --time 8,12,18 --weekday mon,tue,wed,thu,fri\n"
-      "  clouddisk policy create --weekday sun --retention-days forever --tag keep=yes");
+      "  clouddisk policy create --weekday sun --retention-days forever --tag keep=yes\n"
+      "  clouddisk policy create --copy-to eu-central-1 --copy-retention-days 30");
   auto arguments = std::make_shared<Arguments>();
   add_policy_schedule(command, arguments->schedule, "default");
   add_tags(command, arguments->tags);
@@ -230,6 +249,7 @@ void add_policy_show(CLI::App& policy, Session& session) {
         {"times (UTC+8)", times_text(one)},
         {"days", weekdays_text(one)},
         {"snapshots are kept", kept_text(one)},
+        {"copied to", copies_text(one)},
         {"next", text_of(one, "NextTime")},
         {"created", text_of(one, "CreationTime")},
         {"tags", tags_text(one)}};
@@ -251,7 +271,8 @@ void add_policy_modify(CLI::App& policy, Session& session) {
   CLI::App* command = add_command(
       policy, "modify", "Change a policy; snapshots that are there keep their retention",
       "  clouddisk policy modify sp-bp1example --time 2,14\n"
-      "  clouddisk policy modify sp-bp1example --retention-days forever");
+      "  clouddisk policy modify sp-bp1example --retention-days forever\n"
+      "  clouddisk policy modify sp-bp1example --copy-to none");
   auto arguments = std::make_shared<Arguments>();
   add_policy_id(command, arguments->id);
   add_policy_schedule(command, arguments->schedule, "");
@@ -260,7 +281,8 @@ void add_policy_modify(CLI::App& policy, Session& session) {
     if (!params) return params.failure();
     if (params->empty()) {
       return refuse("MissingParameter",
-                    "Nothing to change: give --name, --time, --weekday or --retention-days");
+                    "Nothing to change: give --name, --time, --weekday, --retention-days, "
+                    "--copy-to or --copy-retention-days");
     }
     (*params)["autoSnapshotPolicyId"] = arguments->id;
     auto answer = api.call("ModifyAutoSnapshotPolicyEx", *params);

@@ -106,10 +106,24 @@ std::string weekdays_text(const Json& policy) {
   return out;
 }
 
-std::string kept_text(const Json& policy) {
-  const std::uint64_t days = number_of(policy, "RetentionDays");
+namespace {
+
+std::string days_text(std::uint64_t days) {
   if (days == 0) return "for ever";
   return fmt::format("{} {}", days, days == 1 ? "day" : "days");
+}
+
+}  // namespace
+
+std::string kept_text(const Json& policy) {
+  return days_text(number_of(policy, "RetentionDays"));
+}
+
+std::string copies_text(const Json& policy) {
+  const Json regions = Json::parse(text_of(policy, "TargetCopyRegions"), nullptr, false);
+  if (!regions.is_array() || regions.empty() || !regions[0].is_string()) return {};
+  return fmt::format("{}, kept {}", regions[0].get<std::string>(),
+                     days_text(number_of(policy, "CopiedSnapshotsRetentionDays")));
 }
 
 }  // namespace clouddisk::cli

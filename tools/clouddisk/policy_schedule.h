@@ -20,5 +20,6 @@ Outcome<std::string> retention_of(const std::string& text);
 std::string times_text(const Json& policy);     // "06:00, 18:00"
 std::string weekdays_text(const Json& policy);  // "every day", "Mon, Fri"
 std::string kept_text(const Json& policy);      // "7 days", "for ever"
+std::string copies_text(const Json& policy);    // "eu-central-1, kept 30 days"; empty: nowhere
 
 }  // namespace clouddisk::cli

@@ -10,26 +10,39 @@ namespace clouddisk {
 namespace {
 
 struct Holders {
-  std::multiset<std::string> keys;
+  std::multiset<std::string> keys, shared;
+  unsigned most_sharers = 0;
   unsigned all = 0, some = 0, most = 0, finished = 0;
 };
 
-Task<void> hold(Ring& ring, ChangeLocks& locks, ChangeLocks::Keys keys, Holders& holders) {
+Task<void> hold(Ring& ring, ChangeLocks& locks, ChangeLocks::Keys keys, ChangeLocks::Keys shared,
+                Holders& holders) {
   const bool all = keys.empty();
-  ChangeLocks::Keys wanted = keys;
-  Task<ChangeLocks::Guard> asked = all ? locks.lock_all() : locks.lock(std::move(wanted));
+  ChangeLocks::Keys wanted = keys, sources = shared;
+  Task<ChangeLocks::Guard> asked =
+      all ? locks.lock_all() : locks.lock(std::move(wanted), std::move(sources));
   const auto guard = co_await std::move(asked);
   EXPECT_EQ(holders.all, 0U) << "whoever has everything is alone";
   if (all) {
     EXPECT_EQ(holders.some, 0U);
   }
-  for (const std::string& key : keys) EXPECT_FALSE(holders.keys.contains(key)) << key;
+  for (const std::string& key : keys) {
+    EXPECT_FALSE(holders.keys.contains(key)) << key;
+    EXPECT_FALSE(holders.shared.contains(key)) << key;
+  }
+  for (const std::string& key : shared) {
+    EXPECT_FALSE(holders.keys.contains(key)) << key;
+    holders.most_sharers =
+        std::max(holders.most_sharers, static_cast<unsigned>(holders.shared.count(key)) + 1);
+  }
   holders.keys.insert(keys.begin(), keys.end());
+  holders.shared.insert(shared.begin(), shared.end());
   ++(all ? holders.all : holders.some);
   holders.most = std::max(holders.most, holders.some);
   co_await ring.sleep_for(std::chrono::milliseconds(1));
   --(all ? holders.all : holders.some);
   for (const std::string& key : keys) holders.keys.erase(key);
+  for (const std::string& key : shared) holders.shared.erase(holders.shared.find(key));
   ++holders.finished;
 }
 
@@ -42,14 +55,17 @@ TEST(ChangeLocks, OnlyThoseThatHaveNothingInCommonAreHeldAtOnce) {
   Holders holders;
   constexpr unsigned kCount = 1000;
   for (unsigned i = 0; i < kCount; ++i) {
-    ChangeLocks::Keys keys;
+    ChangeLocks::Keys keys, shared;
     if (!random.one_in(20)) {
       for (int k = 0; k < 2; ++k) keys.insert(std::to_string(random.below(20)));
+      std::string source = std::to_string(random.below(25));
+      if (!keys.contains(source)) shared.insert(std::move(source));
     }
-    spawn(hold(ring, locks, std::move(keys), holders));
+    spawn(hold(ring, locks, std::move(keys), std::move(shared), holders));
   }
   ring.run_until([&holders] { return holders.finished == kCount; });
   EXPECT_GT(holders.most, 3U) << "some are";
+  EXPECT_GT(holders.most_sharers, 1U);
 }
 
 class ManyChanges : public ControlTest {

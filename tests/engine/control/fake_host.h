@@ -24,14 +24,23 @@ class FakeHost final : public DiskHost {
   // The process dies, as by kill -9, at this step; each call has one before and one after it.
   void crash_at(unsigned step) { crash_at_ = step; }
   // The next calls of this name fail.
-  void fail_next(std::string call, Errc code, unsigned times = 1) {
-    failing_ = {std::move(call), code, times, 0};
+  void fail_next(const std::string& call, Errc code, unsigned times = 1) {
+    failing_[call] = {code, times, 0};
   }
   // One fails, after `successes` that do not.
-  void fail_after(unsigned successes, std::string call, Errc code) {
-    failing_ = {std::move(call), code, 1, successes};
+  void fail_after(unsigned successes, const std::string& call, Errc code) {
+    failing_[call] = {code, 1, successes};
   }
-  unsigned failures_left() const { return failing_.times; }
+  unsigned failures_left() const {
+    unsigned left = 0;
+    for (const auto& [call, failure] : failing_) left += failure.times;
+    return left;
+  }
+  // As if a client had written to it: whether it is still the same storage.
+  void mark(const std::string& storage) { std::ofstream(mark_of(storage)) << "here"; }
+  bool is_marked(const std::string& storage) const {
+    return std::filesystem::exists(mark_of(storage));
+  }
 
   Task<Result<void>> create_disk(DiskSettings settings) override {
     if (auto r = begin("create"); !r) co_return r;
@@ -45,6 +54,9 @@ class FakeHost final : public DiskHost {
     if (auto r = begin("serve"); !r) co_return r;
     if (!std::filesystem::exists(file(settings.storage))) {
       co_return fail(Errc::kNotFound, "no storage");
+    }
+    if (!settings.base_snapshot.empty() && !snapshots_.contains(settings.base_snapshot)) {
+      co_return fail(Errc::kNotFound, "there is no such snapshot any more");
     }
     CHECK(settings.size_bytes >= stored_size(settings.storage));  // A disk never shrinks.
     write(settings);
@@ -60,6 +72,7 @@ class FakeHost final : public DiskHost {
     if (auto r = begin("delete"); !r) co_return r;
     for (const auto& [id, settings] : served_) CHECK(settings.storage != storage);
     std::filesystem::remove(file(storage));
+    std::filesystem::remove(mark_of(storage));
     co_return end();
   }
   Task<Result<std::vector<std::string>>> storages() override {
@@ -209,13 +222,15 @@ class FakeHost final : public DiskHost {
 
  private:
   struct Failure {
-    std::string call;
     Errc code = Errc::kIo;
     unsigned times = 0;
     unsigned successes = 0;  // before it
   };
 
   std::filesystem::path file(const std::string& id) const { return directory_ / id; }
+  std::filesystem::path mark_of(const std::string& storage) const {
+    return directory_.string() + "-mark-" + storage;
+  }
   void write(const DiskSettings& settings) {
     std::ofstream(file(settings.storage)) << settings.size_bytes;
   }
@@ -224,13 +239,15 @@ class FakeHost final : public DiskHost {
   }
   Result<void> begin(const std::string& call) {
     step();
-    if (failing_.times == 0 || failing_.call != call) return {};
-    if (failing_.successes > 0) {
-      --failing_.successes;
+    const auto failing = failing_.find(call);
+    if (failing == failing_.end() || failing->second.times == 0) return {};
+    Failure& failure = failing->second;
+    if (failure.successes > 0) {
+      --failure.successes;
       return {};
     }
-    --failing_.times;
-    return fail(failing_.code, "{} fails on purpose", call);
+    --failure.times;
+    return fail(failure.code, "{} fails on purpose", call);
   }
   Result<void> end() {
     step();
@@ -245,7 +262,7 @@ class FakeHost final : public DiskHost {
   HostEvents events_;
   std::map<std::string, SnapshotSettings> snapshots_;
   std::uint64_t epoch_ = 0;
-  Failure failing_;
+  std::map<std::string, Failure> failing_;
   unsigned step_ = 0;
   unsigned crash_at_ = 0;
 };

@@ -13,6 +13,28 @@ class PromisesTest : public ControlTest {
   static Params new_disk() {
     return {{"Size", "40"}, {"DiskCategory", "cloud_essd"}, {"Wait", "false"}};
   }
+  static Params two_disks() {
+    return {{"ImageId", "m"}, {"InstanceType", "ecs.x"}, {"DataDisk.1.Size", "20"}};
+  }
+  static std::string run_two_disks(Daemon& daemon) {
+    Params wanted = two_disks();
+    wanted["Wait"] = "false";
+    return daemon.must("RunInstances", std::move(wanted))["InstanceIdSets"]["InstanceIdSet"][0];
+  }
+  static std::string instance_status(Daemon& daemon, const std::string& id) {
+    const Json found = daemon.must("DescribeInstances", {{"InstanceIds", "[\"" + id + "\"]"}});
+    const Json& list = found["Instances"]["Instance"];
+    return list.empty() ? "" : list[0].value("Status", "");
+  }
+  static Task<void> pause(Ring& ring) { co_await ring.sleep_for(std::chrono::milliseconds(1)); }
+  // Some time passes, and the daemon looks after what is due, as it does every second.
+  static void tick(Daemon& daemon) {
+    Ring& ring = *daemon.machine.ring;
+    ring.block_on(pause(ring));
+    ring.block_on(
+        daemon.control->keep_schedule(ring.wall_now() + std::chrono::seconds(6) * ++ticks));
+  }
+  static inline int ticks = 0;
   // Whatever goes on after its answer is over: this waits for all of it.
   static void wait_for_all(Daemon& daemon) {
     daemon.must("ModifyInstanceLimits", {{"InstanceId", "i-local"}, {"IopsLimit", "0"}});
@@ -69,15 +91,8 @@ TEST_F(PromisesTest, ADiskThatCanNotBeServedIsAvailableAgain) {
 
 TEST_F(PromisesTest, InstancesArePendingThenRunning) {
   Daemon daemon(root_.path());
-  const Json made = daemon.must("RunInstances", {{"ImageId", "m"},
-                                                 {"InstanceType", "ecs.x"},
-                                                 {"DataDisk.1.Size", "20"},
-                                                 {"Wait", "false"}});
-  const std::string id = made["InstanceIdSets"]["InstanceIdSet"][0];
-  const auto status = [&] {
-    const Json found = daemon.must("DescribeInstances", {{"InstanceIds", "[\"" + id + "\"]"}});
-    return found["Instances"]["Instance"][0].value("Status", "");
-  };
+  const std::string id = run_two_disks(daemon);
+  const auto status = [&] { return instance_status(daemon, id); };
   EXPECT_EQ(status(), "Pending");
   daemon.must("StopInstance", {{"InstanceId", id}, {"Wait", "false"}});
   EXPECT_EQ(status(), "Stopping");
@@ -88,6 +103,64 @@ TEST_F(PromisesTest, InstancesArePendingThenRunning) {
   wait_for_all(daemon);
   EXPECT_EQ(status(), "Running");
   EXPECT_EQ(daemon.host.served().size(), 2U);
+}
+
+TEST_F(PromisesTest, WhatIsExportedKeepsItsContentWhenTheRestFails) {
+  Daemon daemon(root_.path());
+  daemon.host.fail_after(1, "serve", Errc::kReplicasLost);
+  const std::string id = run_two_disks(daemon);
+  daemon.machine.ring->run_until([&] { return daemon.host.failures_left() == 0; });
+  ASSERT_EQ(daemon.host.served().size(), 1U);
+  const std::string served = daemon.host.served().begin()->second.storage;
+  daemon.host.mark(served);
+  // Nobody asks for anything but how it is.
+  for (int i = 0; i < 100 && instance_status(daemon, id) != "Running"; ++i) tick(daemon);
+  EXPECT_EQ(instance_status(daemon, id), "Running");
+  EXPECT_TRUE(daemon.host.is_marked(served)) << "it was made anew";
+  EXPECT_EQ(daemon.host.served().size(), 2U);
+}
+
+TEST_F(PromisesTest, WhatCanNotBeRemovedAtOnceGoesLaterAndIsNotMadeAgain) {
+  for (const bool waits : {false, true}) {
+    Daemon daemon(root_.path() / (waits ? "waits" : "not"));
+    daemon.host.fail_after(1, "create", Errc::kNoSpace);
+    daemon.host.fail_next("delete", Errc::kIo);
+    Params wanted = two_disks();
+    wanted["Wait"] = waits ? "true" : "false";
+    wanted["ClientToken"] = kToken;
+    wanted["Action"] = "RunInstances";
+    EXPECT_EQ(daemon.ask(wanted).ok(), !waits);
+    for (int i = 0; i < 100 && !daemon.host.stored().empty(); ++i) tick(daemon);
+    EXPECT_EQ(daemon.host.failures_left(), 0U);
+    EXPECT_TRUE(daemon.host.stored().empty());
+    EXPECT_EQ(daemon.must("DescribeDisks")["TotalCount"], 0);
+    EXPECT_EQ(daemon.must("DescribeInstances")["TotalCount"], 1) << "i-local alone";
+    // The token is as good as new.
+    EXPECT_TRUE(daemon.ask(wanted).ok());
+    wait_for_all(daemon);
+    EXPECT_EQ(daemon.must("DescribeInstances")["TotalCount"], 2);
+  }
+}
+
+TEST_F(PromisesTest, TheSameTokenMayWaitOrNot) {
+  Daemon daemon(root_.path());
+  Params wanted = new_disk();
+  wanted["ClientToken"] = kToken;
+  const std::string id = daemon.create_disk(wanted);
+  wanted["Wait"] = "true";
+  EXPECT_EQ(daemon.create_disk(wanted), id);
+}
+
+TEST_F(PromisesTest, ADiskOfANewSnapshotWaitsUntilItIsThere) {
+  Daemon daemon(root_.path());
+  const std::string source = daemon.create_disk();
+  daemon.attach(source);
+  const std::string snapshot =
+      daemon.must("CreateSnapshot", {{"DiskId", source}, {"Wait", "false"}})["SnapshotId"];
+  const Json made = daemon.must(
+      "CreateDisk", {{"SnapshotId", snapshot}, {"InstanceId", "i-local"}, {"Wait", "false"}});
+  wait_for_all(daemon);
+  EXPECT_EQ(daemon.disk(made["DiskId"])["Status"], "In_use");
 }
 
 // What a daemon that died left: on record and answered, nothing made.
@@ -118,16 +191,20 @@ TEST_F(PromisesOfTheDeadTest, AreKeptAtTheNextStart) {
 }
 
 TEST_F(PromisesOfTheDeadTest, AreGivenUpWhereTheyCanNotBeKept) {
-  Params request{{"Action", "RunInstances"}, {"ImageId", "m"}, {"InstanceType", "ecs.x"}};
-  request["DataDisk.1.Size"] = "20";
+  Params request = two_disks();
+  request["Action"] = "RunInstances";
   request["Wait"] = "false";
+  request["ClientToken"] = kToken;
   die_after(request);
-  Daemon daemon(root_.path(), {.seed = 7}, 0, [](FakeHost& host) {
-    host.fail_after(1, "create", Errc::kNoSpace);
-  });
+  Daemon daemon(root_.path(), {.seed = 7}, 0,
+                [](FakeHost& host) { host.fail_after(1, "create", Errc::kNoSpace); });
   EXPECT_EQ(daemon.must("DescribeDisks")["TotalCount"], 0);
   EXPECT_EQ(daemon.must("DescribeInstances")["TotalCount"], 1) << "i-local alone";
   EXPECT_TRUE(daemon.host.stored().empty());
+  // The token is not answered with what is not there.
+  EXPECT_TRUE(daemon.ask(request).ok());
+  wait_for_all(daemon);
+  EXPECT_EQ(daemon.must("DescribeInstances")["TotalCount"], 2);
 }
 
 }  // namespace
