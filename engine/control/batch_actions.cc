@@ -132,15 +132,7 @@ Task<Outcome> Control::Impl::delete_instances(ControlRequest& request) {
     if (auto broken = instance_must_not_be_the_host(*found)) co_return *broken;
     if (auto broken = instance_must_not_be_protected(*found)) co_return *broken;
     if (auto broken = instance_must_be_stopped_to_delete(*found, force)) co_return *broken;
-    InstanceRecord instance = *found;
-    instance.status = InstanceStatus::kDeleting;
-    announced.put(instance);
-    for (const DiskRecord* attached : catalog->disks_of(id)) {
-      DiskRecord disk = *attached;
-      disk.status = disk.delete_with_instance ? DiskStatus::kDeleting : DiskStatus::kDetaching;
-      disk.detached = now();
-      announced.put(disk);
-    }
+    put_release(*found, announced);
   }
   if (request.dry_run) co_return would_succeed();
   // From the announcement on it is what settle() does after a crash: the token goes with it.

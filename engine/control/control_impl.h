@@ -198,6 +198,8 @@ struct Control::Impl {
   Task<Outcome> reboot_instance(ControlRequest& request);
   Task<Outcome> modify_instance_limits(ControlRequest& request);
   Task<Outcome> delete_instance(ControlRequest& request);
+  // The instance and its disks are Deleting, or on the way to Available.
+  void put_release(const InstanceRecord& instance, CatalogChange& change) const;
   struct NewInstance {
     InstanceRecord instance;
     std::vector<DiskRecord> disks;

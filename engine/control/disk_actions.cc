@@ -56,7 +56,7 @@ Task<Verdict> Control::Impl::make_storage(std::vector<DiskRecord> disks, Control
       }
     }
     // The same token makes it anew.
-    if (request.answer && request.token) undo.erase(*request.token);
+    if (!request.waits && request.token) undo.erase(*request.token);
     auto undone = co_await catalog->commit(std::move(undo));
     unsettled = unsettled || !clean || !undone;
     co_return Verdict(refusal_of(fail(made.error(), "disk {}", disk.id)));

@@ -260,6 +260,19 @@ Task<Outcome> Control::Impl::modify_instance_limits(ControlRequest& request) {
   co_return done();
 }
 
+void Control::Impl::put_release(const InstanceRecord& instance, CatalogChange& change) const {
+  change.put(given_up(instance));
+  for (const DiskRecord* attached : catalog->disks_of(instance.id)) {
+    DiskRecord disk = *attached;
+    // One that is not even made goes in any case.
+    const bool goes = disk.delete_with_instance || disk.status == DiskStatus::kCreating;
+    disk.status = goes ? DiskStatus::kDeleting : DiskStatus::kDetaching;
+    disk.promised = false;
+    disk.detached = now();
+    change.put(disk);
+  }
+}
+
 Task<Outcome> Control::Impl::delete_instance(ControlRequest& request) {
   const std::string id = request.reader.required("InstanceId");
   const bool force = request.reader.boolean("Force", false);
@@ -271,19 +284,8 @@ Task<Outcome> Control::Impl::delete_instance(ControlRequest& request) {
   if (auto broken = instance_must_be_stopped_to_delete(*found, force)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
 
-  InstanceRecord instance = *found;
-  instance.status = InstanceStatus::kDeleting;
   CatalogChange announced;
-  announced.put(instance);
-  for (const DiskRecord* attached : catalog->disks_of(id)) {
-    DiskRecord disk = *attached;
-    // One that is not even made goes in any case.
-    const bool goes = disk.delete_with_instance || disk.status == DiskStatus::kCreating;
-    disk.status = goes ? DiskStatus::kDeleting : DiskStatus::kDetaching;
-    disk.promised = false;
-    disk.detached = now();
-    announced.put(disk);
-  }
+  put_release(*found, announced);
   if (auto failed = co_await announce(std::move(announced), request, {})) co_return *failed;
   // From here on it is what settle() does after a crash.
   if (request.alone) {

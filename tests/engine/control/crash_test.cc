@@ -42,9 +42,10 @@ struct Scenario {
               {"DataDisk.2.Size", "21"},
               {"DataDisk.2.DiskName", "stays"},
               {"DataDisk.2.DeleteWithInstance", "false"}})["InstanceIdSets"]["InstanceIdSet"][0];
-    step("ModifyDiskSpec", {{"DiskId", b}, {"DiskCategory", "cloud_ssd"}});
     step("StopInstance", {{"InstanceId", "i-local"}});
     step("StartInstance", {{"InstanceId", "i-local"}});
+    // After the start that the new size of this one waited for.
+    step("ModifyDiskSpec", {{"DiskId", b}, {"DiskCategory", "cloud_ssd"}});
     step("StopInstance", {{"InstanceId", i}});
     step("ReplaceSystemDisk", {{"InstanceId", i}, {"ImageId", "n"}, {"SystemDisk.Size", "60"}});
     step("DetachDisk", {{"DiskId", a}, {"InstanceId", "i-local"}});
