@@ -22,6 +22,7 @@ namespace {
 constexpr std::string_view kComponent = "policy";
 constexpr Duration kRetryAfter = std::chrono::minutes(1);
 constexpr Duration kSettleAgainAfter = std::chrono::seconds(5);
+constexpr Duration kSettleAgainAtLast = std::chrono::minutes(5);
 
 using Snapshots = std::vector<const SnapshotRecord*>;
 
@@ -162,12 +163,19 @@ Task<void> Control::Impl::remove_expired(WallTime at) {
 
 // What nobody asks for: it would wait for the next change otherwise.
 Task<void> Control::Impl::finish_what_was_left(WallTime at) {
-  if ((!unsettled && !untidy) || at < settle_retry) co_return;
-  settle_retry = at + kSettleAgainAfter;
+  if (!unsettled && !untidy) {
+    settle_pause = {};
+    co_return;
+  }
+  // A wall clock that was set back is no reason to wait.
+  if (at < settle_retry && settle_retry - at <= settle_pause) co_return;
   co_await settle_if_need_be();
-  if (!untidy) co_return;
-  auto all = co_await changing.lock_all();
-  if (!closing) co_await tidy();
+  if (untidy) {
+    auto all = co_await changing.lock_all();
+    if (!closing) co_await tidy();
+  }
+  settle_pause = std::clamp(2 * settle_pause, kSettleAgainAfter, kSettleAgainAtLast);
+  settle_retry = at + settle_pause;
 }
 
 Task<void> Control::Impl::keep_schedule(WallTime at) {

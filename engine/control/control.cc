@@ -373,6 +373,7 @@ Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& requ
     guard = co_await lock_for(entry, request);
   }
   request.guard = &guard;
+  if (unfinished >= kUnfinishedMax) request.waits = true;
   if (token && entry.keeps_token && !request.dry_run) {
     std::uint64_t checksum = parameters_checksum(request.params);
     // Leaving the home region out or naming it is the same; another region is another request.

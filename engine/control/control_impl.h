@@ -85,13 +85,16 @@ struct Control::Impl {
   WaitGroup performing;
   bool closing = false;
   bool unsettled = false;  // a change could be neither finished nor undone; settle() tries again
-  std::map<std::string, WallTime> retries;  // by disk: when its automatic snapshot is tried again
-  WallTime settle_retry{};                  // the same of what could not be settled
-  std::size_t unfinished = 0;               // actions that were answered and go on
-  WallTime expiry_retry{};                  // the same of snapshots whose retention has passed
-  WallTime copy_retry{};                    // the same of copies to other regions
-  bool awaits_captures = false;             // a deleted disk stays until its snapshot is captured
-  bool untidy = false;  // a capture that borrowed from another disk's snapshot has ended
+  // By disk, when its automatic snapshot is tried again; by snapshot, when its policy's copy is.
+  std::map<std::string, WallTime> retries;
+  WallTime settle_retry{};  // the same of what could not be settled
+  Duration settle_pause{};  // until then; longer each time
+  // Beyond that, answers come when all is done: what goes on has to be bounded.
+  static constexpr std::size_t kUnfinishedMax = 256;
+  std::size_t unfinished = 0;    // actions that were answered and go on
+  WallTime expiry_retry{};       // the same of snapshots whose retention has passed
+  bool awaits_captures = false;  // a deleted disk stays until its snapshot is captured
+  bool untidy = false;           // a capture that borrowed from another disk's snapshot has ended
 
   using Action = Task<Outcome> (Impl::*)(ControlRequest&);
   struct Entry {
@@ -138,12 +141,15 @@ struct Control::Impl {
   static DiskRecord given_up(DiskRecord disk);
   static InstanceRecord given_up(InstanceRecord instance);
   // Whoever has been promised what is gone may use the same token again.
-  void forget_tokens_about(const std::string& id, CatalogChange& change) const;
+  void forget_tokens(const std::set<std::string>& gone, CatalogChange& change) const;
+  // That of a caller who does not wait; what is left goes on.
+  void answer_early(ControlRequest& request, Outcome outcome);
   // What clients were told, and a crash or a failure cut off, is done; what can't be done is given
   // up: it is Deleting, or where it was. False: it could not be put on record.
   Task<bool> keep_promises();
-  // Made and exported from the beginning.
-  Task<Result<void>> make_promised(DiskRecord disk, bool exported);
+  Task<bool> make_what_was_promised();
+  Task<Result<void>> make_anew(DiskRecord disk);
+  Task<bool> put_on_record(CatalogChange change);
   Task<void> keep_promise(InstanceRecord instance, CatalogChange& change);
   Task<void> keep_promise(DiskRecord disk, CatalogChange& change);
 
@@ -151,6 +157,8 @@ struct Control::Impl {
   // Finishes or undoes what a crash or a failure interrupted.
   Task<void> settle();
   Task<void> settle_if_need_be();
+  Task<bool> serve_disks_of(std::string instance_id);
+  Task<bool> stop_disks_of(std::string instance_id);
   // At start: whoever was filling a disk has lost the connection.
   Task<void> give_up_imports();
   // Stops the disk and removes all that it stored, but for its snapshots.
@@ -346,6 +354,9 @@ struct Control::Impl {
   // --- snapshot_upkeep.cc ---
   static SnapshotSettings settings_of(const SnapshotRecord& snapshot);
   void tell_past();
+  // close() waits for what the host tells, too.
+  template <class T>
+  Task<T> counted(Task<T> task);
   Task<bool> on_captured(CaptureResult result);
   Task<bool> on_capture_failed(std::string snapshot_id, std::string reason);
   Task<bool> on_hydrated(std::string disk_id, std::string storage);
@@ -361,7 +372,7 @@ struct Control::Impl {
   Task<bool> forget_undo(std::vector<DiskRecord> disks);
   Task<bool> drop_snapshots(std::vector<SnapshotRecord> snapshots);
   Task<bool> drop_chains(std::vector<ChainRecord> chains);
-  Task<void> drop_storages(std::string disk_id);  // empty: of all disks
+  Task<bool> drop_storages(std::string disk_id);  // empty: of all disks. False: some stay.
   bool is_needed(const SnapshotRecord& snapshot) const;
 
   // --- describe_snapshots.cc ---

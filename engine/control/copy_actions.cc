@@ -91,7 +91,10 @@ Verdict Control::Impl::plan_copy(const SnapshotRecord& source, SnapshotRecord co
   for (const SnapshotRecord& planned : copies.snapshots) {
     if (planned.chain_id == chain.id) others.push_back(&planned);
   }
-  if (auto broken = quota_must_have_room(others, options.snapshot_quota)) return broken;
+  // A policy's copies have a quota of their own, at which the oldest goes.
+  if (!copy.automatic) {
+    if (auto broken = quota_must_have_room(others, options.snapshot_quota)) return broken;
+  }
   copy.id = new_id("s", copies.region);
   copy.region = copies.region;
   copy.disk_id = chain.disk_id;

@@ -2,8 +2,8 @@
 //
 // That a snapshot is to be copied is in its own record, and is taken out of it in the transaction
 // that records the copy: after a crash it is copied exactly once. A policy that changes meanwhile
-// counts for what is taken from then on. What fails is tried again until the snapshot goes; what a
-// rule forbids is left out.
+// counts for what is taken from then on. What can't begin is tried again until the snapshot goes;
+// what a rule forbids is left out, and a copy whose capture fails for good is shown as failed.
 #include "engine/base/log.h"
 #include "engine/control/control_impl.h"
 
@@ -40,7 +40,7 @@ Task<void> Control::Impl::copy_for_policy(std::string snapshot_id, WallTime at) 
   if (broken) {
     log(LogLevel::kWarning, kCopies, "snapshot {} is not copied to {}: {}", snapshot_id, region,
         broken->message);
-    if (co_await commit(std::move(change))) copy_retry = at + kCopyRetryAfter;
+    if (co_await commit(std::move(change))) retries[snapshot_id] = at + kCopyRetryAfter;
     co_return;
   }
   copies.snapshots.front().created = at;
@@ -52,22 +52,24 @@ Task<void> Control::Impl::copy_for_policy(std::string snapshot_id, WallTime at) 
   if (made.refusal) {
     log(LogLevel::kWarning, kCopies, "snapshot {} is copied to {} later: {}", snapshot_id, region,
         made.refusal->message);
-    copy_retry = at + kCopyRetryAfter;
+    retries[snapshot_id] = at + kCopyRetryAfter;
     co_return;
   }
+  retries.erase(snapshot_id);
   log(LogLevel::kInfo, kCopies, "snapshot {} is copied to {}: {}", snapshot_id, region, id);
   co_await keep_automatic_quota(chain_disk);
 }
 
 Task<void> Control::Impl::copy_what_is_due(WallTime at) {
-  if (at < copy_retry) co_return;
   std::vector<std::string> due;
   for (const auto& [id, snapshot] : catalog->snapshots()) {
-    if (awaits_copy(snapshot)) due.push_back(id);
+    if (!awaits_copy(snapshot)) continue;
+    const auto retry = retries.find(id);
+    if (retry == retries.end() || at >= retry->second) due.push_back(id);
   }
   for (const std::string& id : due) {
     auto guard = co_await changing.lock_all();
-    if (closing || at < copy_retry) co_return;
+    if (closing) co_return;
     co_await copy_for_policy(id, at);
   }
 }

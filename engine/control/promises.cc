@@ -16,8 +16,11 @@
 namespace clouddisk {
 namespace {
 
-// Beyond that, answers come when all is done: what goes on has to be bounded.
-constexpr std::size_t kUnfinishedMax = 256;
+// What may be otherwise in a moment: it is tried again, and nothing is given up for it.
+bool may_pass(Errc code) {
+  return code == Errc::kReplicasLost || code == Errc::kTimedOut || code == Errc::kBusy ||
+         code == Errc::kShutdown;
+}
 
 }  // namespace
 
@@ -33,10 +36,11 @@ InstanceRecord Control::Impl::given_up(InstanceRecord instance) {
   return instance;
 }
 
-void Control::Impl::forget_tokens_about(const std::string& id, CatalogChange& change) const {
-  for (const auto& [key, token] : catalog->tokens()) {
-    if (token.reply_json.find('"' + id + '"') != std::string::npos) change.erase(token);
-  }
+void Control::Impl::answer_early(ControlRequest& request, Outcome outcome) {
+  if (request.waits || request.answer) return;
+  ++unfinished;
+  request.counted = true;
+  request.give(std::move(outcome));
 }
 
 Task<Verdict> Control::Impl::announce(CatalogChange change, ControlRequest& request,
@@ -45,10 +49,7 @@ Task<Verdict> Control::Impl::announce(CatalogChange change, ControlRequest& requ
   Json body = answer.is_object() ? answer : Json::object();
   put_token(change, request, body);
   if (auto failed = co_await commit(std::move(change))) co_return failed;
-  if (unfinished >= kUnfinishedMax) co_return Verdict();
-  ++unfinished;
-  request.counted = true;
-  request.give(Outcome(std::move(body)));
+  answer_early(request, Outcome(std::move(body)));
   co_return Verdict();
 }
 
@@ -64,91 +65,156 @@ Task<Verdict> Control::Impl::mark_made(std::span<const DiskRecord> disks, Contro
   co_return failed;
 }
 
-Task<Result<void>> Control::Impl::make_promised(DiskRecord disk, bool exported) {
-  if (disk.status == DiskStatus::kCreating) {
-    // There may be a part of it, which nobody has written to.
-    if (auto stopped = co_await host.stop_disk(disk.id); !stopped) co_return stopped;
-    if (auto removed = co_await host.delete_storage(disk.storage); !removed) co_return removed;
-    DiskSettings settings = settings_of(disk);
-    if (auto made = co_await host.create_disk(std::move(settings)); !made) co_return made;
+// The storages of promised disks that are Creating, from the beginning: there may be a part of one,
+// which nobody has written to. Those of an instance are made together, or none.
+Task<bool> Control::Impl::make_what_was_promised() {
+  std::map<std::string, std::vector<DiskRecord>> groups;  // by instance, or by disk without one
+  for (const auto& [id, disk] : catalog->disks()) {
+    if (!disk.promised || disk.status != DiskStatus::kCreating) continue;
+    const InstanceRecord* instance = catalog->find_instance(disk.instance_id);
+    const bool with_it = instance != nullptr && instance->promised;
+    groups[with_it ? instance->id : id].push_back(disk);
   }
-  if (!exported) co_return Result<void>{};
-  DiskSettings settings = settings_of(disk);
-  co_return co_await host.serve_disk(std::move(settings));
+  CatalogChange change;
+  std::set<std::string> gone;
+  for (const auto& [id, disks] : groups) {
+    Result<void> made;
+    for (const DiskRecord& disk : disks) {
+      if (made) made = co_await make_anew(disk);
+    }
+    if (!made && may_pass(made.error().code)) {
+      log(LogLevel::kWarning, "control", "{} is made later: {}", id, made.error().message);
+      unsettled = true;
+      continue;
+    }
+    for (DiskRecord disk : disks) {
+      disk.status = DiskStatus::kAttaching;
+      change.put(made ? disk : given_up(disk));
+    }
+    if (made) continue;
+    log(LogLevel::kError, "control", "{} is given up: {}", id, made.error().message);
+    gone.insert(id);
+    if (const InstanceRecord* instance = catalog->find_instance(id)) {
+      change.put(given_up(*instance));
+    }
+  }
+  forget_tokens(gone, change);
+  co_return co_await put_on_record(std::move(change));
 }
 
-// The instance with all its disks, or none of it.
+Task<Result<void>> Control::Impl::make_anew(DiskRecord disk) {
+  if (auto stopped = co_await host.stop_disk(disk.id); !stopped) co_return stopped;
+  if (auto removed = co_await host.delete_storage(disk.storage); !removed) co_return removed;
+  DiskSettings settings = settings_of(disk);
+  co_return co_await host.create_disk(std::move(settings));
+}
+
+// A token stays as long as something of its answer does.
+void Control::Impl::forget_tokens(const std::set<std::string>& gone, CatalogChange& change) const {
+  const auto is_there = [&](const std::string& id) {
+    const bool known = catalog->find_instance(id) != nullptr || catalog->find_disk(id) != nullptr;
+    return known && gone.count(id) == 0;
+  };
+  for (const auto& [key, token] : catalog->tokens()) {
+    const Json reply = Json::parse(token.reply_json, nullptr, false);
+    if (gone.empty() || !reply.is_object()) continue;
+    std::vector<std::string> ids;
+    if (reply.contains("DiskId")) ids.push_back(reply.value("DiskId", ""));
+    if (reply.contains("InstanceId")) ids.push_back(reply.value("InstanceId", ""));
+    const auto list = Json::json_pointer("/InstanceIdSets/InstanceIdSet");
+    if (reply.contains(list)) ids = reply[list].get<std::vector<std::string>>();
+    const bool about = std::any_of(ids.begin(), ids.end(),
+                                   [&gone](const std::string& id) { return gone.count(id) != 0; });
+    if (about && std::none_of(ids.begin(), ids.end(), is_there)) change.erase(token);
+  }
+}
+
+// An instance that is Pending, whose disks are made: with one that can't be exported it is Stopped,
+// and keeps them all.
 Task<void> Control::Impl::keep_promise(InstanceRecord instance, CatalogChange& change) {
   std::vector<DiskRecord> disks;
   for (const DiskRecord* disk : catalog->disks_of(instance.id)) disks.push_back(*disk);
-  bool kept =
+  const bool complete =
       std::any_of(disks.begin(), disks.end(), [](const DiskRecord& disk) { return disk.system; });
+  Result<void> served;
   for (const DiskRecord& disk : disks) {
-    if (!kept) break;
-    auto made = co_await make_promised(disk, instance.starts);
-    if (made) continue;
-    log(LogLevel::kError, "control", "instance {} is given up: disk {}: {}", instance.id, disk.id,
-        made.error().message);
-    kept = false;
+    if (disk.status == DiskStatus::kCreating) co_return;  // Later, with its disks.
+    if (!served || !complete || !instance.starts) continue;
+    DiskSettings settings = settings_of(disk);
+    served = co_await host.serve_disk(std::move(settings));
+  }
+  if (!served && may_pass(served.error().code)) {
+    log(LogLevel::kWarning, "control", "instance {} starts later: {}", instance.id,
+        served.error().message);
+    unsettled = true;
+    co_return;
+  }
+  if (!served) {
+    log(LogLevel::kError, "control", "instance {} can't start: {}", instance.id,
+        served.error().message);
+    for (const DiskRecord& disk : disks) {
+      if (!co_await host.stop_disk(disk.id)) unsettled = true;
+    }
   }
   for (DiskRecord& disk : disks) {
-    if (kept) {
-      disk.promised = false;
-      disk.status = DiskStatus::kInUse;
-      disk.attached = now();
-    }
-    change.put(kept ? disk : given_up(disk));
+    disk.promised = false;
+    disk.status = DiskStatus::kInUse;
+    disk.attached = now();
+    change.put(complete ? disk : given_up(disk));
   }
-  if (!kept) {
-    forget_tokens_about(instance.id, change);
+  if (!complete) {
+    log(LogLevel::kError, "control", "instance {} is given up: it has no system disk", instance.id);
+    forget_tokens({instance.id}, change);
     change.put(given_up(instance));
     co_return;
   }
+  const bool runs = served && instance.starts;
   instance.promised = false;
-  if (instance.starts) {
-    instance.status = InstanceStatus::kRunning;
-    instance.started = now();
-  } else {
-    instance.status = InstanceStatus::kStopped;
-  }
+  instance.status = runs ? InstanceStatus::kRunning : InstanceStatus::kStopped;
+  if (runs) instance.started = now();
   change.put(instance);
 }
 
+// A disk that is made: In_use, or Available where it can't be.
 Task<void> Control::Impl::keep_promise(DiskRecord disk, CatalogChange& change) {
-  const bool is_new = disk.status == DiskStatus::kCreating;
-  if (!is_new && disk.status != DiskStatus::kAttaching) {
-    disk.promised = false;
-    change.put(disk);
+  if (disk.status == DiskStatus::kCreating) co_return;  // Later.
+  const InstanceRecord* instance = catalog->find_instance(disk.instance_id);
+  const bool attaches = disk.status == DiskStatus::kAttaching && instance != nullptr;
+  Result<void> served;
+  if (attaches && instance->status == InstanceStatus::kRunning) {
+    DiskSettings settings = settings_of(disk);
+    served = co_await host.serve_disk(std::move(settings));
+  }
+  if (!served && may_pass(served.error().code)) {
+    log(LogLevel::kWarning, "control", "disk {} is attached later: {}", disk.id,
+        served.error().message);
+    unsettled = true;
     co_return;
   }
-  const InstanceRecord* instance = catalog->find_instance(disk.instance_id);
-  const bool exported = instance != nullptr && instance->status == InstanceStatus::kRunning;
-  Result<void> kept;
-  if (!disk.instance_id.empty() && instance == nullptr) {
-    kept = fail(Errc::kNotFound, "there is no instance {}", disk.instance_id);
-  } else {
-    kept = co_await make_promised(disk, exported);
-  }
-  if (!kept) {
-    log(LogLevel::kError, "control", "disk {} is given up, {}: {}", disk.id, name(disk.status),
-        kept.error().message);
-    if (is_new) {
-      forget_tokens_about(disk.id, change);
-      change.put(given_up(disk));
-      co_return;
-    }
-    // settle() makes an Available one of it.
-  } else if (disk.instance_id.empty()) {
-    disk.status = DiskStatus::kAvailable;
-  } else {
+  if (!served) {
+    log(LogLevel::kError, "control", "disk {} can't be attached: {}", disk.id,
+        served.error().message);
+  } else if (attaches) {
     disk.status = DiskStatus::kInUse;
     disk.attached = now();
   }
   disk.promised = false;
-  change.put(disk);
+  change.put(disk);  // Still Attaching: settle() makes an Available one of it.
+}
+
+Task<bool> Control::Impl::put_on_record(CatalogChange change) {
+  if (change.empty()) co_return true;
+  auto committed = co_await catalog->commit(std::move(change));
+  if (!committed) {
+    log(LogLevel::kError, "control", "what was promised is not on record: {}",
+        committed.error().message);
+  }
+  co_return committed.has_value();
 }
 
 Task<bool> Control::Impl::keep_promises() {
+  // On record before anything is exported: what has been exported is not made again.
+  if (!co_await make_what_was_promised()) co_return false;
   CatalogChange change;
   const auto instances = catalog->instances();  // copies: the catalog changes meanwhile
   for (const auto& [id, instance] : instances) {
@@ -160,13 +226,7 @@ Task<bool> Control::Impl::keep_promises() {
     const bool with_owner = owner != instances.end() && owner->second.promised;
     if (disk.promised && !with_owner) co_await keep_promise(disk, change);
   }
-  if (change.empty()) co_return true;
-  auto committed = co_await catalog->commit(std::move(change));
-  if (!committed) {
-    log(LogLevel::kError, "control", "what was promised is not on record: {}",
-        committed.error().message);
-  }
-  co_return committed.has_value();
+  co_return co_await put_on_record(std::move(change));
 }
 
 }  // namespace clouddisk

@@ -72,7 +72,8 @@ Task<Control::Impl::Removal> Control::Impl::remove_storage(DiskRecord disk) {
         deleted.error().message);
     co_return Removal::kFailed;
   }
-  if (disk.storages > 0) co_await drop_storages(disk.id);  // Former ones that stayed.
+  // Former ones that stayed.
+  if (disk.storages > 0 && !co_await drop_storages(disk.id)) co_return Removal::kFailed;
   co_return Removal::kDone;
 }
 
@@ -109,6 +110,10 @@ Task<void> Control::Impl::settle() {
   const auto disks = catalog->disks();  // copies: the catalog changes below
   for (const auto& [id, disk] : disks) {
     if (is_at_rest(disk)) continue;
+    if (disk.promised) {  // It is tried again.
+      kept.insert(disk.instance_id);
+      continue;
+    }
     // One that only waits for its snapshot's capture comes by here with every capture.
     const bool waits = disk.status == DiskStatus::kDeleting &&
                        (is_captured_from(disk.storage) || is_captured_from(disk.undo_storage));
@@ -138,6 +143,7 @@ Task<void> Control::Impl::settle() {
   const auto instances = catalog->instances();
   for (const auto& [id, found] : instances) {
     InstanceRecord instance = found;
+    if (instance.promised) continue;
     switch (instance.status) {
       case InstanceStatus::kRunning:
       case InstanceStatus::kStopped:
@@ -148,12 +154,16 @@ Task<void> Control::Impl::settle() {
         if (kept.count(id) == 0) change.erase(instance);
         continue;
       case InstanceStatus::kStarting:
+        if (!co_await serve_disks_of(id)) {
+          unsettled = true;
+          continue;
+        }
         instance.status = InstanceStatus::kRunning;
         break;
       case InstanceStatus::kStopping:
-        for (const DiskRecord* disk : catalog->disks_of(id)) {
-          const std::string disk_id = disk->id;
-          if (!co_await host.stop_disk(disk_id)) unsettled = true;
+        if (!co_await stop_disks_of(id)) {
+          unsettled = true;
+          continue;
         }
         instance.status = InstanceStatus::kStopped;
         break;
@@ -169,6 +179,35 @@ Task<void> Control::Impl::settle() {
         committed.error().message);
     unsettled = true;
   }
+}
+
+Task<bool> Control::Impl::serve_disks_of(std::string instance_id) {
+  std::vector<DiskRecord> disks;
+  for (const DiskRecord* disk : catalog->disks_of(instance_id)) disks.push_back(*disk);
+  for (const DiskRecord& disk : disks) {
+    if (disk.status != DiskStatus::kInUse) continue;
+    DiskSettings settings = settings_of(disk);
+    auto served = co_await host.serve_disk(std::move(settings));
+    if (served) continue;
+    log(LogLevel::kError, kComponent, "instance {} starts later: disk {}: {}", instance_id, disk.id,
+        served.error().message);
+    co_return false;
+  }
+  co_return true;
+}
+
+Task<bool> Control::Impl::stop_disks_of(std::string instance_id) {
+  std::vector<std::string> ids;
+  for (const DiskRecord* disk : catalog->disks_of(instance_id)) ids.push_back(disk->id);
+  bool all = true;
+  for (const std::string& id : ids) {
+    auto stopped = co_await host.stop_disk(id);
+    if (stopped) continue;
+    log(LogLevel::kError, kComponent, "instance {} stops later: disk {}: {}", instance_id, id,
+        stopped.error().message);
+    all = false;
+  }
+  co_return all;
 }
 
 Task<void> Control::Impl::release(std::string instance_id) {

@@ -83,7 +83,7 @@ Task<Verdict> Control::Impl::take(std::vector<NewSnapshot>& taken, CatalogChange
     }
     co_return outcome.refusal;
   }
-  if (!request.waits) request.give(std::move(outcome));
+  answer_early(request, std::move(outcome));
   for (const NewSnapshot& one : taken) {
     SnapshotSettings settings = settings_of(one.snapshot);
     auto added = co_await host.add_snapshot(std::move(settings));
@@ -153,7 +153,7 @@ Task<Verdict> Control::Impl::remove_snapshot(SnapshotRecord snapshot, ControlReq
   CatalogChange change;
   change.put(snapshot);
   if (auto failed = co_await commit(std::move(change))) co_return failed;
-  if (request != nullptr && !request->waits) request->give(done());
+  if (request != nullptr) answer_early(*request, done());
   auto hidden = co_await host.hide_snapshot(snapshot.id);
   if (!hidden) {
     log(LogLevel::kError, "control", "snapshot {}: {}", snapshot.id, hidden.error().message);

@@ -23,16 +23,33 @@ SnapshotSettings Control::Impl::settings_of(const SnapshotRecord& snapshot) {
   return settings;
 }
 
+template <class T>
+Task<T> Control::Impl::counted(Task<T> task) {
+  performing.add();
+  T result = co_await std::move(task);
+  performing.done();
+  co_return result;
+}
+
+template <>
+Task<void> Control::Impl::counted(Task<void> task) {
+  performing.add();
+  co_await std::move(task);
+  performing.done();
+}
+
 void Control::Impl::tell_past() {
   HostEvents events;
-  events.captured = [this](CaptureResult result) { return on_captured(std::move(result)); };
+  events.captured = [this](CaptureResult result) {
+    return counted(on_captured(std::move(result)));
+  };
   events.capture_failed = [this](std::string id, std::string reason) {
-    return on_capture_failed(std::move(id), std::move(reason));
+    return counted(on_capture_failed(std::move(id), std::move(reason)));
   };
   events.hydrated = [this](std::string disk, std::string storage) {
-    return on_hydrated(std::move(disk), std::move(storage));
+    return counted(on_hydrated(std::move(disk), std::move(storage)));
   };
-  events.released = [this](std::string disk) { return on_released(std::move(disk)); };
+  events.released = [this](std::string disk) { return counted(on_released(std::move(disk))); };
   host.set_events(std::move(events));
   for (const auto& [id, chain] : catalog->chains()) {
     std::vector<SnapshotSettings> snapshots;

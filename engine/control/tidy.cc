@@ -60,6 +60,7 @@ Task<bool> Control::Impl::drop_snapshots(std::vector<SnapshotRecord> snapshots) 
     if (!gone) {
       log(LogLevel::kError, "control", "snapshot {} stays for now: {}", snapshot.id,
           gone.error().message);
+      untidy = true;
       continue;
     }
     CatalogChange change;
@@ -87,7 +88,10 @@ Task<bool> Control::Impl::drop_chains(std::vector<ChainRecord> chains) {
   for (const ChainRecord& chain : chains) {
     if (catalog->find_disk(chain.disk_id) != nullptr) continue;
     if (!catalog->snapshots_of_disk(chain.disk_id).empty()) continue;
-    if (!co_await host.remove_chain(chain.disk_id)) continue;
+    if (!co_await host.remove_chain(chain.disk_id)) {
+      untidy = true;
+      continue;
+    }
     CatalogChange change;
     change.erase(chain);
     if (co_await commit(std::move(change))) co_return false;
@@ -95,9 +99,10 @@ Task<bool> Control::Impl::drop_chains(std::vector<ChainRecord> chains) {
   co_return true;
 }
 
-Task<void> Control::Impl::drop_storages(std::string disk_id) {
+Task<bool> Control::Impl::drop_storages(std::string disk_id) {
   auto storages = co_await host.storages();
-  if (!storages) co_return;
+  if (!storages) co_return false;
+  bool all = true;
   std::set<std::string> needed;
   for (const auto& [id, disk] : catalog->disks()) {
     needed.insert(disk.storage);
@@ -119,8 +124,10 @@ Task<void> Control::Impl::drop_storages(std::string disk_id) {
     if (!gone) {
       log(LogLevel::kError, "control", "storage {} stays for now: {}", storage,
           gone.error().message);
+      all = false;
     }
   }
+  co_return all;
 }
 
 Task<void> Control::Impl::tidy() {
@@ -136,11 +143,8 @@ Task<void> Control::Impl::tidy() {
     for (const auto& [id, chain] : catalog->chains()) chains.push_back(chain);
     recorded = co_await drop_chains(std::move(chains));
   }
-  if (recorded) {
-    co_await drop_storages({});
-  } else {
-    untidy = true;
-  }
+  if (recorded) recorded = co_await drop_storages({});
+  if (!recorded) untidy = true;
 }
 
 Task<void> Control::Impl::tidy(std::string disk_id) {
@@ -159,7 +163,7 @@ Task<void> Control::Impl::tidy(std::string disk_id) {
     chains.push_back(*chain);
   }
   if (!co_await drop_chains(std::move(chains))) co_return;
-  if (had_others) co_await drop_storages(std::move(disk_id));
+  if (had_others && !co_await drop_storages(std::move(disk_id))) untidy = true;
 }
 
 }  // namespace clouddisk

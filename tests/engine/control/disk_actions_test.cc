@@ -358,8 +358,7 @@ TEST_F(ControlTest, ModifyDiskSpecChangesTheLimitsAtOnce) {
                  "NoChangeInDiskCategoryAndPerformanceLevel");
   EXPECT_REFUSED(modify({{"PerformanceLevel", "PL3"}}), 403,
                  "OperationDenied.PerformanceLevelNotMatch");
-  EXPECT_REFUSED(modify({{"PerformanceLevel", "PL0"}}), 403,
-                 "InvalidPerformanceLevel.TooLow");
+  EXPECT_REFUSED(modify({{"PerformanceLevel", "PL0"}}), 403, "InvalidPerformanceLevel.TooLow");
   EXPECT_REFUSED(modify({{"PerformanceLevel", "fast"}}), 400, "InvalidPerformanceLevel.Malformed");
   EXPECT_REFUSED(modify({{"DiskCategory", "cloud_ssd"}}), 403, "InvalidDiskCategory.NotSupported");
   EXPECT_REFUSED(modify({{"PerformanceLevel", "PL1"}, {"DryRun", "true"}}), 400, "DryRunOperation");

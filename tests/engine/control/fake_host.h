@@ -27,14 +27,23 @@ class FakeHost final : public DiskHost {
   void fail_next(const std::string& call, Errc code, unsigned times = 1) {
     failing_[call] = {code, times, 0};
   }
-  // One fails, after `successes` that do not.
-  void fail_after(unsigned successes, const std::string& call, Errc code) {
-    failing_[call] = {code, 1, successes};
+  // So many fail, after `successes` that do not.
+  void fail_after(unsigned successes, const std::string& call, Errc code, unsigned times = 1) {
+    failing_[call] = {code, times, successes};
   }
   unsigned failures_left() const {
     unsigned left = 0;
     for (const auto& [call, failure] : failing_) left += failure.times;
     return left;
+  }
+  // From now on there is a client that writes to whatever is exported, at once.
+  void write_to_all() { writes_ = true; }
+  // What was written and deleted, in any life.
+  std::size_t lost() const {
+    std::size_t count = 0;
+    std::ifstream in(directory_.string() + "-lost");
+    for (std::string line; std::getline(in, line);) ++count;
+    return count;
   }
   // As if a client had written to it: whether it is still the same storage.
   void mark(const std::string& storage) { std::ofstream(mark_of(storage)) << "here"; }
@@ -61,6 +70,7 @@ class FakeHost final : public DiskHost {
     CHECK(settings.size_bytes >= stored_size(settings.storage));  // A disk never shrinks.
     write(settings);
     served_[settings.id] = settings;
+    if (writes_) mark(settings.storage);
     co_return end();
   }
   Task<Result<void>> stop_disk(std::string id) override {
@@ -72,7 +82,9 @@ class FakeHost final : public DiskHost {
     if (auto r = begin("delete"); !r) co_return r;
     for (const auto& [id, settings] : served_) CHECK(settings.storage != storage);
     std::filesystem::remove(file(storage));
-    std::filesystem::remove(mark_of(storage));
+    if (std::filesystem::remove(mark_of(storage))) {
+      std::ofstream(directory_.string() + "-lost", std::ios::app) << storage << '\n';
+    }
     co_return end();
   }
   Task<Result<std::vector<std::string>>> storages() override {
@@ -263,6 +275,7 @@ class FakeHost final : public DiskHost {
   std::map<std::string, SnapshotSettings> snapshots_;
   std::uint64_t epoch_ = 0;
   std::map<std::string, Failure> failing_;
+  bool writes_ = false;
   unsigned step_ = 0;
   unsigned crash_at_ = 0;
 };

@@ -70,7 +70,8 @@ TEST_F(ImageActions, AreFoundByEveryFilter) {
                                       {"Architecture", "i386"}});
   const auto found = [&](Params params) {
     std::set<std::string> ids;
-    for (const Json& one : images(daemon, std::move(params))) ids.insert(one["ImageId"].get<std::string>());
+    for (const Json& one : images(daemon, std::move(params)))
+      ids.insert(one["ImageId"].get<std::string>());
     return ids;
   };
   using Ids = std::set<std::string>;

@@ -102,6 +102,18 @@ TEST_F(PolicyCopies, WhatFailsIsCopiedAMinuteLater) {
   EXPECT_EQ(snapshots(daemon, "there").size(), 1U);
 }
 
+TEST_F(PolicyCopies, OneThatCanNotBeMadeHoldsUpNoOther) {
+  Daemon daemon(root_.path(), two_regions());
+  const std::string policy = make_policy(daemon, copying("-1"));
+  for (int i = 0; i < 3; ++i) disk_under(daemon, policy);
+  const WallTime first = midnight(daemon);
+  pass(daemon, first);
+  capture_all(daemon);
+  daemon.host.fail_next("freeze", Errc::kCorrupt);
+  pass(daemon, first + std::chrono::seconds(1));
+  EXPECT_EQ(snapshots(daemon, "there").size(), 2U);
+}
+
 TEST_F(PolicyCopies, DeathAtAnyStepCopiesOnce) {
   unsigned crashes = 0;
   for (unsigned crash_at = 1; crash_at < 100; ++crash_at) {

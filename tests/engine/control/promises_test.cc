@@ -106,18 +106,41 @@ TEST_F(PromisesTest, InstancesArePendingThenRunning) {
 }
 
 TEST_F(PromisesTest, WhatIsExportedKeepsItsContentWhenTheRestFails) {
+  // Replicas that come back, or a disk that can't be exported for some time.
+  for (const Errc code : {Errc::kReplicasLost, Errc::kCorrupt}) {
+    Daemon daemon(root_.path() / std::string(name(code)));
+    daemon.host.write_to_all();
+    daemon.host.fail_after(1, "serve", code, 3);
+    const std::string id = run_two_disks(daemon);
+    // Nobody asks for anything but how it is.
+    for (int i = 0; i < 100 && instance_status(daemon, id) == "Pending"; ++i) tick(daemon);
+    if (code == Errc::kCorrupt) {
+      EXPECT_EQ(instance_status(daemon, id), "Stopped");
+      for (int i = 0; i < 9 && daemon.host.failures_left() > 0; ++i) {
+        daemon.ask("StartInstance", {{"InstanceId", id}});
+      }
+      if (instance_status(daemon, id) != "Running") {
+        daemon.must("StartInstance", {{"InstanceId", id}});
+      }
+    }
+    EXPECT_EQ(instance_status(daemon, id), "Running");
+    EXPECT_EQ(daemon.host.served().size(), 2U);
+    EXPECT_EQ(daemon.host.lost(), 0U);
+  }
+}
+
+TEST_F(PromisesTest, AnInstanceThatCouldNotStartOnRecordIsServedBeforeItRuns) {
   Daemon daemon(root_.path());
-  daemon.host.fail_after(1, "serve", Errc::kReplicasLost);
   const std::string id = run_two_disks(daemon);
-  daemon.machine.ring->run_until([&] { return daemon.host.failures_left() == 0; });
-  ASSERT_EQ(daemon.host.served().size(), 1U);
-  const std::string served = daemon.host.served().begin()->second.storage;
-  daemon.host.mark(served);
-  // Nobody asks for anything but how it is.
-  for (int i = 0; i < 100 && instance_status(daemon, id) != "Running"; ++i) tick(daemon);
-  EXPECT_EQ(instance_status(daemon, id), "Running");
-  EXPECT_TRUE(daemon.host.is_marked(served)) << "it was made anew";
-  EXPECT_EQ(daemon.host.served().size(), 2U);
+  wait_for_all(daemon);
+  daemon.must("StopInstance", {{"InstanceId", id}});
+  // Neither started nor back to Stopped: as a crash leaves it, but the daemon lives.
+  daemon.host.fail_next("serve", Errc::kReplicasLost);
+  daemon.host.fail_next("stop", Errc::kIo);
+  daemon.must("StartInstance", {{"InstanceId", id}, {"Wait", "false"}});
+  for (int i = 0; i < 20; ++i) tick(daemon);
+  const bool runs = instance_status(daemon, id) == "Running";
+  EXPECT_EQ(daemon.host.served().size(), runs ? 2U : 0U) << instance_status(daemon, id);
 }
 
 TEST_F(PromisesTest, WhatCanNotBeRemovedAtOnceGoesLaterAndIsNotMadeAgain) {
@@ -188,6 +211,39 @@ TEST_F(PromisesOfTheDeadTest, AreKeptAtTheNextStart) {
   const Json disks = daemon.must("DescribeDisks");
   ASSERT_EQ(disks["TotalCount"], 1);
   EXPECT_EQ(disks["Disks"]["Disk"][0]["Status"], "Available");
+}
+
+// The one that keeps them dies as well, at any step, and so does the next: what was exported in
+// between has been written to.
+TEST_F(PromisesOfTheDeadTest, AreKeptThroughFurtherDeathsWithWhatWasWritten) {
+  constexpr unsigned kStepsMax = 100;
+  for (unsigned crash_at = 1; crash_at < kStepsMax; ++crash_at) {
+    TempDirectory root;
+    const auto live = [&root](unsigned step, const Params& request) {
+      const pid_t child = fork();
+      CHECK(child >= 0);
+      if (child == 0) {
+        Daemon daemon(root.path(), {.seed = 42}, step, [](FakeHost& host) { host.write_to_all(); });
+        if (!request.empty()) daemon.ask(request);
+        _exit(0);
+      }
+      int status = 0;
+      CHECK(waitpid(child, &status, 0) == child);
+      CHECK(WIFEXITED(status));
+      return WEXITSTATUS(status);
+    };
+    Params request = two_disks();
+    request["Action"] = "RunInstances";
+    request["Wait"] = "false";
+    ASSERT_EQ(live(0, request), 0);
+    const int ended = live(crash_at, {});
+    Daemon daemon(root.path());
+    EXPECT_EQ(daemon.host.lost(), 0U) << "step " << crash_at;
+    EXPECT_EQ(daemon.host.served().size(), 2U) << "step " << crash_at;
+    if (ended == 0) break;
+    ASSERT_EQ(ended, 137);
+    ASSERT_LT(crash_at + 1, kStepsMax);
+  }
 }
 
 TEST_F(PromisesOfTheDeadTest, AreGivenUpWhereTheyCanNotBeKept) {
