@@ -49,7 +49,7 @@ class ActionClient {
 
  private:
   using Json = e2e::Json;
-  using Params = e2e::Params;
+  using Params = clouddisk::Params;
 
   Json call(const std::string& action, Params params);
   // Asks until the first of `list` has the status.

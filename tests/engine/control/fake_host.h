@@ -23,6 +23,7 @@ class FakeHost final : public DiskHost {
 
   // The process dies, as by kill -9, at this step; each call has one before and one after it.
   void crash_at(unsigned step) { crash_at_ = step; }
+  void crash_at_next() { crash_at_ = step_ + 1; }
   // The next calls of this name fail.
   void fail_next(const std::string& call, Errc code, unsigned times = 1) {
     failing_[call] = {code, times, 0};
