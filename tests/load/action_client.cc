@@ -152,7 +152,7 @@ void ActionClient::roll_back(const std::string& disk) {
   await_disk(disk, "Available");
   call("ReInitDisk", {{"DiskId", disk}});
   await_disk(disk, "Available");
-  call("ModifyDiskSpec", {{"DiskId", disk}, {"PerformanceLevel", "PL0"}});
+  call("ModifyDiskSpec", {{"DiskId", disk}, {"DiskCategory", "cloud_auto"}});
   call("DescribeTasks", {});
   call("DeleteDisk", {{"DiskId", disk}});
   call("DeleteSnapshot", {{"SnapshotId", snapshot}, {"Force", "true"}});
@@ -188,9 +188,8 @@ void ActionClient::live_otherwise(Clock::time_point deadline) {
     call("AttachDisk", {{"DiskId", disk}, {"InstanceId", instance_}});
     await_disk(disk, "In_use");
     call("DescribeDisksFullStatus", {{"RegionId", kRegion}, {"DiskId.1", disk}});
-    const std::string group =
-        text(call("CreateSnapshotGroup", {{"InstanceId", instance_}, {"RegionId", kRegion}}),
-             "SnapshotGroupId");
+    const Params of_disk{{"RegionId", kRegion}, {"DiskId.1", disk}};
+    const std::string group = text(call("CreateSnapshotGroup", of_disk), "SnapshotGroupId");
     await("DescribeSnapshotGroups", {{"RegionId", kRegion}, {"SnapshotGroupId.1", group}},
           "/SnapshotGroups/SnapshotGroup/0"_json_pointer, "accomplished");
     call("DeleteSnapshotGroup", {{"SnapshotGroupId", group}, {"RegionId", kRegion}});

@@ -2,6 +2,7 @@
 // takes to its answer. As with the cloud, a change is answered when it is on record; the clients
 // ask again and again until it is done.
 #include <atomic>
+#include <optional>
 #include <thread>
 
 #include "tests/load/action_client.h"
@@ -15,7 +16,7 @@ using Life = void (ActionClient::*)(Clock::time_point);
 constexpr double kMedianMax = 0.050;
 
 void lead(Report& report, const Scale& scale, std::uint16_t port, const auth::Credentials& key,
-          Life life) {
+          Life life, std::optional<double> median_max) {
   ActionTimes times;
   std::atomic<bool> failed{false};
   const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
@@ -44,10 +45,15 @@ void lead(Report& report, const Scale& scale, std::uint16_t port, const auth::Cr
   }
   report.figure("actions a second",
                 fmt::format("{:.0f}", static_cast<double>(count) / scale.action_seconds));
-  report.claim(refused == 0, "no action is refused");
-  report.claim(slowest < kMedianMax,
+  std::string refusals;
+  for (const auto& [action, latencies] : times.all()) {
+    if (latencies.failed > 0) refusals += fmt::format(" {} {}", latencies.failed, action);
+  }
+  report.claim(refused == 0, "no action is refused" + refusals);
+  if (!median_max) return;
+  report.claim(slowest < *median_max,
                fmt::format("the median of every action is below {:.0f} ms: at most {:.1f}",
-                           kMedianMax * 1e3, slowest * 1e3));
+                           *median_max * 1e3, slowest * 1e3));
 }
 
 }  // namespace
@@ -63,9 +69,10 @@ void actions_scenario(Report& report, const Scale& scale) {
       static_cast<std::uint16_t>(std::stoul(log.substr(log.find(said) + said.size())));
   const e2e::Json made = daemon.ok_json({"key", "create"})["AccessKey"];
   const auth::Credentials key{made["AccessKeyId"], made["AccessKeySecret"]};
-  lead(report, scale, port, key, &ActionClient::live_with_disks);
+  lead(report, scale, port, key, &ActionClient::live_with_disks, kMedianMax);
   report.heading(fmt::format("{} clients: what is asked for less often", scale.action_clients));
-  lead(report, scale, port, key, &ActionClient::live_otherwise);
+  // Some of these have everything for themselves, so each waits for all others: figures, no claim.
+  lead(report, scale, port, key, &ActionClient::live_otherwise, std::nullopt);
 }
 
 }  // namespace clouddisk::load
