@@ -87,7 +87,8 @@ FUZZ_TARGET(http) {
     Owner owner;
     http::Connections connections;
     http::Socket socket(io.get_executor(), Boost(AF_UNIX, SOCK_STREAM), pair[0]);
-    connections.push_back(std::make_shared<http::Connection>(io, owner, std::move(socket), nullptr));
+    connections.push_back(
+        std::make_shared<http::Connection>(io, owner, std::move(socket), nullptr));
     connections.front()->begin(connections.begin());
     Input left = input;
     bool ended = false;
