@@ -157,7 +157,9 @@ struct Control::Impl {
   // Finishes or undoes what a crash or a failure interrupted.
   Task<void> settle();
   Task<void> settle_if_need_be();
-  Task<bool> serve_disks_of(std::string instance_id);
+  // An error that may be no more in a moment: what it stopped is tried again, not given up.
+  static bool may_pass(Errc code);
+  Task<Result<void>> serve_disks_of(std::string instance_id);
   Task<bool> stop_disks_of(std::string instance_id);
   // At start: whoever was filling a disk has lost the connection.
   Task<void> give_up_imports();

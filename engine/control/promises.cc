@@ -14,15 +14,6 @@
 #include "engine/control/control_impl.h"
 
 namespace clouddisk {
-namespace {
-
-// What may be otherwise in a moment: it is tried again, and nothing is given up for it.
-bool may_pass(Errc code) {
-  return code == Errc::kReplicasLost || code == Errc::kTimedOut || code == Errc::kBusy ||
-         code == Errc::kShutdown;
-}
-
-}  // namespace
 
 DiskRecord Control::Impl::given_up(DiskRecord disk) {
   disk.promised = false;

@@ -8,7 +8,7 @@
 //   instance  Pending             it goes, with its disks, which are Creating; answered: all are
 //   made
 //             Deleting            the release is finished
-//             Starting            Running, and served
+//             Starting            Running, and served; Stopped, where a disk can't be
 //             Stopping            Stopped
 //   task      Processing          finished: the record of its disk has the change already
 #include <algorithm>
@@ -92,6 +92,11 @@ Task<void> Control::Impl::give_up_imports() {
   }
 }
 
+bool Control::Impl::may_pass(Errc code) {
+  return code == Errc::kReplicasLost || code == Errc::kTimedOut || code == Errc::kBusy ||
+         code == Errc::kShutdown;
+}
+
 Task<void> Control::Impl::settle_if_need_be() {
   if (!unsettled) co_return;
   auto all = co_await changing.lock_all();
@@ -153,13 +158,16 @@ Task<void> Control::Impl::settle() {
         // Stays as long as a disk of its own does.
         if (kept.count(id) == 0) change.erase(instance);
         continue;
-      case InstanceStatus::kStarting:
-        if (!co_await serve_disks_of(id)) {
+      case InstanceStatus::kStarting: {
+        auto served = co_await serve_disks_of(id);
+        const bool later = !served && may_pass(served.error().code);
+        if (later || (!served && !co_await stop_disks_of(id))) {
           unsettled = true;
           continue;
         }
-        instance.status = InstanceStatus::kRunning;
+        instance.status = served ? InstanceStatus::kRunning : InstanceStatus::kStopped;
         break;
+      }
       case InstanceStatus::kStopping:
         if (!co_await stop_disks_of(id)) {
           unsettled = true;
@@ -181,7 +189,7 @@ Task<void> Control::Impl::settle() {
   }
 }
 
-Task<bool> Control::Impl::serve_disks_of(std::string instance_id) {
+Task<Result<void>> Control::Impl::serve_disks_of(std::string instance_id) {
   std::vector<DiskRecord> disks;
   for (const DiskRecord* disk : catalog->disks_of(instance_id)) disks.push_back(*disk);
   for (const DiskRecord& disk : disks) {
@@ -189,11 +197,11 @@ Task<bool> Control::Impl::serve_disks_of(std::string instance_id) {
     DiskSettings settings = settings_of(disk);
     auto served = co_await host.serve_disk(std::move(settings));
     if (served) continue;
-    log(LogLevel::kError, kComponent, "instance {} starts later: disk {}: {}", instance_id, disk.id,
-        served.error().message);
-    co_return false;
+    log(LogLevel::kError, kComponent, "instance {} does not start: disk {}: {}", instance_id,
+        disk.id, served.error().message);
+    co_return served;
   }
-  co_return true;
+  co_return Result<void>{};
 }
 
 Task<bool> Control::Impl::stop_disks_of(std::string instance_id) {

@@ -186,6 +186,33 @@ TEST_F(PromisesTest, ADiskOfANewSnapshotWaitsUntilItIsThere) {
   EXPECT_EQ(daemon.disk(made["DiskId"])["Status"], "In_use");
 }
 
+TEST_F(PromisesTest, AnInstanceThatWasStartingAtADeathAndCanNotBeServedIsStoppedAndCanBeStarted) {
+  std::string id;
+  {
+    Daemon daemon(root_.path());
+    id = run_two_disks(daemon);
+    wait_for_all(daemon);
+    daemon.must("StopInstance", {{"InstanceId", id}});
+  }
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    Daemon daemon(root_.path());
+    daemon.host.crash_at_next();  // Starting is on record, nothing is served.
+    daemon.ask("StartInstance", {{"InstanceId", id}, {"Wait", "false"}});
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 137);
+  Daemon daemon(root_.path(), {.seed = 7}, 0,
+                [](FakeHost& host) { host.fail_after(1, "serve", Errc::kCorrupt); });
+  EXPECT_EQ(instance_status(daemon, id), "Stopped");
+  EXPECT_TRUE(daemon.host.served().empty());
+  daemon.must("StartInstance", {{"InstanceId", id}});
+  EXPECT_EQ(daemon.host.served().size(), 2U);
+}
+
 // What a daemon that died left: on record and answered, nothing made.
 class PromisesOfTheDeadTest : public PromisesTest {
  protected:
