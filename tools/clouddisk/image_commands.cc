@@ -52,15 +52,6 @@ const Json& mappings_of(const Json& image) {
   return image["DiskDeviceMappings"]["DiskDeviceMapping"];
 }
 
-Verdict print_answer(const Session& session, const Json& answer, const std::string& member) {
-  if (session.json()) {
-    print_json(answer);
-  } else if (!member.empty()) {
-    print_text(text_of(answer, member) + "\n");
-  }
-  return Done{};
-}
-
 void add_image_create(CLI::App& image, Session& session) {
   struct Arguments {
     ImageTexts texts;

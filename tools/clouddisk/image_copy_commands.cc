@@ -54,12 +54,7 @@ void add_copy(CLI::App& image, Session& session) {
     if (arguments->wait) {
       if (auto done = wait_until_copied(api, id); !done) return done.failure();
     }
-    if (session.json()) {
-      print_json(*answer);
-    } else {
-      print_text(id + "\n");
-    }
-    return Done{};
+    return print_answer(session, *answer, "ImageId");
   });
 }
 

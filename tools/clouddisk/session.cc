@@ -111,6 +111,15 @@ std::unique_ptr<CLI::App> make_app(Session& session) {
   return app;
 }
 
+Verdict print_answer(const Session& session, const Json& answer, const std::string& member) {
+  if (session.json()) {
+    print_json(answer);
+  } else if (!member.empty()) {
+    print_text(text_of(answer, member) + "\n");
+  }
+  return Done{};
+}
+
 int run_command_line(int argc, const char* const* argv) {
   Session session;
   auto app = make_app(session);

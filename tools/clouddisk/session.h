@@ -38,6 +38,8 @@ struct Session {
 int print_failure(const Failure& failure);
 void print_json(const Json& json);
 void print_text(std::string_view text);
+// An action's answer: all of it as JSON, or the member alone; empty: nothing.
+Verdict print_answer(const Session& session, const Json& answer, const std::string& member);
 
 // A subcommand with its examples, one a line, shown at the end of its --help.
 CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& purpose,

@@ -42,12 +42,7 @@ void add_snapshot_copy(CLI::App& parent, Session& session) {
     if (arguments->wait) {
       if (auto done = wait_until_captured(api, id); !done) return done.failure();
     }
-    if (session.json()) {
-      print_json(*answer);
-    } else {
-      print_text(id + "\n");
-    }
-    return Done{};
+    return print_answer(session, *answer, "SnapshotId");
   });
 }
 
