@@ -134,6 +134,23 @@ class SnapshotDamage : public VolumeModel {
       ASSERT_GT(found, 0U) << "replica " << replica;
     }
   }
+  // Whether a node of an LMDB leaf begins there. A branch's has a key as well, but no value, and
+  // what is left of one that was moved is another's now. A page begins with 16 bytes: at 10 its
+  // flags, of which 2 is a leaf's, and at 12 where the list of its nodes' offsets ends.
+  static bool is_leaf_node(const std::string& bytes, std::size_t at) {
+    const auto number = [&bytes](std::size_t place) {
+      std::uint16_t value = 0;
+      std::memcpy(&value, bytes.data() + place, sizeof value);
+      return std::size_t{value};
+    };
+    const std::size_t page = at / 4096 * 4096;
+    if ((number(page + 10) & 2) == 0) return false;
+    const std::size_t end = page + std::min<std::size_t>(number(page + 12), 4096);
+    for (std::size_t entry = page + 16; entry + 2 <= end; entry += 2) {
+      if (page + number(entry) == at) return true;
+    }
+    return false;
+  }
   // Flips a byte of that version in the open index; how many places hold it.
   unsigned flip_in_index(std::uint64_t page, std::uint64_t seq) {
     const std::string path = root_.path() + "/index/" + chain()->id() + "-chain/data.mdb";
@@ -146,6 +163,7 @@ class SnapshotDamage : public VolumeModel {
       // Of LMDB's node: flags (2) and the key's length (2) stand before the key, a value that is
       // not in pages of its own (flag 1) behind it.
       if (bytes[at - 4] != 0 || bytes[at - 2] != 17) continue;
+      if (!is_leaf_node(bytes, at - 8)) continue;
       flip(path, at + key.size() + 2);
       ++flipped;
     }
