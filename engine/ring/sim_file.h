@@ -14,6 +14,7 @@
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <set>
@@ -71,7 +72,9 @@ class SimFile {
     std::vector<std::uint64_t> stamps = std::vector<std::uint64_t>(kSectors);
   };
   struct Chunk {
-    std::unique_ptr<std::byte[]> data = std::make_unique<std::byte[]>(kChunk);
+    Chunk() { std::memset(data.get(), 0, kChunk); }
+
+    std::unique_ptr<std::byte[]> data = std::make_unique_for_overwrite<std::byte[]>(kChunk);
     std::unique_ptr<Shadow> shadow;
   };
 

@@ -9,6 +9,7 @@
 #include "engine/base/bytes.h"
 #include "tests/nbd/fixed_contexts.h"
 #include "tests/nbd/test_server.h"
+#include "tests/support/bytes.h"
 
 namespace clouddisk::nbd {
 
@@ -116,10 +117,10 @@ TEST_P(NbdSession, ReadsWhatWasWrittenAtAnySizeAndPlace) {
     for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{4095}, kSize - size}) {
       const Bytes data = pattern(size, ++seed);
       ASSERT_EQ(client_.write(offset, data), 0U) << size << " at " << offset;
-      ASSERT_TRUE(content(offset, size) == data) << size << " at " << offset;
+      ASSERT_TRUE(same_bytes(content(offset, size), data)) << size << " at " << offset;
       const Reply reply = client_.read(offset, size);
       ASSERT_EQ(reply.error, 0U) << size << " at " << offset;
-      ASSERT_TRUE(reply.data == data) << size << " at " << offset;
+      ASSERT_TRUE(same_bytes(reply.data, data)) << size << " at " << offset;
       ASSERT_LE(reply.chunks, 2 + size / 1_MiB + 1);
     }
   }

@@ -10,6 +10,7 @@
 #include "nbd/server.h"
 #include "tests/nbd/memory_device.h"
 #include "tests/nbd/raw_client.h"
+#include "tests/support/bytes.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/tools/ring_thread.h"
 
@@ -115,15 +116,7 @@ inline bool eventually(const std::function<bool()>& condition) {
 }
 
 inline Bytes pattern(std::uint64_t size, std::uint64_t seed) {
-  Bytes bytes(size);
-  std::uint64_t state = seed * 0x9e3779b97f4a7c15U + 1;
-  for (std::byte& one : bytes) {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    one = static_cast<std::byte>(state);
-  }
-  return bytes;
+  return random_bytes(size, seed);
 }
 
 }  // namespace clouddisk::nbd

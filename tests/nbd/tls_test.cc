@@ -11,6 +11,7 @@
 
 #include "engine/base/bytes.h"
 #include "tests/nbd/test_server.h"
+#include "tests/support/bytes.h"
 
 namespace clouddisk::nbd {
 namespace {
@@ -137,9 +138,9 @@ class NbdTls : public testing::Test {
     const std::string to = folder_.path() + "/to";
     write_file(from, as_text(data));
     EXPECT_EQ(run("nbdcopy --flush " + from + " " + uri), 0);
-    server_->at_home(device_, [&] { EXPECT_TRUE(device_->content() == data); });
+    server_->at_home(device_, [&] { EXPECT_TRUE(same_bytes(device_->content(), data)); });
     EXPECT_EQ(run("nbdcopy " + uri + " " + to), 0);
-    EXPECT_TRUE(file_content(to) == data);
+    EXPECT_TRUE(same_bytes(file_content(to), data));
   }
   RawClient greeted() {
     RawClient client(folder_.path() + "/nbd.sock");
@@ -203,7 +204,7 @@ TEST_F(NbdTls, SeveralConnectionsAtOnce) {
   EXPECT_EQ(run("nbdcopy --connections=4 --requests=32 --request-size=65536 " + from + " " +
                 by_key("alice", keys_)),
             0);
-  server_->at_home(device_, [&] { EXPECT_TRUE(device_->content() == data); });
+  server_->at_home(device_, [&] { EXPECT_TRUE(same_bytes(device_->content(), data)); });
 }
 
 // --- Before the encryption ---

@@ -15,6 +15,7 @@
 
 #include "engine/base/random.h"
 #include "engine/ring/ring.h"
+#include "tests/support/bytes.h"
 
 namespace clouddisk {
 
@@ -45,7 +46,7 @@ class AlignedBytes {
     std::memset(memory_.get(), static_cast<int>(fill), size);
   }
   AlignedBytes(std::size_t size, Random& random) : AlignedBytes(size) {
-    for (std::byte& b : span()) b = static_cast<std::byte>(random.next());
+    fill_at_random(span(), random);
   }
   std::byte* data() const { return memory_.get(); }
   std::size_t size() const { return size_; }

@@ -224,7 +224,7 @@ TEST(DiskCrash, LeavesAPrefixOfTheWritesWithEverythingFlushed) {
       {"the process dies, one replica is slow", false, false, slow},
   };
   for (const Scenario& scenario : scenarios) {
-    for (std::uint64_t run = 0; run < 8; ++run) {
+    for (std::uint64_t run = 0; run < 5; ++run) {
       run_scenario(scenario, seed + run);
       if (testing::Test::HasFatalFailure()) return;
     }

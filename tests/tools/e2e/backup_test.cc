@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "engine/base/random.h"
+#include "tests/support/bytes.h"
 #include "tests/support/seed.h"
 #include "tests/tools/e2e/test_daemon.h"
 
@@ -45,7 +46,7 @@ class Backup : public testing::Test {
   void scribble(int pieces) {
     for (int i = 0; i < pieces && !HasFailure(); ++i) {
       std::vector<std::byte> data(512 * random_.between(1, 200));
-      for (std::byte& byte : data) byte = static_cast<std::byte>(random_.next());
+      fill_at_random(data, random_);
       const std::uint64_t at = 512 * random_.below((kPlayBytes - data.size()) / 512);
       write(random_.one_in(2) ? at : kSizeGib * 1_GiB - kPlayBytes + at, data);
     }

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "engine/base/random.h"
+#include "tests/support/bytes.h"
 #include "tests/support/seed.h"
 #include "tests/tools/e2e/test_daemon.h"
 
@@ -54,8 +55,7 @@ class Copies : public testing::Test {
       auto done = client.read(at, std::span(got).subspan(at, kPiece));
       ASSERT_TRUE(done) << name << ": " << done.error().message;
     }
-    const auto [a, b] = std::mismatch(got.begin(), got.end(), expected.begin());
-    EXPECT_TRUE(a == got.end()) << name << " differs at byte " << a - got.begin();
+    EXPECT_EQ(first_difference(got, expected), got.size()) << name << " differs at that byte";
   }
   Json show(const std::string& id) const { return daemon_.ok_json({"snapshot", "show", id}); }
   void wait_until_accomplished() const {

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine/base/random.h"
+#include "tests/support/bytes.h"
 #include "tests/support/seed.h"
 #include "tests/tools/e2e/test_daemon.h"
 
@@ -72,7 +73,7 @@ class Model {
     for (std::uint64_t number = 0; number < kSectors; ++number) {
       const auto actual = disk.subspan(number * kSector, kSector);
       fill_sector(expected, number, known_[number]);
-      const bool old = std::equal(actual.begin(), actual.end(), expected.begin());
+      const bool old = same_bytes(actual, expected);
       const auto under_way = std::find_if(pending_.begin(), pending_.end(), [&](const auto& e) {
         return e.second.first <= number && number < e.second.first + e.second.count;
       });
@@ -83,7 +84,7 @@ class Model {
       }
       const Request& request = under_way->second;
       fill_sector(expected, number, request.stamp);
-      const bool fresh = std::equal(actual.begin(), actual.end(), expected.begin());
+      const bool fresh = same_bytes(actual, expected);
       ASSERT_TRUE(old || fresh) << "sector " << number << ": neither stamp " << known_[number]
                                 << " nor " << request.stamp << ", found " << stamp_of(actual);
       auto& counts = found[under_way->first];

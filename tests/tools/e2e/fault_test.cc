@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "engine/base/random.h"
+#include "tests/support/bytes.h"
 #include "tests/tools/e2e/test_daemon.h"
 #include "tools/clouddisk/host_state.h"
 #include "tools/http/client.h"
@@ -61,7 +62,8 @@ class FaultTest : public testing::Test {
     for (std::uint64_t chunk = 0; chunk < kChunks; ++chunk) {
       const auto read = client.read(chunk * kChunk, back);
       ASSERT_TRUE(read) << "chunk " << chunk << ": " << read.error().message;
-      ASSERT_TRUE(back == content(generation_, chunk)) << "chunk " << chunk << " has other bytes";
+      ASSERT_TRUE(same_bytes(back, content(generation_, chunk)))
+          << "chunk " << chunk << " has other bytes";
     }
   }
   std::string set(std::vector<std::string> arguments) {

@@ -8,6 +8,7 @@
 
 #include "engine/base/checksum.h"
 #include "engine/base/random.h"
+#include "tests/support/bytes.h"
 #include "tests/tools/e2e/test_daemon.h"
 #include "tools/clouddisk/host_state.h"
 
@@ -38,7 +39,7 @@ class FsckTest : public testing::Test {
   static std::vector<std::byte> content(int generation, int chunk) {
     Random random(static_cast<std::uint64_t>(generation * 1000 + chunk));
     std::vector<std::byte> bytes(kChunk);
-    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.next());
+    fill_at_random(bytes, random);
     return bytes;
   }
   void write(int generation) {
@@ -60,7 +61,8 @@ class FsckTest : public testing::Test {
       for (int i = 0; i < kChunks; ++i) {
         ASSERT_TRUE(client->read(static_cast<std::uint64_t>(i) * kChunk, back));
         const int generation = past || i >= kChunks / 2 ? 1 : 2;
-        EXPECT_TRUE(back == content(generation, i)) << "chunk " << i << (past ? " then" : " now");
+        EXPECT_TRUE(same_bytes(back, content(generation, i)))
+            << "chunk " << i << (past ? " then" : " now");
       }
     }
     ASSERT_EQ(daemon_.stop(), 0);
@@ -245,7 +247,7 @@ TEST_F(FsckTest, OrphansAreNamedAndLeftAlone) {
 // A disk that lost all of its log must not pass for an empty one, nor take the last copy along.
 TEST_F(FsckTest, ALogThatIsGoneIsLostAndAReplicaThatIsOutStaysAsItIs) {
   const std::string old = daemon_.root() + "-old";
-  fs::copy(daemon_.replica(3), old, fs::copy_options::recursive);
+  copy_folder(daemon_.replica(3), old);
   ASSERT_TRUE(daemon_.start({"--no-limits"}));
   ASSERT_EQ(daemon_.stop(), 0);
   fs::remove_all(daemon_.replica(3));
@@ -266,7 +268,7 @@ TEST_F(FsckTest, ALogThatIsGoneIsLostAndAReplicaThatIsOutStaysAsItIs) {
 
 TEST_F(FsckTest, AStaleReplicaAndADamagedCatalogAreBroughtUpToDate) {
   const std::string old = daemon_.root() + "-old";
-  fs::copy(daemon_.replica(3), old, fs::copy_options::recursive);
+  copy_folder(daemon_.replica(3), old);
   ASSERT_TRUE(daemon_.start({"--no-limits"}));
   ASSERT_EQ(daemon_.stop(), 0);
   fs::remove_all(daemon_.replica(3));

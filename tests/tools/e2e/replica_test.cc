@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "engine/base/random.h"
+#include "tests/support/bytes.h"
 #include "tests/support/seed.h"
 #include "tests/tools/e2e/test_daemon.h"
 #include "tools/clouddisk/host_state.h"
@@ -17,13 +18,6 @@ namespace clouddisk::e2e {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::vector<std::byte> pattern(std::uint64_t seed, std::size_t size) {
-  Random random(seed);
-  std::vector<std::byte> bytes(size);
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.next());
-  return bytes;
-}
 
 // A disk with known content in its first megabytes.
 class ReplicaTest : public testing::Test {
@@ -52,11 +46,11 @@ class ReplicaTest : public testing::Test {
     for (int i = 0; i < kChunks; ++i) {
       auto read = client->read(i * kChunk, back);
       ASSERT_TRUE(read) << "chunk " << i << ": " << read.error().message;
-      ASSERT_TRUE(back == content(generation, i)) << "chunk " << i << " has other bytes";
+      ASSERT_TRUE(same_bytes(back, content(generation, i))) << "chunk " << i << " has other bytes";
     }
   }
   static std::vector<std::byte> content(std::uint64_t generation, int chunk) {
-    return pattern(generation * 1000 + static_cast<std::uint64_t>(chunk), kChunk);
+    return random_bytes(kChunk, generation * 1000 + static_cast<std::uint64_t>(chunk));
   }
   bool wait_for_state(int number, const std::string& state) {
     return cli::wait_until(30, [&] { return daemon_.replica_state(number) == state; });
@@ -158,7 +152,7 @@ TEST_F(ReplicaTest, WithOneReplicaLeftReadsWorkAndWritesFail) {
   EXPECT_TRUE(cli::wait_until(20, [&] { return !client->write(kChunk * kChunks, data); }));
   std::vector<std::byte> back(kChunk);
   ASSERT_TRUE(client->read(0, back));
-  EXPECT_TRUE(back == content(1, 0));
+  EXPECT_TRUE(same_bytes(back, content(1, 0)));
   auto refused = client->write(0, data);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Errc::kIo) << refused.error().message;
@@ -170,7 +164,7 @@ TEST_F(ReplicaTest, AnOldCopyThatComesBackIsNotBelieved) {
   write_chunks(1);
   ASSERT_EQ(daemon_.stop(), 0);
   const std::string old = daemon_.root() + "/old-copy";
-  fs::copy(daemon_.replica(3), old, fs::copy_options::recursive);
+  copy_folder(daemon_.replica(3), old);
   fs::remove_all(daemon_.replica(3));
   ASSERT_TRUE(daemon_.start(arguments_));
   write_chunks(2);
@@ -199,7 +193,7 @@ TEST_F(ReplicaTest, AMembersCopyFromBeforeTheLastStartIsRebuilt) {
   write_chunks(1);
   ASSERT_EQ(daemon_.stop(), 0);
   const std::string old = daemon_.root() + "/old-copy";
-  fs::copy(daemon_.replica(3), old, fs::copy_options::recursive);
+  copy_folder(daemon_.replica(3), old);
   ASSERT_TRUE(daemon_.start(arguments_)) << daemon_.log();
   write_chunks(2);
   ASSERT_EQ(daemon_.stop(), 0);
@@ -239,8 +233,7 @@ TEST_F(ReplicaTest, BothRebuiltCopiesAreWorthAsMuchAsTheOneTheyCameFrom) {
     for (int other = 1; other <= 3; ++other) {
       if (other != alone) fs::rename(daemon_.replica(other), aside + "/" + std::to_string(other));
     }
-    fs::copy(daemon_.replica(alone), aside + "/" + std::to_string(alone),
-             fs::copy_options::recursive);
+    copy_folder(daemon_.replica(alone), aside + "/" + std::to_string(alone));
     ASSERT_TRUE(daemon_.start({"--trust-replica", std::to_string(alone)})) << daemon_.log();
     expect_chunks(1);
     std::vector<std::byte> back(kChunk);
@@ -248,7 +241,7 @@ TEST_F(ReplicaTest, BothRebuiltCopiesAreWorthAsMuchAsTheOneTheyCameFrom) {
       auto client = daemon_.connect(more[static_cast<std::size_t>(i)]);
       ASSERT_TRUE(client) << client.error().message;
       ASSERT_TRUE(client->read(0, back));
-      EXPECT_TRUE(back == content(9, i)) << "disk " << i;
+      EXPECT_TRUE(same_bytes(back, content(9, i))) << "disk " << i;
     }
     daemon_.kill_now();
     for (int number = 1; number <= 3; ++number) {
@@ -268,7 +261,7 @@ TEST_F(ReplicaTest, AReplicaOfAnotherRootIsNotMixedIn) {
   ASSERT_EQ(daemon_.stop(), 0);
   const std::string own = daemon_.root() + "/own-copy";
   fs::rename(daemon_.replica(2), own);
-  fs::copy(other.replica(2), daemon_.replica(2), fs::copy_options::recursive);
+  copy_folder(other.replica(2), daemon_.replica(2));
   EXPECT_FALSE(daemon_.start(arguments_)) << "it must not overwrite what belongs to another set";
   EXPECT_NE(daemon_.log().find("replica 2 belong to different sets"), std::string::npos);
   fs::remove_all(daemon_.replica(2));
@@ -338,7 +331,7 @@ TEST_F(ReplicaOnDevice, FullDevicesGiveEnospcLoseNothingAndGoOnOnceThereIsRoom) 
   }
   auto client = daemon_.connect(id_);
   ASSERT_TRUE(client);
-  const auto data = pattern(77, 1_MiB);
+  const auto data = random_bytes(1_MiB, 77);
   Result<void> written;
   std::uint64_t accepted = 0;
   while (accepted < 400 && (written = client->write(1_GiB + accepted * 1_MiB, data))) ++accepted;
@@ -367,7 +360,7 @@ TEST_F(ReplicaOnDevice, OneFullDeviceDoesNotLoseOrStopTheDisk) {
   ASSERT_TRUE(filled);
   auto client = daemon_.connect(id_);
   ASSERT_TRUE(client);
-  const auto data = pattern(78, 1_MiB);
+  const auto data = random_bytes(1_MiB, 78);
   for (std::uint64_t i = 0; i < 200; ++i) {
     auto written = client->write(1_GiB + i * 1_MiB, data);
     // Either the full one is left behind, or the client is told that there is no room.

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "engine/base/random.h"
+#include "tests/support/bytes.h"
 #include "tests/support/seed.h"
 #include "tests/tools/e2e/test_daemon.h"
 #include "tools/clouddisk/host_state.h"
@@ -33,7 +34,7 @@ class ScrubTest : public testing::Test {
   static std::vector<std::byte> content(int chunk) {
     Random random(static_cast<std::uint64_t>(chunk) + 1);
     std::vector<std::byte> bytes(kChunk);
-    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.next());
+    fill_at_random(bytes, random);
     return bytes;
   }
   void write_chunks() {
@@ -49,7 +50,7 @@ class ScrubTest : public testing::Test {
     for (int i = 0; i < kChunks; ++i) {
       auto read = client->read(i * kChunk, back);
       ASSERT_TRUE(read) << "chunk " << i << ": " << read.error().message;
-      ASSERT_TRUE(back == content(i)) << "chunk " << i << " has other bytes";
+      ASSERT_TRUE(same_bytes(back, content(i))) << "chunk " << i << " has other bytes";
     }
   }
   // Segments of a storage on a replica.

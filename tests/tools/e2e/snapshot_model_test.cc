@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "engine/base/random.h"
+#include "tests/support/bytes.h"
 #include "tests/support/histories.h"
 #include "tests/support/seed.h"
 #include "tests/tools/e2e/test_daemon.h"
@@ -496,8 +497,8 @@ class History {
     return content;
   }
   static void expect_same(const Content& found, const Content& expected, const std::string& what) {
-    const auto [a, b] = std::mismatch(found->begin(), found->end(), expected->begin());
-    EXPECT_TRUE(a == found->end()) << what << " differs at byte " << a - found->begin();
+    EXPECT_EQ(first_difference(*found, *expected), found->size())
+        << what << " differs at that byte";
   }
   void compare(const std::string& name, const State& state) {
     expect_same(read(name, state.size_gib), state.content, name);

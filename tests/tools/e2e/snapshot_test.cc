@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "engine/base/random.h"
+#include "tests/support/bytes.h"
 #include "tests/support/seed.h"
 #include "tests/tools/e2e/test_daemon.h"
 
@@ -64,8 +65,7 @@ class Snapshots : public testing::Test {
     }
   }
   static void expect_same(const Content& got, const Content& expected, const std::string& what) {
-    const auto [a, b] = std::mismatch(got.begin(), got.end(), expected.begin());
-    EXPECT_TRUE(a == got.end()) << what << " differs at byte " << a - got.begin();
+    EXPECT_EQ(first_difference(got, expected), got.size()) << what << " differs at that byte";
   }
   std::string status_of(const std::string& snapshot) const {
     return daemon_.ok_json({"snapshot", "show", snapshot})["Status"];
@@ -525,10 +525,11 @@ TEST_F(Snapshots, TheDifferenceIsExactForSnapshotsAndTheLiveDisk) {
           for (std::uint64_t b = first; b < first + count; ++b) said.at(b) = true;
         }
         for (std::size_t b = 0; b < said.size(); ++b) {
-          const auto at = static_cast<std::ptrdiff_t>(b * 4096);
-          const bool differs = !std::equal(states[older].second.begin() + at,
-                                           states[older].second.begin() + at + 4096,
-                                           states[newer].second.begin() + at);
+          const auto block_of = [b](const Content& content) {
+            return std::span(content).subspan(b * 4096, 4096);
+          };
+          const bool differs =
+              !same_bytes(block_of(states[older].second), block_of(states[newer].second));
           ASSERT_EQ(said[b], differs) << "block " << b << " of " << newer << " against " << older;
         }
       }

@@ -187,6 +187,10 @@ std::string run_ok(const std::vector<std::string>& command) {
   return trimmed(result->output);
 }
 
+void copy_folder(const std::string& from, const std::string& to) {
+  run_ok({"cp", "--archive", "--sparse=always", "--no-target-directory", from, to});
+}
+
 bool installed(const std::string& program) {
   return !cli::find_program(program).empty();
 }

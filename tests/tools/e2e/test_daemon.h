@@ -66,6 +66,8 @@ class TestDaemon {
 
 // A program that must succeed.
 std::string run_ok(const std::vector<std::string>& command);
+// Of a folder that is not there yet; the holes of its files stay holes.
+void copy_folder(const std::string& from, const std::string& to);
 bool installed(const std::string& program);
 
 }  // namespace clouddisk::e2e
