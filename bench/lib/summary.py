@@ -3,6 +3,9 @@ from dataclasses import dataclass
 
 from .load import spread
 
+# In the order in which they are measured and shown.
+PARTS = ("random", "sequential", "mixed", "flush", "cached", "files", "filled", "snapshots",
+         "compaction")
 # Where ours is not one of the targets: what the others are compared with.
 BASES = {"snapshots": "snapshots-0", "compaction": "fresh"}
 
@@ -129,3 +132,26 @@ def summarise(bench):
     aims = [judged for aim in AIMS if (judged := judge(aim, samples))]
     return {"parts": parts, "aims": aims, "facts": bench.facts, "notes": bench.notes,
             "samples": bench.samples}
+
+
+def join(summaries):
+    """One summary of runs that measured different parts; ValueError where two measured the same."""
+    parts, facts = {}, {}
+    for summary in summaries:
+        if twice := parts.keys() & summary["parts"].keys():
+            raise ValueError(f"{', '.join(sorted(twice))}: measured by more than one run")
+        parts.update(summary["parts"])
+        facts.update(summary["facts"])
+
+    def all_of(key):
+        return " or ".join(dict.fromkeys(str(summary[key]) for summary in summaries))
+    order = [aim.title for aim in AIMS]
+    aims = [aim for summary in summaries for aim in summary["aims"]]
+    return {"rounds": all_of("rounds"), "seconds": all_of("seconds"),
+            "small": any(summary["small"] for summary in summaries),
+            "processors": all_of("processors"), "filesystem": all_of("filesystem"),
+            "load_at_end": "; ".join(summary["load_at_end"] for summary in summaries),
+            "parts": {name: parts[name] for name in PARTS if name in parts},
+            "aims": sorted(aims, key=lambda aim: order.index(aim["title"])), "facts": facts,
+            "notes": list(dict.fromkeys(note for summary in summaries
+                                        for note in summary["notes"]))}

@@ -135,10 +135,10 @@ Task<Outcome> Control::Impl::delete_instances(ControlRequest& request) {
     put_release(*found, announced);
   }
   if (request.dry_run) co_return would_succeed();
-  // From the announcement on it is what settle() does after a crash: the token goes with it.
+  // From the announcement on settle() finishes it after a crash: the token goes with it.
   if (request.waits) put_token(announced, request, Json::object());
   if (auto failed = co_await announce(std::move(announced), request, {})) co_return *failed;
-  co_await settle();
+  for (const std::string& id : ids) co_await release(id);
   co_return done();
 }
 
@@ -166,7 +166,7 @@ Task<Outcome> Control::Impl::reset_disks(ControlRequest& request) {
     }
     if (!failed) {
       const SnapshotRecord base = *snapshot;
-      Outcome outcome = co_await begin_anew(*disk, &base);
+      Outcome outcome = co_await begin_anew(*disk, &base, nullptr);
       failed = std::move(outcome.refusal);
     }
     list.push_back(progress_of_reset(part, failed));

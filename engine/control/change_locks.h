@@ -58,6 +58,8 @@ class ChangeLocks {
   Task<Guard> lock(Keys keys, Keys shared = {});
   // Nothing is.
   Task<Guard> lock_all();
+  // Nobody has anything, or waits for it.
+  bool is_idle() const { return claims_.empty(); }
   // Whether somebody has the key, or waits for it.
   bool is_claimed(const std::string& key) const;
 

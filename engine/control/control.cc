@@ -72,51 +72,58 @@ const Control::Impl::Entry* Control::Impl::find_action(std::string_view name) {
       Entry{"StartInstance", &Impl::start_instance, true, false, false, kOwnIds},
       Entry{"StopInstance", &Impl::stop_instance, true, false, false, kOwnIds},
       Entry{"RebootInstance", &Impl::reboot_instance, true, false, false, kOwnIds},
-      Entry{"ReplaceSystemDisk", &Impl::replace_system_disk, true, true},
+      Entry{"ReplaceSystemDisk", &Impl::replace_system_disk, true, true, false, kOwnIds},
       Entry{"DeleteInstance", &Impl::delete_instance, true, false, false, kOwnIds},
-      Entry{"StartInstances", &Impl::start_instances, true},
-      Entry{"StopInstances", &Impl::stop_instances, true},
-      Entry{"DeleteInstances", &Impl::delete_instances, true, true},
+      Entry{"StartInstances", &Impl::start_instances, true, false, false, kOwnIds},
+      Entry{"StopInstances", &Impl::stop_instances, true, false, false, kOwnIds},
+      Entry{"DeleteInstances", &Impl::delete_instances, true, true, false, kOwnIds},
       Entry{"DescribeInstanceAttribute", &Impl::describe_instance_attribute},
-      Entry{"ModifyInstanceLimits", &Impl::modify_instance_limits, true},
+      Entry{"ModifyInstanceLimits", &Impl::modify_instance_limits, true, false, false, kOwnIds},
       Entry{"DescribeRegions", &Impl::describe_regions},
       Entry{"DescribeZones", &Impl::describe_zones},
       Entry{"CreateSnapshot", &Impl::create_snapshot, true, true, false, kOwnIds},
       Entry{"DescribeSnapshots", &Impl::describe_snapshots},
       Entry{"DeleteSnapshot", &Impl::delete_snapshot, true, false, false, kOwnIds},
       Entry{"CopySnapshot", &Impl::copy_snapshot, true, true},
-      Entry{"CreateSnapshotGroup", &Impl::create_snapshot_group, true, true},
+      Entry{"CreateSnapshotGroup", &Impl::create_snapshot_group, true, true, false, kOwnIds},
       Entry{"DescribeSnapshotGroups", &Impl::describe_snapshot_groups},
-      Entry{"DeleteSnapshotGroup", &Impl::delete_snapshot_group, true},
+      Entry{"DeleteSnapshotGroup", &Impl::delete_snapshot_group, true, false, false, kOwnIds},
       Entry{"DescribeSnapshotLinks", &Impl::describe_snapshot_links},
       Entry{"DescribeSnapshotsUsage", &Impl::describe_snapshots_usage},
-      Entry{"ModifySnapshotAttribute", &Impl::modify_snapshot_attribute, true},
-      Entry{"ModifySnapshotGroup", &Impl::modify_snapshot_group, true},
+      Entry{"ModifySnapshotAttribute", &Impl::modify_snapshot_attribute, true, false, false,
+            kOwnIds},
+      Entry{"ModifySnapshotGroup", &Impl::modify_snapshot_group, true, false, false, kOwnIds},
       Entry{"OpenSnapshotService", &Impl::open_snapshot_service},
-      Entry{"CreateImage", &Impl::create_image, true, true},
+      Entry{"CreateImage", &Impl::create_image, true, true, false, kOwnIds},
       Entry{"DescribeImages", &Impl::describe_images},
-      Entry{"ModifyImageAttribute", &Impl::modify_image_attribute, true},
-      Entry{"DeleteImage", &Impl::delete_image, true},
+      Entry{"ModifyImageAttribute", &Impl::modify_image_attribute, true, false, false, kOwnIds},
+      Entry{"DeleteImage", &Impl::delete_image, true, false, false, kOwnIds},
       Entry{"CopyImage", &Impl::copy_image, true, true},
       Entry{"CancelCopyImage", &Impl::cancel_copy_image, true},
-      Entry{"ModifyImageSharePermission", &Impl::modify_image_share_permission, true},
+      Entry{"ModifyImageSharePermission", &Impl::modify_image_share_permission, true, false, false,
+            kOwnIds},
       Entry{"DescribeImageSharePermission", &Impl::describe_image_share_permission},
       Entry{"BeginSnapshotImport", &Impl::begin_snapshot_import, true},
       Entry{"FinishSnapshotImport", &Impl::finish_snapshot_import, true},
-      Entry{"ResetDisk", &Impl::reset_disk, true},
-      Entry{"ResetDisks", &Impl::reset_disks, true},
-      Entry{"ReInitDisk", &Impl::reinit_disk, true},
-      Entry{"UndoResetDisk", &Impl::undo_reset_disk, true},
-      Entry{"HydrateDisk", &Impl::hydrate_disk, true},
+      Entry{"ResetDisk", &Impl::reset_disk, true, false, false, kOwnIds},
+      Entry{"ResetDisks", &Impl::reset_disks, true, false, false, kOwnIds},
+      Entry{"ReInitDisk", &Impl::reinit_disk, true, false, false, kOwnIds},
+      Entry{"UndoResetDisk", &Impl::undo_reset_disk, true, false, false, kOwnIds},
+      Entry{"HydrateDisk", &Impl::hydrate_disk, true, false, false, kOwnIds},
       Entry{"DescribeDiskHydration", &Impl::describe_disk_hydration},
       Entry{"DescribeTasks", &Impl::describe_tasks},
       Entry{"DescribeTaskAttribute", &Impl::describe_task_attribute},
       Entry{"CancelTask", &Impl::cancel_task, true},
-      Entry{"CreateAutoSnapshotPolicy", &Impl::create_auto_snapshot_policy, true},
-      Entry{"ModifyAutoSnapshotPolicyEx", &Impl::modify_auto_snapshot_policy, true},
-      Entry{"DeleteAutoSnapshotPolicy", &Impl::delete_auto_snapshot_policy, true},
-      Entry{"ApplyAutoSnapshotPolicy", &Impl::apply_auto_snapshot_policy, true},
-      Entry{"CancelAutoSnapshotPolicy", &Impl::cancel_auto_snapshot_policy, true},
+      Entry{"CreateAutoSnapshotPolicy", &Impl::create_auto_snapshot_policy, true, false, false,
+            kOwnIds},
+      Entry{"ModifyAutoSnapshotPolicyEx", &Impl::modify_auto_snapshot_policy, true, false, false,
+            kOwnIds},
+      Entry{"DeleteAutoSnapshotPolicy", &Impl::delete_auto_snapshot_policy, true, false, false,
+            kOwnIds},
+      Entry{"ApplyAutoSnapshotPolicy", &Impl::apply_auto_snapshot_policy, true, false, false,
+            kOwnIds},
+      Entry{"CancelAutoSnapshotPolicy", &Impl::cancel_auto_snapshot_policy, true, false, false,
+            kOwnIds},
       Entry{"DescribeAutoSnapshotPolicyEx", &Impl::describe_auto_snapshot_policies},
       Entry{"DescribeAutoSnapshotPolicyAssociations",
             &Impl::describe_auto_snapshot_policy_associations},
@@ -270,93 +277,8 @@ Task<Outcome> Control::Impl::dispatch(ControlRequest& request) {
   co_return outcome;
 }
 
-namespace {
-
-std::string token_key(std::string_view action, std::string_view token) {
+std::string Control::Impl::token_key(std::string_view action, std::string_view token) {
   return fmt::format("{}{}/{}", kTokenKeys, action, token);
-}
-
-}  // namespace
-
-ChangeLocks::Keys Control::Impl::keys_of(const Entry& entry, const ControlRequest& request) const {
-  ChangeLocks::Keys keys;
-  const ParamReader& reader = request.reader;
-  for (const char* name : {"DiskId", "InstanceId", "ResourceId"}) {
-    if (const auto id = reader.optional_text(name)) keys.insert(*id);
-  }
-  for (const char* name : {"DiskIds", "ResourceId"}) {
-    for (std::string& id : reader.list(name)) keys.insert(std::move(id));
-  }
-  if (const auto token = reader.optional_text("ClientToken")) {
-    keys.insert(token_key(entry.name, *token));
-  }
-  // Stopping an instance is a matter of each of its disks, too.
-  const auto instance = reader.optional_text("InstanceId");
-  if (instance && entry.name.ends_with("Instance")) {
-    for (const DiskRecord* disk : catalog->disks_of(*instance)) keys.insert(disk->id);
-  }
-  // Deleting a snapshot is a matter of its disk's others.
-  if (entry.name == "DeleteSnapshot") {
-    const std::string id = reader.text("SnapshotId");
-    keys.insert(id);
-    const SnapshotRecord* snapshot = catalog->find_snapshot(id);
-    if (snapshot != nullptr) keys.insert(snapshot->disk_id);
-  }
-  return keys;
-}
-
-ChangeLocks::Keys Control::Impl::sources_of(const Entry& entry,
-                                            const ControlRequest& request) const {
-  ChangeLocks::Keys sources;
-  if (entry.name == "DeleteSnapshot") return sources;
-  const ParamReader& reader = request.reader;
-  if (const auto id = reader.optional_text("SnapshotId")) sources.insert(*id);
-  for (const Params& members : reader.structures("DataDisk")) {
-    if (const auto id = ParamReader(members).optional_text("SnapshotId")) sources.insert(*id);
-  }
-  return sources;
-}
-
-// Nothing that others may be about goes with it.
-bool Control::Impl::goes_alone(const DiskRecord& disk) const {
-  return disk.base_snapshot.empty() && disk.undo_storage.empty() &&
-         snapshots_that_go_with(disk, catalog->snapshots_of_disk(disk.id)).empty();
-}
-
-bool Control::Impl::keeps_to_itself(const Entry& entry, const ControlRequest& request) const {
-  if (!entry.own_ids) return false;
-  if (entry.name == "RunInstances" || entry.name == "CreateInstance") {
-    // Of an image and its snapshots.
-    return !is_custom_image(request.reader.text("ImageId")) && !request.reader.has("ImageFamily");
-  }
-  if (entry.name == "DeleteDisk") {
-    const DiskRecord* disk = catalog->find_disk(request.reader.text("DiskId"));
-    return disk == nullptr || goes_alone(*disk);
-  }
-  if (entry.name == "DeleteSnapshot") {
-    // A copy, or one of a disk that borrows, is a matter of others' too while it is captured.
-    const SnapshotRecord* snapshot = catalog->find_snapshot(request.reader.text("SnapshotId"));
-    return snapshot == nullptr || snapshot->storage_base.empty();
-  }
-  if (entry.name == "DeleteInstance") {
-    const auto disks = catalog->disks_of(request.reader.text("InstanceId"));
-    return std::all_of(disks.begin(), disks.end(),
-                       [this](const DiskRecord* disk) { return goes_alone(*disk); });
-  }
-  return true;
-}
-
-Task<ChangeLocks::Guard> Control::Impl::lock_for(const Entry& entry, ControlRequest& request) {
-  request.alone = false;
-  while (keeps_to_itself(entry, request)) {
-    const ChangeLocks::Keys keys = keys_of(entry, request);
-    ChangeLocks::Keys wanted = keys;
-    auto guard = co_await changing.lock(std::move(wanted), sources_of(entry, request));
-    // While it waited, an instance may have got another disk, a disk its first snapshot.
-    if (keeps_to_itself(entry, request) && keys_of(entry, request) == keys) co_return guard;
-  }
-  request.alone = true;
-  co_return co_await changing.lock_all();
 }
 
 Task<Outcome> Control::Impl::run_change(const Entry& entry, ControlRequest& request) {

@@ -6,8 +6,10 @@
 // which settle() finishes or undoes the change; what a client was told already it finishes.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,7 +50,6 @@ struct ControlRequest {
   }
 
   bool dry_run = false;
-  bool alone = true;                 // no other change is under way
   Location at;                       // where it is about: as it says, or the default
   std::optional<TokenRecord> token;  // to be kept with the answer
 
@@ -91,7 +92,9 @@ struct Control::Impl {
   Duration settle_pause{};  // until then; longer each time
   // Beyond that, answers come when all is done: what goes on has to be bounded.
   static constexpr std::size_t kUnfinishedMax = 256;
-  std::size_t unfinished = 0;    // actions that were answered and go on
+  std::size_t unfinished = 0;  // actions that were answered and go on
+  // Images that are not on record yet, and the region of each.
+  std::map<std::string, std::string> planned_images;
   WallTime expiry_retry{};       // the same of snapshots whose retention has passed
   bool awaits_captures = false;  // a deleted disk stays until its snapshot is captured
   bool untidy = false;           // a capture that borrowed from another disk's snapshot has ended
@@ -103,7 +106,7 @@ struct Control::Impl {
     bool changes = false;
     bool keeps_token = false;
     bool local_only = false;
-    bool own_ids = false;  // changes nothing but what it names or makes; see keys_of()
+    bool own_ids = false;  // changes nothing but what it names or makes; see change_scope.cc
   };
   static const Entry* find_action(std::string_view name);
 
@@ -111,14 +114,6 @@ struct Control::Impl {
   Task<void> carry_out(std::shared_ptr<ControlRequest> request);
   Task<Outcome> dispatch(ControlRequest& request);
   Task<Outcome> run_change(const Entry& entry, ControlRequest& request);
-  // What a change with `own_ids` is about: its disks, instances and client token.
-  ChangeLocks::Keys keys_of(const Entry& entry, const ControlRequest& request) const;
-  // The snapshots that it needs as they are.
-  ChangeLocks::Keys sources_of(const Entry& entry, const ControlRequest& request) const;
-  bool goes_alone(const DiskRecord& disk) const;
-  // Whether it stays with that now.
-  bool keeps_to_itself(const Entry& entry, const ControlRequest& request) const;
-  Task<ChangeLocks::Guard> lock_for(const Entry& entry, ControlRequest& request);
   Verdict check_common(const ControlRequest& request) const;
   std::string new_id(std::string_view prefix, std::string_view region = {});  // empty: home
   WallTime now() const { return ring.wall_now(); }
@@ -131,6 +126,24 @@ struct Control::Impl {
   Task<Outcome> commit_and_answer(CatalogChange change, ControlRequest& request, Json answer);
   void put_token(CatalogChange& change, ControlRequest& request, const Json& answer) const;
   void prune_tokens(CatalogChange& change) const;
+
+  static std::string token_key(std::string_view action, std::string_view token);
+
+  // --- change_scope.cc ---
+  // What a change is about: what is its own until it is done, and what others only share with it.
+  struct Scope {
+    bool all = false;
+    ChangeLocks::Keys own, shared;
+    bool operator==(const Scope&) const = default;
+  };
+  Scope scope_of(const Entry& entry, const ControlRequest& request) const;
+  // `goes`: it is deleted, with its automatic snapshots.
+  void add_disk(const std::string& id, bool goes, Scope& scope) const;
+  void add_instance(const std::string& id, bool goes, Scope& scope) const;
+  void add_named(const Entry& entry, const ParamReader& reader, Scope& scope) const;
+  void add_policies(const Entry& entry, const ControlRequest& request, Scope& scope) const;
+  void add_sources(const Entry& entry, const ControlRequest& request, Scope& scope) const;
+  Task<ChangeLocks::Guard> lock_for(const Entry& entry, ControlRequest& request);
 
   // --- promises.cc ---
   // Commits what is about to be. A caller that does not wait is answered then; what goes wrong
@@ -170,6 +183,10 @@ struct Control::Impl {
     kFailed,
   };
   Task<Removal> remove_storage(DiskRecord disk);
+  // One that is Deleting: its automatic snapshots, its storage and its record go, as in settle().
+  Task<void> finish_deletion(DiskRecord disk);
+  // Of a disk that goes: what only it needed is for tidy().
+  void let_go(const DiskRecord& disk);
   bool is_captured_from(const std::string& storage) const;
   // Finishes the release of one instance, as settle() does; what can't be done now is left to it.
   Task<void> release(std::string instance_id);
@@ -326,6 +343,7 @@ struct Control::Impl {
                      const ImageRecord*& image) const;
   ImageStatus status_of_image(const ImageRecord& image) const;
   std::size_t instances_of_image(std::string_view id) const;
+  // Those that are being made included.
   std::size_t images_in(std::string_view region) const;
   Verdict read_image_texts(ParamReader& reader, ImageRecord& image) const;
   Verdict read_image_disks(ParamReader& reader, ImageRecord& image) const;
@@ -351,7 +369,8 @@ struct Control::Impl {
   Verdict plan_reset(std::string_view disk_id, std::string_view snapshot_id,
                      const DiskRecord*& disk, const SnapshotRecord*& snapshot) const;
   // Gives the disk a new storage over `base` (null: empty), and keeps the old one for undo.
-  Task<Outcome> begin_anew(DiskRecord disk, const SnapshotRecord* base);
+  // `request`: whose answer that is; null: nobody's.
+  Task<Outcome> begin_anew(DiskRecord disk, const SnapshotRecord* base, ControlRequest* request);
 
   // --- snapshot_upkeep.cc ---
   static SnapshotSettings settings_of(const SnapshotRecord& snapshot);
@@ -363,6 +382,7 @@ struct Control::Impl {
   Task<bool> on_capture_failed(std::string snapshot_id, std::string reason);
   Task<bool> on_hydrated(std::string disk_id, std::string storage);
   Task<void> on_released(std::string disk_id);
+  Task<void> release_disk(std::string disk_id);
   ChainRecord chain_of(const DiskRecord& disk) const;  // a new one if need be
 
   // --- tidy.cc ---
@@ -380,6 +400,9 @@ struct Control::Impl {
   // --- describe_snapshots.cc ---
   Task<Outcome> describe_snapshots(ControlRequest& request);
   Task<Outcome> describe_snapshot_groups(ControlRequest& request);
+  // Of the chains that are wanted, by id.
+  Task<std::map<std::string, std::uint64_t>> stored_bytes_of(
+      std::function<bool(const ChainRecord&)> is_wanted);
   Task<Outcome> describe_snapshot_links(ControlRequest& request);
   Task<Outcome> describe_snapshots_usage(ControlRequest& request);
   Task<Outcome> describe_disk_hydration(ControlRequest& request);

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cctype>
+#include <functional>
 #include <map>
 
 #include "engine/catalog/disk_rules.h"
@@ -272,20 +273,35 @@ Task<Outcome> Control::Impl::describe_snapshot_groups(ControlRequest& request) {
   co_return Outcome(std::move(answer));
 }
 
+// At once: each takes a trip to its disk's ring.
+Task<std::map<std::string, std::uint64_t>> Control::Impl::stored_bytes_of(
+    std::function<bool(const ChainRecord&)> is_wanted) {
+  struct Asked {
+    explicit Asked(Ring& ring) : under_way(ring) {}
+    WaitGroup under_way;
+    std::map<std::string, std::uint64_t> bytes;  // by chain
+  };
+  const auto ask = [](DiskHost& host, ChainRecord chain, Asked& asked) -> Task<void> {
+    auto bytes = co_await host.chain_stored_bytes(chain.disk_id);
+    asked.bytes[chain.id] = bytes ? *bytes : 0;
+    asked.under_way.done();
+  };
+  Asked asked(ring);
+  for (const auto& [id, chain] : catalog->chains()) {
+    if (!is_wanted(chain)) continue;
+    asked.under_way.add();
+    spawn(ask(host, chain, asked));
+  }
+  co_await asked.under_way.wait();
+  co_return std::move(asked.bytes);
+}
+
 Task<Outcome> Control::Impl::describe_snapshot_links(ControlRequest& request) {
   ParamReader& reader = request.reader;
   const auto disks = reader.json_list("DiskIds", kIdsMax, 403, "InvalidDiskIds.Malformed");
   const auto ids = reader.json_list("SnapshotLinkIds", kIdsMax, 403, "InvalidParameter");
   const auto instance_id = reader.optional_text("InstanceId");
   if (reader.problem()) co_return *reader.problem();
-  // Asked for before the page is made: telling takes a trip to each chain's ring.
-  std::map<std::string, std::uint64_t> stored;
-  const auto chains = catalog->chains();
-  for (const auto& [id, chain] : chains) {
-    auto bytes = co_await host.chain_stored_bytes(chain.disk_id);
-    stored[id] = bytes ? *bytes : 0;
-  }
-  std::vector<const ChainRecord*> found;
   const auto visible = [this](const ChainRecord& chain) {
     std::size_t count = 0;
     for (const SnapshotRecord* one : catalog->snapshots_of_disk(chain.disk_id)) {
@@ -293,13 +309,20 @@ Task<Outcome> Control::Impl::describe_snapshot_links(ControlRequest& request) {
     }
     return count;
   };
-  for (const auto& [id, chain] : catalog->chains()) {
-    if (visible(chain) == 0 || !request.asks_for(chain.region)) continue;
-    if (disks && std::find(disks->begin(), disks->end(), chain.disk_id) == disks->end()) continue;
-    if (ids && std::find(ids->begin(), ids->end(), id) == ids->end()) continue;
+  const std::function<bool(const ChainRecord&)> is_wanted = [&](const ChainRecord& chain) {
+    if (visible(chain) == 0 || !request.asks_for(chain.region)) return false;
+    if (disks && std::find(disks->begin(), disks->end(), chain.disk_id) == disks->end()) {
+      return false;
+    }
+    if (ids && std::find(ids->begin(), ids->end(), chain.id) == ids->end()) return false;
     const DiskRecord* disk = catalog->find_disk(chain.disk_id);
-    if (instance_id && (disk == nullptr || disk->instance_id != *instance_id)) continue;
-    found.push_back(&chain);
+    return !instance_id || (disk != nullptr && disk->instance_id == *instance_id);
+  };
+  // Asked for before the page is made; what is there may be others by then.
+  std::map<std::string, std::uint64_t> stored = co_await stored_bytes_of(is_wanted);
+  std::vector<const ChainRecord*> found;
+  for (const auto& [id, chain] : catalog->chains()) {
+    if (is_wanted(chain)) found.push_back(&chain);
   }
   const std::function<Json(const ChainRecord&)> view = [&](const ChainRecord& chain) {
     const DiskRecord* disk = catalog->find_disk(chain.disk_id);
@@ -342,13 +365,12 @@ Task<Outcome> Control::Impl::describe_snapshots_usage(ControlRequest& request) {
   for (const auto& [id, snapshot] : catalog->snapshots()) {
     if (!snapshot.hidden && request.asks_for(snapshot.region)) ++count;
   }
+  const std::function<bool(const ChainRecord&)> is_there = [&request](const ChainRecord& chain) {
+    return request.asks_for(chain.region);
+  };
   std::uint64_t bytes = 0;
-  const auto chains = catalog->chains();
-  for (const auto& [id, chain] : chains) {
-    if (!request.asks_for(chain.region)) continue;
-    auto stored = co_await host.chain_stored_bytes(chain.disk_id);
-    if (stored) bytes += *stored;
-  }
+  const auto stored = co_await stored_bytes_of(is_there);
+  for (const auto& [id, of_one] : stored) bytes += of_one;
   Json answer = {{"SnapshotCount", count}, {"SnapshotSize", bytes}};
   co_return Outcome(std::move(answer));
 }

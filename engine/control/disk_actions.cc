@@ -273,22 +273,8 @@ Task<Outcome> Control::Impl::delete_disk(ControlRequest& request) {
   CatalogChange announced;
   announced.put(disk);
   if (auto failed = co_await announce(std::move(announced), request, {})) co_return *failed;
-  co_await remove_automatic_snapshots(disk);
   // From here on the disk is gone for everybody; what can't be removed now is removed later.
-  const Removal removal = co_await remove_storage(disk);
-  if (removal != Removal::kDone) {
-    unsettled = unsettled || removal == Removal::kFailed;
-    awaits_captures = awaits_captures || removal == Removal::kAwaitsCapture;
-    co_return done();
-  }
-  CatalogChange finished;
-  finished.erase(disk);
-  if (co_await commit(std::move(finished))) unsettled = true;
-  if (request.alone) {
-    co_await tidy();
-  } else {
-    co_await tidy(disk_id);
-  }
+  co_await finish_deletion(std::move(disk));
   co_return done();
 }
 

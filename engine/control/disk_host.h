@@ -156,7 +156,8 @@ class DiskHost {
   // pace; nothing: the daemon's. Fine if nothing is borrowed. kNotFound: it is not served.
   virtual Task<Result<void>> hydrate_disk(std::string disk_id,
                                           std::optional<std::uint64_t> bytes_per_second) = 0;
-  // On one replica, with what compaction has not freed.
+  // On one replica, with what compaction has not freed. While something goes on there: as it was
+  // when that was asked last.
   virtual Task<Result<std::uint64_t>> chain_stored_bytes(std::string disk_id) = 0;
 
   // kNotFound when the disk is not open.

@@ -39,10 +39,14 @@ std::size_t Control::Impl::instances_of_image(std::string_view id) const {
 }
 
 std::size_t Control::Impl::images_in(std::string_view region) const {
-  const auto& images = catalog->images();
-  return static_cast<std::size_t>(
-      std::count_if(images.begin(), images.end(),
-                    [region](const auto& entry) { return entry.second.region == region; }));
+  std::size_t count = 0;
+  for (const auto& [id, image] : catalog->images()) {
+    if (image.region == region) ++count;
+  }
+  for (const auto& [id, where] : planned_images) {
+    if (where == region && catalog->find_image(id) == nullptr) ++count;
+  }
+  return count;
 }
 
 // The texts that CreateImage and ModifyImageAttribute may give; what is not given stays.
@@ -199,14 +203,21 @@ Task<Outcome> Control::Impl::create_image(ControlRequest& request) {
   if (reader.problem()) co_return *reader.problem();
   if (request.dry_run) co_return would_succeed();
 
+  request.hold(image.id);
   Json answer = {{"ImageId", image.id}};
   CatalogChange change;
   change.put(image);
+  // Others are made meanwhile, and count this one.
+  const std::string id = image.id;
+  planned_images[id] = image.region;
+  Outcome outcome(answer);
   if (taken.empty()) {
-    co_return co_await commit_and_answer(std::move(change), request, std::move(answer));
+    outcome = co_await commit_and_answer(std::move(change), request, std::move(answer));
+  } else {
+    outcome.refusal = co_await take(taken, std::move(change), request, answer);
   }
-  if (auto failed = co_await take(taken, std::move(change), request, answer)) co_return *failed;
-  co_return Outcome(std::move(answer));
+  planned_images.erase(id);
+  co_return outcome;
 }
 
 Task<Outcome> Control::Impl::modify_image_attribute(ControlRequest& request) {

@@ -288,11 +288,7 @@ Task<Outcome> Control::Impl::delete_instance(ControlRequest& request) {
   put_release(*found, announced);
   if (auto failed = co_await announce(std::move(announced), request, {})) co_return *failed;
   // From here on it is what settle() does after a crash.
-  if (request.alone) {
-    co_await settle();
-  } else {
-    co_await release(id);
-  }
+  co_await release(id);
   co_return done();
 }
 

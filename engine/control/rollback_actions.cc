@@ -19,11 +19,13 @@ Verdict Control::Impl::disk_must_be_free_to_change(const DiskRecord& disk) const
   return disk_must_be_out_of_use(disk, catalog->find_instance(disk.instance_id));
 }
 
-Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* base) {
+Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* base,
+                                        ControlRequest* request) {
   const bool own = base != nullptr && base->disk_id == disk.id;
   const std::string base_id = base != nullptr ? base->id : std::string();
   const std::uint64_t descends_from = own ? base->seq : 0;
   ChainRecord chain = chain_of(disk);
+  const bool lets_go = !disk.undo_base.empty();  // of what may be another disk's
   disk.undo_storage = disk.storage;
   disk.undo_base = disk.base_snapshot;
   disk.undo_current = chain.current;
@@ -38,7 +40,10 @@ Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* b
   change.put(disk);
   change.put(chain);
   auto failed = co_await commit(std::move(change));
-  co_await tidy();  // Also takes away what a commit that failed left.
+  if (!failed && request != nullptr) answer_early(*request, done());
+  // What a commit that failed left is none of the disk's, as far as the catalog knows.
+  untidy = untidy || lets_go || failed.has_value();
+  co_await tidy(disk.id);
   if (failed) co_return *failed;
   co_return done();
 }
@@ -64,7 +69,7 @@ Task<Outcome> Control::Impl::reset_disk(ControlRequest& request) {
   if (auto broken = plan_reset(disk_id, snapshot_id, disk, snapshot)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   const SnapshotRecord base = *snapshot;
-  co_return co_await begin_anew(*disk, &base);
+  co_return co_await begin_anew(*disk, &base, &request);
 }
 
 Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
@@ -88,8 +93,11 @@ Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
   SnapshotRecord base;
   if (source != nullptr) base = *source;
   const std::string instance_id = disk->instance_id;
-  Outcome outcome = co_await begin_anew(*disk, source != nullptr ? &base : nullptr);
-  if (outcome.refusal || !start_instance || instance_id.empty()) co_return outcome;
+  const SnapshotRecord* from = source != nullptr ? &base : nullptr;
+  const bool starts = start_instance && !instance_id.empty();
+  ControlRequest* answered = starts ? nullptr : &request;
+  Outcome outcome = co_await begin_anew(*disk, from, answered);
+  if (outcome.refusal || !starts) co_return outcome;
   if (auto failed = co_await start(instance_id, request)) co_return *failed;
   co_return outcome;
 }
@@ -112,6 +120,7 @@ Task<Outcome> Control::Impl::undo_reset_disk(ControlRequest& request) {
   DiskRecord disk = *found;
   ChainRecord chain = chain_of(disk);
   chain.current = disk.undo_current;
+  untidy = untidy || !disk.base_snapshot.empty();  // It may be another disk's.
   disk.storage = disk.undo_storage;
   disk.base_snapshot = disk.undo_base;
   disk.undo_storage.clear();
@@ -122,7 +131,8 @@ Task<Outcome> Control::Impl::undo_reset_disk(ControlRequest& request) {
   change.put(disk);
   change.put(chain);
   if (auto failed = co_await commit(std::move(change))) co_return *failed;
-  co_await tidy();
+  answer_early(request, done());
+  co_await tidy(disk_id);
   co_return done();
 }
 

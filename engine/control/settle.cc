@@ -77,6 +77,26 @@ Task<Control::Impl::Removal> Control::Impl::remove_storage(DiskRecord disk) {
   co_return Removal::kDone;
 }
 
+void Control::Impl::let_go(const DiskRecord& disk) {
+  // What it borrowed from may be another disk's, and gone but for this.
+  untidy = untidy || !disk.base_snapshot.empty() || !disk.undo_base.empty();
+}
+
+Task<void> Control::Impl::finish_deletion(DiskRecord disk) {
+  co_await remove_automatic_snapshots(disk);
+  const Removal removal = co_await remove_storage(disk);
+  if (removal != Removal::kDone) {
+    unsettled = unsettled || removal == Removal::kFailed;
+    awaits_captures = awaits_captures || removal == Removal::kAwaitsCapture;
+    co_return;
+  }
+  CatalogChange finished;
+  finished.erase(disk);
+  if (co_await commit(std::move(finished))) unsettled = true;
+  let_go(disk);
+  co_await tidy(disk.id);
+}
+
 Task<void> Control::Impl::give_up_imports() {
   CatalogChange change;
   for (const auto& [id, found] : catalog->disks()) {
@@ -225,8 +245,10 @@ Task<void> Control::Impl::release(std::string instance_id) {
   for (const DiskRecord* disk : catalog->disks_of(instance_id)) disks.push_back(*disk);
   for (const DiskRecord& disk : disks) {
     if (is_doomed(disk)) {
+      co_await remove_automatic_snapshots(disk);
       const Removal removal = co_await remove_storage(disk);
       if (removal == Removal::kDone) change.erase(disk);
+      let_go(disk);
       awaits_captures = awaits_captures || removal == Removal::kAwaitsCapture;
       unsettled = unsettled || removal == Removal::kFailed;
       complete = complete && removal == Removal::kDone;

@@ -35,6 +35,8 @@ ChainRecord Control::Impl::chain_of(const DiskRecord& disk) const {
 
 Task<Verdict> Control::Impl::take(std::vector<NewSnapshot>& taken, CatalogChange change,
                                   ControlRequest& request, Json answer) {
+  // What is made from one waits until the host knows it.
+  for (const NewSnapshot& one : taken) request.hold(one.snapshot.id);
   std::vector<DiskSettings> disks;
   for (const NewSnapshot& one : taken) disks.push_back(settings_of(one.disk));
   std::vector<DiskSettings> to_freeze = disks;
@@ -135,7 +137,6 @@ Task<Outcome> Control::Impl::create_snapshot(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
 
   snapshot.id = new_id("s", disk->region);
-  request.hold(snapshot.id);  // What is made from it waits until the host knows it.
   snapshot.region = disk->region;
   snapshot.disk_id = disk_id;
   snapshot.resource_group = reader.text("ResourceGroupId");
@@ -190,11 +191,7 @@ Task<Outcome> Control::Impl::delete_snapshot(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
   const std::string disk_id = snapshot->disk_id;
   if (auto failed = co_await remove_snapshot(*snapshot, &request)) co_return *failed;
-  if (request.alone) {
-    co_await tidy();
-  } else {
-    co_await tidy(disk_id);
-  }
+  co_await tidy(disk_id);
   co_return done();
 }
 
@@ -300,14 +297,16 @@ Task<Outcome> Control::Impl::delete_snapshot_group(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
   const GroupRecord group = *found;
   const auto snapshots = catalog->snapshots();
+  std::set<std::string> disks;
   for (const auto& [snapshot_id, snapshot] : snapshots) {
     if (snapshot.group_id != id || snapshot.hidden) continue;
     if (auto failed = co_await remove_snapshot(snapshot)) co_return *failed;
+    disks.insert(snapshot.disk_id);
   }
   CatalogChange change;
   change.erase(group);
   if (auto failed = co_await commit(std::move(change))) co_return *failed;
-  co_await tidy();
+  for (const std::string& disk_id : disks) co_await tidy(disk_id);
   co_return done();
 }
 

@@ -63,19 +63,38 @@ void Control::Impl::tell_past() {
 }
 
 Task<void> Control::Impl::on_released(std::string disk_id) {
-  // Of a disk that is gone, or of copies, a storage may be left.
-  const bool others = disk_id.empty() || catalog->find_disk(disk_id) == nullptr || untidy;
-  if (others || unsettled || awaits_captures) {
-    auto guard = co_await changing.lock_all();
-    if (closing) co_return;
-    if (unsettled || awaits_captures) co_await settle();
-    co_await tidy();
+  const bool knows_which = !disk_id.empty() && !unsettled;  // Copies have none.
+  if (knows_which) co_await release_disk(std::move(disk_id));
+  // What it borrowed is another's: at once, unless that had to wait; then the clock comes by.
+  const bool more = !knows_which || (untidy && changing.is_idle());
+  if (!more || closing) co_return;
+  auto guard = co_await changing.lock_all();
+  if (closing) co_return;
+  if (unsettled || awaits_captures) co_await settle();
+  co_await tidy();
+}
+
+Task<void> Control::Impl::release_disk(std::string disk_id) {
+  Scope scope;
+  add_disk(disk_id, true, scope);
+  const DiskRecord* disk = catalog->find_disk(disk_id);
+  const bool goes = disk != nullptr && disk->status == DiskStatus::kDeleting;
+  if (goes && !disk->instance_id.empty()) add_instance(disk->instance_id, true, scope);
+  auto guard = co_await changing.lock(std::move(scope.own));
+  if (closing) co_return;
+  disk = catalog->find_disk(disk_id);
+  if (disk != nullptr && disk->status == DiskStatus::kDeleting) {
+    // It waited for this.
+    if (catalog->find_instance(disk->instance_id) != nullptr) {
+      co_await release(disk->instance_id);
+    } else {
+      co_await finish_deletion(*disk);
+    }
     co_return;
   }
-  ChangeLocks::Keys keys;
-  keys.insert(disk_id);
-  auto guard = co_await changing.lock(std::move(keys));
-  if (!closing) co_await tidy(disk_id);
+  co_await tidy(disk_id);
+  // Of one that is gone a storage may be left.
+  if (disk == nullptr && !co_await drop_storages(disk_id)) untidy = true;
 }
 
 Task<bool> Control::Impl::on_captured(CaptureResult result) {
@@ -146,7 +165,9 @@ Task<bool> Control::Impl::on_capture_failed(std::string snapshot_id, std::string
 }
 
 Task<bool> Control::Impl::on_hydrated(std::string disk_id, std::string storage) {
-  auto guard = co_await changing.lock_all();
+  ChangeLocks::Keys keys;
+  keys.insert(disk_id);
+  auto guard = co_await changing.lock(std::move(keys));
   if (closing) co_return false;
   const DiskRecord* found = catalog->find_disk(disk_id);
   if (found == nullptr || found->storage != storage || found->base_snapshot.empty()) {

@@ -103,7 +103,9 @@ Task<Outcome> Control::Impl::replace_system_disk(ControlRequest& request) {
     unsettled = true;  // Still Creating in the catalog: settle() removes the new one.
     co_return outcome;
   }
-  co_await settle();  // The old one goes, as after a crash.
+  Outcome early = outcome;
+  answer_early(request, std::move(early));
+  co_await finish_deletion(std::move(old_disk));
   co_return outcome;
 }
 

@@ -71,7 +71,7 @@ void actions_scenario(Report& report, const Scale& scale) {
   const auth::Credentials key{made["AccessKeyId"], made["AccessKeySecret"]};
   lead(report, scale, port, key, &ActionClient::live_with_disks, kMedianMax);
   report.heading(fmt::format("{} clients: what is asked for less often", scale.action_clients));
-  // Some of these have everything for themselves, so each waits for all others: figures, no claim.
+  // Twice as many actions a second as before, half of them changes: figures, no claim.
   lead(report, scale, port, key, &ActionClient::live_otherwise, std::nullopt);
 }
 

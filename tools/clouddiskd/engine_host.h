@@ -146,6 +146,7 @@ class EngineHost final : public DiskHost {
     std::shared_ptr<StoreEmulation> store;  // between its storages and what they borrow
     std::map<std::uint64_t, Snapshot> snapshots;
     bool capturing = false;
+    std::optional<std::uint64_t> stored_bytes;  // of its chain, when it was last asked
     std::vector<Snapshot>
         abandoned;  // deleted during their capture, which ends before their storage
   };

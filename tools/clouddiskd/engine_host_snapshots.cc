@@ -477,7 +477,9 @@ std::optional<Progress> EngineHost::capture_progress(std::string_view snapshot_i
 }
 
 Task<Result<std::uint64_t>> EngineHost::chain_stored_bytes(std::string disk_id) {
-  auto guard = co_await lock_of(disk_id).lock();
+  AsyncMutex& lock = lock_of(disk_id);
+  if (lock.locked() && past_of(disk_id).stored_bytes) co_return *past_of(disk_id).stored_bytes;
+  auto guard = co_await lock.lock();
   Past& past = past_of(disk_id);
   co_await past.reactor->ring().enter();
   std::uint64_t bytes = 0;
@@ -486,6 +488,7 @@ Task<Result<std::uint64_t>> EngineHost::chain_stored_bytes(std::string disk_id) 
     if (usage) bytes = usage->frame_bytes;
   }
   co_await control_.enter();
+  past.stored_bytes = bytes;
   co_return bytes;
 }
 

@@ -72,19 +72,27 @@ class ManyChanges : public ControlTest {
  protected:
   // One client: random changes of the disks and instances that there are, whoever made them.
   Task<void> client(Daemon& daemon, Random random, unsigned& finished) {
-    for (int i = 0; i < 25; ++i) {
+    for (int i = 0; i < 40; ++i) {
       Params params = random_change(random);
-      const std::string action = params["Action"];
+      const std::string action = params["Action"], disk = params["DiskId"];
+      if (disk.empty()) params.erase("DiskId");
       if (random.one_in(2)) params["Wait"] = "false";
       const Reply reply = co_await daemon.control->perform(std::move(params));
       EXPECT_LT(reply.http_status, 500) << action << reply.body;
       const Json body = Json::parse(reply.body, nullptr, false);
       if (body.contains("DiskId")) disks_.push_back(body["DiskId"]);
       if (body.contains("InstanceId")) instances_.push_back(body["InstanceId"]);
-      if (body.contains("SnapshotId")) snapshots_.push_back(body["SnapshotId"]);
+      if (body.contains("SnapshotId")) {
+        snapshots_.push_back(body["SnapshotId"]);
+        disk_of_[snapshots_.back()] = disk;
+      }
+      if (body.contains("SnapshotGroupId")) groups_.push_back(body["SnapshotGroupId"]);
+      if (body.contains("ImageId")) images_.push_back(body["ImageId"]);
+      if (body.contains("AutoSnapshotPolicyId")) policies_.push_back(body["AutoSnapshotPolicyId"]);
       if (body.contains("InstanceIdSets")) {
         instances_.push_back(body["InstanceIdSets"]["InstanceIdSet"][0]);
       }
+      if (reply.http_status == 200) ++succeeded_[action];
     }
     ++finished;
   }
@@ -92,11 +100,10 @@ class ManyChanges : public ControlTest {
   Task<void> captures(Daemon& daemon, Random random, const unsigned& finished, bool& over) {
     while (finished < kClients) {
       co_await daemon.machine.ring->sleep_for(std::chrono::milliseconds(2));
-      if (snapshots_.empty()) continue;
-      const std::string id = snapshots_[random.below(snapshots_.size())];
       const auto& known = daemon.host.snapshots();
-      if (!known.contains(id)) continue;
-      const std::string disk = known.at(id).disk_id;
+      if (known.empty()) continue;
+      const auto one = std::next(known.begin(), static_cast<int>(random.below(known.size())));
+      const std::string id = one->first, disk = one->second.disk_id;
       CaptureResult result{id, 4096, 100};
       static_cast<void>(co_await daemon.host.events().captured(std::move(result)));
       std::string released;
@@ -105,11 +112,14 @@ class ManyChanges : public ControlTest {
     }
     over = true;
   }
+  static std::string one_of(const std::vector<std::string>& ids, Random& random) {
+    return ids.empty() ? "none" : ids[random.below(ids.size())];
+  }
   Params random_change(Random& random) {
-    const std::string disk = disks_[random.below(disks_.size())];
-    const std::string instance = instances_[random.below(instances_.size())];
-    const std::string snapshot =
-        snapshots_.empty() ? "s-none" : snapshots_[random.below(snapshots_.size())];
+    if (random.one_in(2)) return random_change_of_what_is_shared(random);
+    const std::string disk = one_of(disks_, random);
+    const std::string instance = one_of(instances_, random);
+    const std::string snapshot = one_of(snapshots_, random);
     switch (random.below(23)) {
       case 0:
       case 1:
@@ -162,8 +172,94 @@ class ManyChanges : public ControlTest {
     }
   }
 
+  // Of rollbacks, groups, images, policies and several instances at once.
+  Params random_change_of_what_is_shared(Random& random) {
+    const std::string disk = one_of(disks_, random);
+    const std::string instance = one_of(instances_, random);
+    const std::string snapshot = one_of(snapshots_, random);
+    const std::string group = one_of(groups_, random);
+    const std::string image = one_of(images_, random);
+    const std::string policy = one_of(policies_, random);
+    switch (random.below(24)) {
+      case 0:
+      case 1:
+      case 2: {
+        const auto of = disk_of_.find(snapshot);
+        return {{"Action", "ResetDisk"},
+                {"DiskId", of != disk_of_.end() ? of->second : disk},
+                {"SnapshotId", snapshot}};
+      }
+      case 3:
+        return {{"Action", "ReInitDisk"},
+                {"DiskId", disk},
+                {"AutoStartInstance", random.one_in(2) ? "true" : "false"}};
+      case 4:
+      case 5:
+        return {{"Action", "UndoResetDisk"}, {"DiskId", disk}};
+      case 6:
+        return {{"Action", "ResetDisks"},
+                {"Disk.1.DiskId", disk},
+                {"Disk.1.SnapshotId", snapshot},
+                {"Disk.2.DiskId", one_of(disks_, random)},
+                {"Disk.2.SnapshotId", one_of(snapshots_, random)}};
+      case 7:
+      case 8:
+        return {{"Action", "CreateSnapshotGroup"}, {"InstanceId", instance}};
+      case 9:
+        return {{"Action", "CreateSnapshotGroup"},
+                {"DiskId.1", disk},
+                {"DiskId.2", one_of(disks_, random)}};
+      case 10:
+        return {{"Action", "DeleteSnapshotGroup"}, {"SnapshotGroupId", group}};
+      case 11:
+        return {{"Action", "ModifySnapshotGroup"}, {"SnapshotGroupId", group}, {"Name", "named"}};
+      case 12:
+        return {{"Action", "ModifySnapshotAttribute"},
+                {"SnapshotId", snapshot},
+                {"SnapshotName", "named"}};
+      case 13:
+      case 14:
+        return {{"Action", "CreateImage"}, {"InstanceId", instance}};
+      case 15:
+        return {{"Action", "ModifyImageAttribute"}, {"ImageId", image}, {"Description", "of it"}};
+      case 16:
+        return {{"Action", "DeleteImage"}, {"ImageId", image}, {"Force", "true"}};
+      case 17:
+        return {{"Action", "RunInstances"}, {"ImageId", image}, {"InstanceType", "t"}};
+      case 18:
+        return {{"Action", "CreateAutoSnapshotPolicy"},
+                {"timePoints", "[\"3\"]"},
+                {"repeatWeekdays", "[\"1\"]"},
+                {"retentionDays", "7"}};
+      case 19:
+        return {{"Action", "ApplyAutoSnapshotPolicy"},
+                {"autoSnapshotPolicyId", policy},
+                {"diskIds", Json{disk, one_of(disks_, random)}.dump()}};
+      case 20:
+        return {
+            {"Action", random.one_in(2) ? "CancelAutoSnapshotPolicy" : "ApplyAutoSnapshotPolicy"},
+            {"autoSnapshotPolicyId", policy},
+            {"diskIds", Json{disk}.dump()}};
+      case 21:
+        return {{"Action",
+                 random.one_in(3) ? "DeleteAutoSnapshotPolicy" : "ModifyAutoSnapshotPolicyEx"},
+                {"autoSnapshotPolicyId", policy}};
+      case 22:
+        return {{"Action", random.one_in(2) ? "StartInstances" : "StopInstances"},
+                {"InstanceId.1", instance},
+                {"InstanceId.2", one_of(instances_, random)}};
+      default:
+        return {{"Action", random.one_in(4) ? "DeleteInstances" : "ModifyInstanceLimits"},
+                {"InstanceId", instance},
+                {"InstanceId.1", instance},
+                {"IopsLimit", "5000"}};
+    }
+  }
+
   static constexpr unsigned kClients = 16;
-  std::vector<std::string> disks_, instances_, snapshots_;
+  std::vector<std::string> disks_, instances_, snapshots_, groups_, images_, policies_;
+  std::map<std::string, std::string> disk_of_;  // of a snapshot
+  std::map<std::string, unsigned> succeeded_;   // by action
 };
 
 TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
@@ -183,8 +279,27 @@ TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
     spawn(captures(daemon, random.fork(), finished, over));
     for (unsigned i = 0; i < kClients; ++i) spawn(client(daemon, random.fork(), finished));
     daemon.machine.ring->run_until([&] { return finished == kClients && over; });
+    for (const auto& [action, count] : succeeded_) RecordProperty(action, static_cast<int>(count));
     // It is alone, so what goes on after its answer is over then.
-    daemon.must("ModifyInstanceLimits", {{"InstanceId", "i-local"}, {"IopsLimit", "0"}});
+    daemon.must("StopScrub", {});
+    std::set<std::string> policies;
+    const Json listed = daemon.must("DescribeAutoSnapshotPolicyEx", {{"PageSize", "100"}});
+    for (const Json& policy : listed["AutoSnapshotPolicies"]["AutoSnapshotPolicy"]) {
+      policies.insert(policy["AutoSnapshotPolicyId"].get<std::string>());
+    }
+    const Json applied =
+        daemon.must("DescribeAutoSnapshotPolicyAssociations", {{"MaxResults", "500"}});
+    for (const Json& one :
+         applied["AutoSnapshotPolicyAssociations"]["AutoSnapshotPolicyAssociation"]) {
+      EXPECT_TRUE(policies.contains(one["AutoSnapshotPolicyId"])) << "one that is gone: " << one;
+    }
+    const Json images = daemon.must("DescribeImages", {{"PageSize", "100"}});
+    for (const Json& image : images["Images"]["Image"]) {
+      for (const Json& disk : image["DiskDeviceMappings"]["DiskDeviceMapping"]) {
+        const std::string id = disk["SnapshotId"];
+        EXPECT_TRUE(daemon.host.snapshots().contains(id)) << image["ImageId"] << " needs " << id;
+      }
+    }
 
     before = daemon.must("DescribeDisks", {{"MaxResults", "500"}})["Disks"]["Disk"];
     std::set<std::string> running, devices, served, stored;
@@ -211,11 +326,20 @@ TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
     std::set<std::string> really_served;
     for (const auto& [id, settings] : daemon.host.served()) really_served.insert(id);
     EXPECT_EQ(really_served, served);
-    // What no capture needs any more is gone with the last one.
-    for (const std::string& id : snapshots_) {
+    // What no capture needs any more is gone with the last one; a disk that was rolled back keeps
+    // what it was before.
+    std::set<std::string> captured;
+    for (const auto& [id, snapshot] : daemon.host.snapshots()) captured.insert(id);
+    for (const std::string& id : captured) {
       if (daemon.host.snapshots().contains(id)) static_cast<void>(daemon.capture(id));
     }
-    EXPECT_EQ(daemon.host.stored(), stored);
+    std::map<std::string, unsigned> storages;  // by disk
+    for (const std::string& id : daemon.host.stored()) ++storages[id.substr(0, id.find('.'))];
+    for (const auto& [disk, count] : storages) {
+      EXPECT_TRUE(stored.contains(disk)) << disk << " is gone, and its storage is there";
+      EXPECT_LE(count, 2U) << disk;
+    }
+    for (const std::string& disk : stored) EXPECT_TRUE(storages.contains(disk)) << disk;
   }
   Daemon daemon(root_.path());
   EXPECT_EQ(daemon.must("DescribeDisks", {{"MaxResults", "500"}})["Disks"]["Disk"], before);
