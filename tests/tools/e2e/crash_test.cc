@@ -263,12 +263,12 @@ void run_rounds(const CrashPlan& plan) {
   EXPECT_EQ(daemon.stop(), 0);
 }
 
-TEST(CrashUnderLoad, NothingAcknowledgedIsLostInSixtyRounds) {
-  run_rounds({.rounds = 60});
+TEST(CrashUnderLoad, NothingAcknowledgedIsLostInFortyRounds) {
+  run_rounds({.rounds = 40});
 }
 
 TEST(CrashUnderLoad, NorWhenAReplicaOrTheIndexIsLostAsWell) {
-  run_rounds({.rounds = 20, .lose_replicas = true, .lose_index = true});
+  run_rounds({.rounds = 15, .lose_replicas = true, .lose_index = true});
 }
 
 }  // namespace
