@@ -138,20 +138,21 @@ def join(summaries):
     """One summary of runs that measured different parts; ValueError where two measured the same."""
     parts, facts = {}, {}
     for summary in summaries:
-        if twice := parts.keys() & summary["parts"].keys():
+        twice = (parts.keys() & summary["parts"].keys()) | (facts.keys() & summary["facts"].keys())
+        if twice:
             raise ValueError(f"{', '.join(sorted(twice))}: measured by more than one run")
         parts.update(summary["parts"])
         facts.update(summary["facts"])
 
     def all_of(key):
         return " or ".join(dict.fromkeys(str(summary[key]) for summary in summaries))
-    order = [aim.title for aim in AIMS]
+    order = {aim.title: index for index, aim in enumerate(AIMS)}  # an older one comes last
     aims = [aim for summary in summaries for aim in summary["aims"]]
     return {"rounds": all_of("rounds"), "seconds": all_of("seconds"),
             "small": any(summary["small"] for summary in summaries),
             "processors": all_of("processors"), "filesystem": all_of("filesystem"),
             "load_at_end": "; ".join(summary["load_at_end"] for summary in summaries),
             "parts": {name: parts[name] for name in PARTS if name in parts},
-            "aims": sorted(aims, key=lambda aim: order.index(aim["title"])), "facts": facts,
+            "aims": sorted(aims, key=lambda aim: order.get(aim["title"], len(order))), "facts": facts,
             "notes": list(dict.fromkeys(note for summary in summaries
                                         for note in summary["notes"]))}

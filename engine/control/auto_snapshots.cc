@@ -174,7 +174,10 @@ Task<void> Control::Impl::finish_what_was_left(WallTime at) {
     auto all = co_await changing.lock_all();
     if (!closing) co_await tidy();
   }
-  settle_pause = std::clamp(2 * settle_pause, kSettleAgainAfter, kSettleAgainAtLast);
+  // What can't be done is tried ever less often.
+  const bool is_left = unsettled || untidy;
+  settle_pause = is_left ? std::clamp(2 * settle_pause, kSettleAgainAfter, kSettleAgainAtLast)
+                         : kSettleAgainAfter;
   settle_retry = at + settle_pause;
 }
 
@@ -182,6 +185,8 @@ Task<void> Control::Impl::keep_schedule(WallTime at) {
   co_await finish_what_was_left(at);
   std::vector<std::pair<std::string, std::string>> due;
   for (const auto& [id, disk] : catalog->disks()) {
+    // What was before a rollback goes when it can't be returned to any more.
+    untidy = untidy || (!disk.undo_storage.empty() && disk.undo_until < at);
     if (disk.status == DiskStatus::kDeleting) continue;
     const auto retry = retries.find(id);
     if (retry != retries.end() && at < retry->second) continue;

@@ -187,7 +187,7 @@ struct Control::Impl {
   Task<void> finish_deletion(DiskRecord disk);
   // Of a disk that goes: what only it needed is for tidy().
   void let_go(const DiskRecord& disk);
-  bool is_captured_from(const std::string& storage) const;
+  bool is_captured(const DiskRecord& disk) const;
   // Finishes the release of one instance, as settle() does; what can't be done now is left to it.
   Task<void> release(std::string instance_id);
   // Exports every attached disk of a running instance.

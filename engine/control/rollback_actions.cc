@@ -41,9 +41,10 @@ Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* b
   change.put(chain);
   auto failed = co_await commit(std::move(change));
   if (!failed && request != nullptr) answer_early(*request, done());
-  // What a commit that failed left is none of the disk's, as far as the catalog knows.
-  untidy = untidy || lets_go || failed.has_value();
+  untidy = untidy || lets_go;
   co_await tidy(disk.id);
+  // What a commit that failed left is none of the disk's, as far as the catalog knows.
+  if (failed && !co_await drop_storages(disk.id)) untidy = true;
   if (failed) co_return *failed;
   co_return done();
 }

@@ -47,11 +47,14 @@ bool is_at_rest(const DiskRecord& disk) {
 
 }  // namespace
 
-// A snapshot that was frozen there is not captured yet, be it one that is hidden and still needed.
-bool Control::Impl::is_captured_from(const std::string& storage) const {
+// Of one of its storages, former ones included: "d-x", "d-x.2". The snapshot may be hidden, and
+// still be needed.
+bool Control::Impl::is_captured(const DiskRecord& disk) const {
   const auto& snapshots = catalog->snapshots();
-  return std::any_of(snapshots.begin(), snapshots.end(), [&storage](const auto& entry) {
-    return entry.second.status == SnapshotStatus::kProgressing && entry.second.storage == storage;
+  return std::any_of(snapshots.begin(), snapshots.end(), [&disk](const auto& entry) {
+    const std::string& storage = entry.second.storage;
+    return entry.second.status == SnapshotStatus::kProgressing &&
+           storage.substr(0, storage.find('.')) == disk.id;
   });
 }
 
@@ -62,10 +65,10 @@ Task<Control::Impl::Removal> Control::Impl::remove_storage(DiskRecord disk) {
         stopped.error().message);
     co_return Removal::kFailed;
   }
+  if (is_captured(disk)) co_return Removal::kAwaitsCapture;
   std::vector<std::string> storages = {disk.storage};
   if (!disk.undo_storage.empty()) storages.push_back(disk.undo_storage);
   for (const std::string& storage : storages) {
-    if (is_captured_from(storage)) co_return Removal::kAwaitsCapture;
     auto deleted = co_await host.delete_storage(storage);
     if (deleted) continue;
     log(LogLevel::kError, kComponent, "disk {}: its storage stays for now: {}", disk.id,
@@ -140,8 +143,7 @@ Task<void> Control::Impl::settle() {
       continue;
     }
     // One that only waits for its snapshot's capture comes by here with every capture.
-    const bool waits = disk.status == DiskStatus::kDeleting &&
-                       (is_captured_from(disk.storage) || is_captured_from(disk.undo_storage));
+    const bool waits = disk.status == DiskStatus::kDeleting && is_captured(disk);
     log(waits ? LogLevel::kDebug : LogLevel::kInfo, kComponent, "disk {} {} {}", id,
         waits ? "awaits its snapshot's capture," : "is finished now, found", name(disk.status));
     if (is_doomed(disk)) {

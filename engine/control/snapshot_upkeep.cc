@@ -75,21 +75,37 @@ Task<void> Control::Impl::on_released(std::string disk_id) {
 }
 
 Task<void> Control::Impl::release_disk(std::string disk_id) {
-  Scope scope;
-  add_disk(disk_id, true, scope);
-  const DiskRecord* disk = catalog->find_disk(disk_id);
-  const bool goes = disk != nullptr && disk->status == DiskStatus::kDeleting;
-  if (goes && !disk->instance_id.empty()) add_instance(disk->instance_id, true, scope);
-  auto guard = co_await changing.lock(std::move(scope.own));
+  // A disk that is Deleting waited for this; with an instance that is, all of that did.
+  const auto instance_that_goes = [this](const DiskRecord* disk) -> const InstanceRecord* {
+    if (disk == nullptr || disk->status != DiskStatus::kDeleting) return nullptr;
+    const InstanceRecord* instance = catalog->find_instance(disk->instance_id);
+    const bool goes = instance != nullptr && instance->status == InstanceStatus::kDeleting;
+    return goes ? instance : nullptr;
+  };
+  const auto scope_now = [&] {
+    Scope scope;
+    add_disk(disk_id, true, scope);
+    const InstanceRecord* instance = instance_that_goes(catalog->find_disk(disk_id));
+    if (instance != nullptr) add_instance(instance->id, true, scope);
+    return scope.own;
+  };
+  ChangeLocks::Keys keys = scope_now();
+  ChangeLocks::Keys wanted = keys;
+  auto guard = co_await changing.lock(std::move(wanted));
+  while (scope_now() != keys) {
+    guard.unlock();
+    keys = scope_now();
+    wanted = keys;
+    guard = co_await changing.lock(std::move(wanted));
+  }
   if (closing) co_return;
-  disk = catalog->find_disk(disk_id);
+  const DiskRecord* disk = catalog->find_disk(disk_id);
+  if (const InstanceRecord* instance = instance_that_goes(disk)) {
+    co_await release(instance->id);
+    co_return;
+  }
   if (disk != nullptr && disk->status == DiskStatus::kDeleting) {
-    // It waited for this.
-    if (catalog->find_instance(disk->instance_id) != nullptr) {
-      co_await release(disk->instance_id);
-    } else {
-      co_await finish_deletion(*disk);
-    }
+    co_await finish_deletion(*disk);
     co_return;
   }
   co_await tidy(disk_id);
@@ -165,14 +181,22 @@ Task<bool> Control::Impl::on_capture_failed(std::string snapshot_id, std::string
 }
 
 Task<bool> Control::Impl::on_hydrated(std::string disk_id, std::string storage) {
-  ChangeLocks::Keys keys;
-  keys.insert(disk_id);
-  auto guard = co_await changing.lock(std::move(keys));
-  if (closing) co_return false;
   const DiskRecord* found = catalog->find_disk(disk_id);
-  if (found == nullptr || found->storage != storage || found->base_snapshot.empty()) {
-    co_return false;
+  if (found == nullptr) co_return false;
+  // What it borrowed from, and so its chain, stays until the host needs it no more.
+  ChangeLocks::Keys own, shared;
+  own.insert(disk_id);
+  const std::string base_id = found->base_snapshot;
+  const SnapshotRecord* base = catalog->find_snapshot(base_id);
+  if (base != nullptr) {
+    shared.insert(base->id);
+    if (base->disk_id != disk_id) shared.insert(base->disk_id);
   }
+  auto guard = co_await changing.lock(std::move(own), std::move(shared));
+  if (closing) co_return false;
+  found = catalog->find_disk(disk_id);
+  const bool still = found != nullptr && found->storage == storage;
+  if (!still || base_id.empty() || found->base_snapshot != base_id) co_return false;
   for (const SnapshotRecord* snapshot : catalog->snapshots_of_disk(disk_id)) {
     // What was frozen there may still borrow.
     const bool under_way = snapshot->status == SnapshotStatus::kProgressing;

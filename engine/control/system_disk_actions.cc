@@ -70,6 +70,7 @@ Task<Outcome> Control::Impl::replace_system_disk(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
 
   disk.id = new_id("d", instance.region);
+  request.hold(disk.id);
   disk.storage = disk.id;
   disk.region = old_disk.region;
   disk.zone = old_disk.zone;

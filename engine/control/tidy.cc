@@ -154,16 +154,17 @@ Task<void> Control::Impl::tidy(std::string disk_id) {
     disks.push_back(*disk);
     had_others = disk->storages > 0;
   }
-  if (!co_await forget_undo(std::move(disks))) co_return;
+  bool recorded = co_await forget_undo(std::move(disks));
   std::vector<SnapshotRecord> snapshots;
   for (const SnapshotRecord* one : catalog->snapshots_of_disk(disk_id)) snapshots.push_back(*one);
-  if (!co_await drop_snapshots(std::move(snapshots))) co_return;
+  if (recorded) recorded = co_await drop_snapshots(std::move(snapshots));
   std::vector<ChainRecord> chains;
   if (const ChainRecord* chain = catalog->find_chain(chain_id_of(disk_id))) {
     chains.push_back(*chain);
   }
-  if (!co_await drop_chains(std::move(chains))) co_return;
-  if (had_others && !co_await drop_storages(std::move(disk_id))) untidy = true;
+  if (recorded) recorded = co_await drop_chains(std::move(chains));
+  if (recorded && had_others) recorded = co_await drop_storages(std::move(disk_id));
+  if (!recorded) untidy = true;
 }
 
 }  // namespace clouddisk

@@ -482,13 +482,17 @@ Task<Result<std::uint64_t>> EngineHost::chain_stored_bytes(std::string disk_id) 
   auto guard = co_await lock.lock();
   Past& past = past_of(disk_id);
   co_await past.reactor->ring().enter();
-  std::uint64_t bytes = 0;
+  Result<std::uint64_t> bytes = std::uint64_t{0};
   if (const auto chain = past.volume->open_chain()) {
     auto usage = co_await chain->usage();
-    if (usage) bytes = usage->frame_bytes;
+    if (usage) {
+      bytes = usage->frame_bytes;
+    } else {
+      bytes = usage.error();
+    }
   }
   co_await control_.enter();
-  past.stored_bytes = bytes;
+  if (bytes) past.stored_bytes = *bytes;
   co_return bytes;
 }
 

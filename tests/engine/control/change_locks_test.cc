@@ -72,8 +72,8 @@ class ManyChanges : public ControlTest {
  protected:
   // One client: random changes of the disks and instances that there are, whoever made them.
   Task<void> client(Daemon& daemon, Random random, unsigned& finished) {
-    for (int i = 0; i < 40; ++i) {
-      Params params = random_change(random);
+    for (int i = 0; i < 100; ++i) {
+      Params params = random_change(daemon, random);
       const std::string action = params["Action"], disk = params["DiskId"];
       if (disk.empty()) params.erase("DiskId");
       if (random.one_in(2)) params["Wait"] = "false";
@@ -96,14 +96,34 @@ class ManyChanges : public ControlTest {
     }
     ++finished;
   }
+  // The host has hydrated what borrows, now and then.
+  Task<void> hydrations(Daemon& daemon, Random random, const unsigned& finished, bool& over) {
+    while (finished < kClients) {
+      co_await daemon.machine.ring->sleep_for(std::chrono::milliseconds(2));
+      std::vector<std::string> borrowing;
+      for (const auto& [id, settings] : daemon.host.served()) {
+        if (!settings.base_snapshot.empty()) borrowing.push_back(id);
+      }
+      if (borrowing.empty()) continue;
+      std::string disk = one_of(borrowing, random);
+      std::string storage = daemon.host.served().at(disk).storage;
+      static_cast<void>(
+          co_await daemon.host.events().hydrated(std::move(disk), std::move(storage)));
+    }
+    over = true;
+  }
   // The host captures what there is, until the clients have finished.
   Task<void> captures(Daemon& daemon, Random random, const unsigned& finished, bool& over) {
     while (finished < kClients) {
-      co_await daemon.machine.ring->sleep_for(std::chrono::milliseconds(2));
-      const auto& known = daemon.host.snapshots();
-      if (known.empty()) continue;
-      const auto one = std::next(known.begin(), static_cast<int>(random.below(known.size())));
-      const std::string id = one->first, disk = one->second.disk_id;
+      co_await daemon.machine.ring->sleep_for(std::chrono::milliseconds(1));
+      std::vector<std::string> waiting;
+      for (const auto& [id, snapshot] : daemon.host.snapshots()) {
+        if (!captured_.contains(id)) waiting.push_back(id);
+      }
+      if (waiting.empty()) continue;
+      const std::string id = one_of(waiting, random);
+      const std::string disk = daemon.host.snapshots().at(id).disk_id;
+      captured_.insert(id);
       CaptureResult result{id, 4096, 100};
       static_cast<void>(co_await daemon.host.events().captured(std::move(result)));
       std::string released;
@@ -115,8 +135,8 @@ class ManyChanges : public ControlTest {
   static std::string one_of(const std::vector<std::string>& ids, Random& random) {
     return ids.empty() ? "none" : ids[random.below(ids.size())];
   }
-  Params random_change(Random& random) {
-    if (random.one_in(2)) return random_change_of_what_is_shared(random);
+  Params random_change(Daemon& daemon, Random& random) {
+    if (random.one_in(2)) return random_change_of_what_is_shared(daemon, random);
     const std::string disk = one_of(disks_, random);
     const std::string instance = one_of(instances_, random);
     const std::string snapshot = one_of(snapshots_, random);
@@ -125,7 +145,10 @@ class ManyChanges : public ControlTest {
       case 1:
         return {{"Action", "CreateDisk"}, {"Size", "40"}, {"DiskCategory", "cloud_essd"}};
       case 2:
-        return {{"Action", "CreateDisk"}, {"Size", "40"}, {"InstanceId", instance}};
+        return {{"Action", "CreateDisk"},
+                {"Size", "40"},
+                {"DiskCategory", "cloud_essd"},
+                {"InstanceId", instance}};
       case 3:
         return {{"Action", "DeleteDisk"}, {"DiskId", disk}};
       case 4:
@@ -157,6 +180,8 @@ class ManyChanges : public ControlTest {
         return {{"Action", "RunInstances"},
                 {"ImageId", "m"},
                 {"InstanceType", "t"},
+                {"SystemDisk.Category", "cloud_essd"},
+                {"DataDisk.1.Category", "cloud_essd"},
                 {"DataDisk.1.SnapshotId", snapshot},
                 {"DataDisk.1.DeleteWithInstance", random.one_in(2) ? "true" : "false"}};
       case 20:
@@ -173,29 +198,38 @@ class ManyChanges : public ControlTest {
   }
 
   // Of rollbacks, groups, images, policies and several instances at once.
-  Params random_change_of_what_is_shared(Random& random) {
+  Params random_change_of_what_is_shared(Daemon& daemon, Random& random) {
     const std::string disk = one_of(disks_, random);
     const std::string instance = one_of(instances_, random);
     const std::string snapshot = one_of(snapshots_, random);
     const std::string group = one_of(groups_, random);
     const std::string image = one_of(images_, random);
     const std::string policy = one_of(policies_, random);
-    switch (random.below(24)) {
+    std::string free_disk = disk;
+    for (int tries = 0; tries < 8 && daemon.host.served().contains(free_disk); ++tries) {
+      free_disk = one_of(disks_, random);
+    }
+    switch (random.below(26)) {
       case 0:
       case 1:
       case 2: {
-        const auto of = disk_of_.find(snapshot);
-        return {{"Action", "ResetDisk"},
-                {"DiskId", of != disk_of_.end() ? of->second : disk},
-                {"SnapshotId", snapshot}};
+        // Most are gone, or of a disk that is in use, which is refused.
+        const auto fits = [&](const std::string& id) {
+          return daemon.host.snapshots().contains(id) && captured_.contains(id) &&
+                 !daemon.host.served().contains(disk_of_[id]);
+        };
+        std::string id = snapshot;
+        for (int tries = 0; tries < 20 && !fits(id); ++tries) id = one_of(snapshots_, random);
+        const std::string own = disk_of_[id];
+        return {{"Action", "ResetDisk"}, {"DiskId", own.empty() ? disk : own}, {"SnapshotId", id}};
       }
       case 3:
         return {{"Action", "ReInitDisk"},
-                {"DiskId", disk},
+                {"DiskId", free_disk},
                 {"AutoStartInstance", random.one_in(2) ? "true" : "false"}};
       case 4:
       case 5:
-        return {{"Action", "UndoResetDisk"}, {"DiskId", disk}};
+        return {{"Action", "UndoResetDisk"}, {"DiskId", free_disk}};
       case 6:
         return {{"Action", "ResetDisks"},
                 {"Disk.1.DiskId", disk},
@@ -225,7 +259,10 @@ class ManyChanges : public ControlTest {
       case 16:
         return {{"Action", "DeleteImage"}, {"ImageId", image}, {"Force", "true"}};
       case 17:
-        return {{"Action", "RunInstances"}, {"ImageId", image}, {"InstanceType", "t"}};
+        return {{"Action", "RunInstances"},
+                {"ImageId", image},
+                {"InstanceType", "t"},
+                {"SystemDisk.Category", "cloud_essd"}};
       case 18:
         return {{"Action", "CreateAutoSnapshotPolicy"},
                 {"timePoints", "[\"3\"]"},
@@ -245,6 +282,12 @@ class ManyChanges : public ControlTest {
                  random.one_in(3) ? "DeleteAutoSnapshotPolicy" : "ModifyAutoSnapshotPolicyEx"},
                 {"autoSnapshotPolicyId", policy}};
       case 22:
+      case 23:
+        return {{"Action", "ReplaceSystemDisk"},
+                {"InstanceId", instances_[random.between(1, kStopped)]},
+                {"ImageId", "m"},
+                {"SystemDisk.Category", "cloud_essd"}};
+      case 24:
         return {{"Action", random.one_in(2) ? "StartInstances" : "StopInstances"},
                 {"InstanceId.1", instance},
                 {"InstanceId.2", one_of(instances_, random)}};
@@ -257,9 +300,11 @@ class ManyChanges : public ControlTest {
   }
 
   static constexpr unsigned kClients = 16;
+  static constexpr int kStopped = 6;  // instances, at first
   std::vector<std::string> disks_, instances_, snapshots_, groups_, images_, policies_;
   std::map<std::string, std::string> disk_of_;  // of a snapshot
-  std::map<std::string, unsigned> succeeded_;   // by action
+  std::set<std::string> captured_;
+  std::map<std::string, unsigned> succeeded_;  // by action
 };
 
 TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
@@ -270,16 +315,28 @@ TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
     Daemon daemon(root_.path());
     instances_.push_back("i-local");
     for (int i = 0; i < 6; ++i) disks_.push_back(daemon.create_disk());
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kStopped; ++i) {
       instances_.push_back(
-          daemon.must("CreateInstance", {{"ImageId", "m"}, {"InstanceType", "t"}})["InstanceId"]);
+          daemon.must("CreateInstance", {{"ImageId", "m"},
+                                         {"InstanceType", "t"},
+                                         {"SystemDisk.Category", "cloud_essd"}})["InstanceId"]);
     }
     unsigned finished = 0;
-    bool over = false;
+    bool over = false, loaded = false;
+    Random pauses = random.fork();
+    daemon.host.take_time([&]() -> Task<void> {
+      if (pauses.one_in(2)) co_return;
+      co_await daemon.machine.ring->sleep_for(std::chrono::microseconds(pauses.below(3000)));
+    });
     spawn(captures(daemon, random.fork(), finished, over));
+    spawn(hydrations(daemon, random.fork(), finished, loaded));
     for (unsigned i = 0; i < kClients; ++i) spawn(client(daemon, random.fork(), finished));
-    daemon.machine.ring->run_until([&] { return finished == kClients && over; });
-    for (const auto& [action, count] : succeeded_) RecordProperty(action, static_cast<int>(count));
+    daemon.machine.ring->run_until([&] { return finished == kClients && over && loaded; });
+    for (const char* action : {"ApplyAutoSnapshotPolicy", "CreateImage", "CreateSnapshotGroup",
+                               "DeleteAutoSnapshotPolicy", "DeleteDisk", "DeleteInstance",
+                               "DeleteSnapshot", "ReInitDisk", "RunInstances"}) {
+      EXPECT_GT(succeeded_[action], 0U) << action << " was refused every time";
+    }
     // It is alone, so what goes on after its answer is over then.
     daemon.must("StopScrub", {});
     std::set<std::string> policies;
@@ -293,11 +350,15 @@ TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
          applied["AutoSnapshotPolicyAssociations"]["AutoSnapshotPolicyAssociation"]) {
       EXPECT_TRUE(policies.contains(one["AutoSnapshotPolicyId"])) << "one that is gone: " << one;
     }
+    std::set<std::string> visible;
+    for (const auto& [id, snapshot] : daemon.host.snapshots()) {
+      if (snapshot.exported) visible.insert(id);
+    }
     const Json images = daemon.must("DescribeImages", {{"PageSize", "100"}});
     for (const Json& image : images["Images"]["Image"]) {
       for (const Json& disk : image["DiskDeviceMappings"]["DiskDeviceMapping"]) {
         const std::string id = disk["SnapshotId"];
-        EXPECT_TRUE(daemon.host.snapshots().contains(id)) << image["ImageId"] << " needs " << id;
+        EXPECT_TRUE(visible.contains(id)) << image["ImageId"] << " needs " << id;
       }
     }
 
@@ -315,16 +376,18 @@ TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
       EXPECT_TRUE(in_use || disk["Status"] == "Available") << disk["Status"];
       EXPECT_EQ(in_use, !instance.empty());
       stored.insert(id);
-      const std::string source = disk["SourceSnapshotId"];
-      EXPECT_TRUE(source.empty() || daemon.host.snapshots().contains(source))
-          << id << " borrows from " << source << ", which is gone";
       if (!in_use) continue;
       const std::string place = instance + " " + disk["Device"].get<std::string>();
       EXPECT_TRUE(devices.insert(place).second) << place << " twice";
       if (running.contains(instance)) served.insert(id);
     }
     std::set<std::string> really_served;
-    for (const auto& [id, settings] : daemon.host.served()) really_served.insert(id);
+    for (const auto& [id, settings] : daemon.host.served()) {
+      really_served.insert(id);
+      const std::string& base = settings.base_snapshot;
+      EXPECT_TRUE(base.empty() || daemon.host.snapshots().contains(base))
+          << id << " borrows from " << base << ", which is gone";
+    }
     EXPECT_EQ(really_served, served);
     // What no capture needs any more is gone with the last one; a disk that was rolled back keeps
     // what it was before.
@@ -333,6 +396,13 @@ TEST_F(ManyChanges, AtOnceLeaveWhatTheyCouldOneAfterTheOther) {
     for (const std::string& id : captured) {
       if (daemon.host.snapshots().contains(id)) static_cast<void>(daemon.capture(id));
     }
+    // As after the capture of one that was dropped before its end.
+    for (const std::string& storage : daemon.host.stored()) {
+      std::string disk = storage.substr(0, storage.find('.'));
+      daemon.machine.ring->block_on(daemon.host.events().released(std::move(disk)));
+    }
+    // What was others' goes when the clock comes by.
+    daemon.machine.ring->block_on(daemon.control->keep_schedule(daemon.machine.ring->wall_now()));
     std::map<std::string, unsigned> storages;  // by disk
     for (const std::string& id : daemon.host.stored()) ++storages[id.substr(0, id.find('.'))];
     for (const auto& [disk, count] : storages) {

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -37,6 +38,8 @@ class FakeHost final : public DiskHost {
     for (const auto& [call, failure] : failing_) left += failure.times;
     return left;
   }
+  // From now on most of what is asked of it takes that long.
+  void take_time(std::function<Task<void>()> how) { takes_ = std::move(how); }
   // From now on there is a client that writes to whatever is exported, at once.
   void write_to_all() { writes_ = true; }
   // What was written and deleted, in any life.
@@ -53,6 +56,7 @@ class FakeHost final : public DiskHost {
   }
 
   Task<Result<void>> create_disk(DiskSettings settings) override {
+    co_await wait();
     if (auto r = begin("create"); !r) co_return r;
     if (std::filesystem::exists(file(settings.storage))) {
       co_return fail(Errc::kExists, "there already");
@@ -61,6 +65,7 @@ class FakeHost final : public DiskHost {
     co_return end();
   }
   Task<Result<void>> serve_disk(DiskSettings settings) override {
+    co_await wait();
     if (auto r = begin("serve"); !r) co_return r;
     if (!std::filesystem::exists(file(settings.storage))) {
       co_return fail(Errc::kNotFound, "no storage");
@@ -75,11 +80,13 @@ class FakeHost final : public DiskHost {
     co_return end();
   }
   Task<Result<void>> stop_disk(std::string id) override {
+    co_await wait();
     if (auto r = begin("stop"); !r) co_return r;
     served_.erase(id);
     co_return end();
   }
   Task<Result<void>> delete_storage(std::string storage) override {
+    co_await wait();
     if (auto r = begin("delete"); !r) co_return r;
     for (const auto& [id, settings] : served_) CHECK(settings.storage != storage);
     std::filesystem::remove(file(storage));
@@ -99,6 +106,7 @@ class FakeHost final : public DiskHost {
   }
   Task<void> open_past() override { co_return; }
   Task<Result<std::vector<Epoch>>> freeze(std::vector<DiskSettings> disks) override {
+    co_await wait();
     if (auto r = begin("freeze"); !r) co_return r.error();
     std::vector<Epoch> epochs;
     for (std::size_t i = 0; i < disks.size(); ++i) epochs.push_back(Epoch(++epoch_));
@@ -107,25 +115,33 @@ class FakeHost final : public DiskHost {
   }
   Task<void> unfreeze(DiskSettings, Epoch) override { co_return; }
   Task<Result<void>> add_snapshot(SnapshotSettings snapshot) override {
+    co_await wait();
     if (auto r = begin("add"); !r) co_return r;
     snapshots_[snapshot.id] = snapshot;
     co_return end();
   }
   Task<Result<void>> hide_snapshot(std::string id) override {
+    co_await wait();
     if (snapshots_.contains(id)) snapshots_[id].exported = false;
     co_return Result<void>{};
   }
   Task<Result<void>> drop_snapshot(std::string disk_id, std::uint64_t seq) override {
+    co_await wait();
     if (auto r = begin("drop"); !r) co_return r;
     std::erase_if(snapshots_, [&](const auto& entry) {
-      return entry.second.disk_id == disk_id && entry.second.seq == seq;
+      if (entry.second.disk_id != disk_id || entry.second.seq != seq) return false;
+      // Who reads through it would get errors.
+      for (const auto& [id, settings] : served_) CHECK(settings.base_snapshot != entry.first);
+      return true;
     });
     co_return end();
   }
   Task<Result<void>> remove_chain(std::string) override { co_return Result<void>{}; }
-  Task<void> forget_base(std::string disk_id, std::string) override {
+  Task<void> forget_base(std::string disk_id, std::string storage) override {
+    co_await wait();
+    const auto at = served_.find(disk_id);
+    if (at != served_.end() && at->second.storage == storage) at->second.base_snapshot.clear();
     bases_forgotten.push_back(std::move(disk_id));
-    co_return;
   }
   std::optional<Progress> capture_progress(std::string_view) const override {
     return Progress{1, 4, {}};
@@ -144,6 +160,7 @@ class FakeHost final : public DiskHost {
   HostEvents& events() { return events_; }
   const std::map<std::string, SnapshotSettings>& snapshots() const { return snapshots_; }
   Task<Result<void>> apply_settings(DiskSettings settings) override {
+    co_await wait();
     if (auto r = begin("apply"); !r) co_return r;
     const auto at = served_.find(settings.id);
     if (at != served_.end()) {
@@ -240,6 +257,9 @@ class FakeHost final : public DiskHost {
     unsigned successes = 0;  // before it
   };
 
+  Task<void> wait() {
+    if (takes_) co_await takes_();
+  }
   std::filesystem::path file(const std::string& id) const { return directory_ / id; }
   std::filesystem::path mark_of(const std::string& storage) const {
     return directory_.string() + "-mark-" + storage;
@@ -277,6 +297,7 @@ class FakeHost final : public DiskHost {
   std::uint64_t epoch_ = 0;
   std::map<std::string, Failure> failing_;
   bool writes_ = false;
+  std::function<Task<void>()> takes_;
   unsigned step_ = 0;
   unsigned crash_at_ = 0;
 };
