@@ -16,7 +16,7 @@ namespace {
 
 // What is no id, and not like one.
 constexpr std::string_view kImageNames = "image named ";
-constexpr const char* kPolicies = "policies";  // of all, which count against a quota
+constexpr const char* kPolicies = "policies";  // all of them: they count against a quota
 
 // Whether it is `member`, or that of a structure: DataDisk.1.SnapshotId of SnapshotId.
 bool is_member(std::string_view name, std::string_view member) {
@@ -108,8 +108,8 @@ void Control::Impl::add_named(const Entry& entry, const ParamReader& reader, Sco
   }
   if (entry.name == "ReInitDisk" && reader.has("AutoStartInstance")) {
     const DiskRecord* disk = catalog->find_disk(reader.text("DiskId"));
-    if (disk != nullptr && !disk->instance_id.empty())
-      add_instance(disk->instance_id, false, scope);
+    const std::string instance = disk != nullptr ? disk->instance_id : std::string();
+    if (!instance.empty()) add_instance(instance, false, scope);
   }
 }
 
