@@ -36,13 +36,16 @@ Task<void> RootChecker::check_catalog_copies() {
 void RootChecker::check_disk(const DiskRecord& disk) {
   const bool doomed = disk.status == DiskStatus::kCreating || disk.status == DiskStatus::kDeleting;
   const std::uint64_t size_bytes = disk.size_gib * 1_GiB;
-  storages_[disk.storage] = {disk.id, !doomed, size_bytes, disk.base_snapshot, false, doomed};
+  // What a rollback was just making the next start makes.
+  const bool made = !doomed && disk.status != DiskStatus::kReIniting;
+  storages_[disk.storage] = {disk.id, made, size_bytes, disk.base_snapshot, false, doomed};
   if (!disk.undo_storage.empty()) {
     storages_[disk.undo_storage] = {disk.id, !doomed, size_bytes, disk.undo_base, false, doomed};
   }
   if (doomed) {
-    find(Kind::kNote, disk.id, std::nullopt, "was being {} (a crash): the next start removes it",
-         disk.status == DiskStatus::kCreating ? "made" : "deleted");
+    find(Kind::kNote, disk.id, std::nullopt, "was being {} (a crash): the next start {} it",
+         disk.status == DiskStatus::kCreating ? "made" : "deleted",
+         disk.promised ? "makes" : "removes");
     return;
   }
   if (!disk.instance_id.empty() && catalog_->find_instance(disk.instance_id) == nullptr) {

@@ -8,14 +8,9 @@ namespace clouddisk::snapshot {
 
 using Kind = CheckFinding::Kind;
 
-// Gives where its checkpoint stands.
+// Of one that is there. Gives where its checkpoint stands.
 Task<std::optional<LogPosition>> RootChecker::check_map_index(const std::string& name) {
   const std::string directory = index_of(name);
-  auto info = co_await ring_.stat(directory + "/data.mdb");
-  if (!info) {
-    find(Kind::kMendable, name, std::nullopt, "its index is missing");
-    co_return std::nullopt;
-  }
   Ring* ring = &ring_;
   auto work = [ring, directory]() -> Result<Checkpoint> {
     KvOptions options;
@@ -34,7 +29,9 @@ Task<std::optional<LogPosition>> RootChecker::check_map_index(const std::string&
 Task<Result<void>> RootChecker::check_storage(const std::string& name) {
   LogCheckOptions options;
   options.repair = options_.repair;
-  const auto position = co_await check_map_index(name);
+  const auto index = co_await ring_.stat(index_of(name) + "/data.mdb");
+  std::optional<LogPosition> position;
+  if (index) position = co_await check_map_index(name);
   if (position) options.settled = position->next_batch;
   options.progress = [this](std::uint64_t bytes) {
     result_.bytes += bytes;
@@ -52,6 +49,10 @@ Task<Result<void>> RootChecker::check_storage(const std::string& name) {
   }
   ++result_.storages;
   result_.segments += checked->checksums.size();
+  // A disk has none before it is first opened, and no segment either.
+  if (!index && !checked->checksums.empty()) {
+    find(Kind::kMendable, name, std::nullopt, "its index is missing");
+  }
   if (position && position->segment.value != 0 &&
       checked->checksums.count(position->segment) == 0) {
     find(Kind::kLost, name, std::nullopt,

@@ -67,10 +67,8 @@ Task<Result<void>> Disk::create(DiskEnvironment& environment, Identity identity,
   auto segments = co_await store->list();
   if (!segments) co_return segments.error();
   if (!segments->empty()) co_return fail(Errc::kExists, "disk {} has storage already", identity.id);
-  auto map = co_await BlockMap::create(environment.ring, environment.pages,
-                                       identity.index_directory, options.map);
-  if (!map) co_return map.error();
-  co_return Result<void>{};
+  // The first open makes its index. What is there is of a former disk of that name.
+  co_return co_await environment.ring.remove_tree(identity.index_directory);
 }
 
 Task<Result<void>> Disk::remove(DiskEnvironment& environment, Identity identity) {
@@ -95,6 +93,14 @@ Task<Result<void>> Disk::recover() {
   if (auto opened = co_await store_->open(); !opened) co_return opened;
   auto map =
       co_await BlockMap::open(ring(), environment_.pages, identity_.index_directory, options_.map);
+  if (!map && map.error().code == Errc::kNotFound) {
+    auto segments = co_await store_->list();
+    if (!segments) co_return segments.error();
+    if (segments->empty()) {
+      map = co_await BlockMap::create(ring(), environment_.pages, identity_.index_directory,
+                                      options_.map);
+    }
+  }
   std::optional<RecoveredLog> recovered;
   if (map) {
     map_ = std::move(*map);

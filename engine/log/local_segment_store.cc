@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "engine/base/variant.h"
+#include "engine/log/each_copy.h"
 #include "engine/log/removed_disks.h"
 
 namespace clouddisk {
@@ -54,22 +55,25 @@ std::string LocalSegmentStore::spare_path(unsigned copy, std::uint64_t spare) co
 }
 
 Task<Result<void>> LocalSegmentStore::open() {
-  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-    if (!in_mask(writable(), copy)) continue;
-    auto made = co_await make_folder(copy);
-    if (!made) {
-      if (auto dropped = co_await replicas_.drop(ring_, copy, made.error().message); !dropped) {
-        co_return dropped.error();
-      }
-      continue;
-    }
+  std::array<Result<void>, kReplicaCount> made;
+  const ReplicaMask copies = writable();
+  const auto open_copy = [this, &made](unsigned copy) -> Task<void> {
+    made[copy] = co_await make_folder(copy);
+    if (!made[copy]) co_return;
     auto names = co_await ring_.list(folder(copy));
-    if (!names) continue;  // Found out, and acted on, by the first real use.
+    if (!names) co_return;  // Found out, and acted on, by the first real use.
     for (const std::string& name : *names) {
       const auto spare = number_after(name, kSparePrefix, 10);
       if (!spare || *spare >= 0xffff'ffff) continue;
       spares_[static_cast<std::uint32_t>(*spare)] |= 1U << copy;
       next_spare_ = std::max(next_spare_, static_cast<std::uint32_t>(*spare) + 1);
+    }
+  };
+  co_await on_each_copy(ring_, copies, open_copy);
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!in_mask(copies, copy) || made[copy]) continue;
+    if (auto dropped = co_await replicas_.drop(ring_, copy, made[copy].error().message); !dropped) {
+      co_return dropped.error();
     }
   }
   co_return Result<void>{};
@@ -90,20 +94,26 @@ Task<Result<void>> LocalSegmentStore::make_folder(unsigned copy) {
 
 Task<Result<void>> LocalSegmentStore::remove_disk(Ring& ring, ReplicaSet& replicas,
                                                   std::string disk_id) {
-  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-    const bool expected = in_mask(replicas.in_sync_mask() | replicas.receiving_mask(), copy);
-    // A copy that is out of the set loses what it holds too much when it is resynced.
-    if (!expected) continue;
-    auto removed = co_await set_aside(ring, replicas.folder(copy), disk_id);
+  // Without a name it would be the folder of all of them.
+  if (disk_id.empty()) co_return fail(Errc::kInvalid, "a storage without a name can't be removed");
+  // A copy that is out of the set loses what it holds too much when it is resynced.
+  const ReplicaMask copies = replicas.in_sync_mask() | replicas.receiving_mask();
+  std::array<Result<void>, kReplicaCount> removed;
+  const auto remove = [&](unsigned copy) -> Task<void> {
+    removed[copy] = co_await set_aside(ring, replicas.folder(copy), disk_id);
+    if (removed[copy]) co_return;
     // Setting aside makes names, for which a full device may have no space; removing does not.
-    if (!removed) removed = co_await ring.remove_tree(disk_folder(replicas.folder(copy), disk_id));
-    if (removed) continue;
-    if (auto dropped = co_await replicas.drop(ring, copy, removed.error().message); !dropped) {
-      replicas.note_removed();
+    removed[copy] = co_await ring.remove_tree(disk_folder(replicas.folder(copy), disk_id));
+  };
+  co_await on_each_copy(ring, copies, remove);
+  replicas.note_removed();
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!in_mask(copies, copy) || removed[copy]) continue;
+    if (auto dropped = co_await replicas.drop(ring, copy, removed[copy].error().message);
+        !dropped) {
       co_return dropped.error();
     }
   }
-  replicas.note_removed();
   co_return Result<void>{};
 }
 
@@ -136,16 +146,16 @@ Task<Result<std::vector<SegmentSeq>>> LocalSegmentStore::list() {
   std::vector<SegmentSeq> all;
   bool any = false;
   Error problem = fail(Errc::kReplicasLost, "no replica in sync");
-  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
-    if (!in_mask(readable(), copy)) continue;
+  const auto add = [&](unsigned copy) -> Task<void> {
     auto segments = co_await list_copy(copy);
     if (!segments) {
       problem = segments.error();
-      continue;
+      co_return;
     }
     any = true;
     all.insert(all.end(), segments->begin(), segments->end());
-  }
+  };
+  co_await on_each_copy(ring_, readable(), add);
   if (!any) co_return problem;
   std::sort(all.begin(), all.end());
   all.erase(std::unique(all.begin(), all.end()), all.end());

@@ -56,15 +56,28 @@ struct BlockMap::Loading {
   Result<PageRef> result = PageRef();
 };
 
-BlockMap::BlockMap(Ring& ring, PageCache& cache, std::shared_ptr<PageStore> store, Options options)
+// What an index has on record.
+struct BlockMap::Opened {
+  std::shared_ptr<PageStore> store;
+  Checkpoint checkpoint;
+  std::shared_ptr<const LiveCounts> live;
+};
+
+BlockMap::BlockMap(Ring& ring, PageCache& cache, Opened opened, Options options)
     : ring_(ring),
       cache_(cache),
-      store_(std::move(store)),
+      store_(std::move(opened.store)),
       options_(options),
       id_(cache.new_map()),
       active_(std::make_shared<MemTable>()),
       relocations_(std::make_shared<Relocations>()),
-      live_(std::make_shared<const LiveCounts>()) {}
+      live_(std::make_shared<const LiveCounts>()) {
+  take_live(std::move(opened.live));
+  checkpoint_ = std::move(opened.checkpoint);
+  epoch_ = checkpoint_.epoch;
+  views_ = checkpoint_.views;
+  reference_ = checkpoint_.reference;
+}
 
 BlockMap::~BlockMap() {
   cache_.erase_map(id_);
@@ -75,11 +88,6 @@ Task<Result<std::unique_ptr<BlockMap>>> BlockMap::open(Ring& ring, PageCache& ca
   if (auto condemned = co_await ring.stat(condemned_path(directory)); condemned) {
     co_return fail(Errc::kCorrupt, "index {}: found damaged", directory);
   }
-  struct Opened {
-    std::shared_ptr<PageStore> store;
-    Checkpoint checkpoint;
-    std::shared_ptr<const LiveCounts> live;
-  };
   auto opened = co_await ring.blocking([&ring, &directory]() -> Result<Opened> {
     auto store = open_store(ring, directory, false);
     if (!store) return store.error();
@@ -90,13 +98,7 @@ Task<Result<std::unique_ptr<BlockMap>>> BlockMap::open(Ring& ring, PageCache& ca
     return Opened{*store, *checkpoint, *live};
   });
   if (!opened) co_return opened.error();
-  std::unique_ptr<BlockMap> map(new BlockMap(ring, cache, opened->store, options));
-  map->checkpoint_ = opened->checkpoint;
-  map->take_live(opened->live);
-  map->epoch_ = opened->checkpoint.epoch;
-  map->views_ = opened->checkpoint.views;
-  map->reference_ = opened->checkpoint.reference;
-  co_return map;
+  co_return std::unique_ptr<BlockMap>(new BlockMap(ring, cache, std::move(*opened), options));
 }
 
 Task<Result<std::unique_ptr<BlockMap>>> BlockMap::create(Ring& ring, PageCache& cache,
@@ -105,13 +107,14 @@ Task<Result<std::unique_ptr<BlockMap>>> BlockMap::create(Ring& ring, PageCache& 
   Checkpoint checkpoint;
   checkpoint.epoch = Epoch(1);
   checkpoint.next_write = WriteSeq(1);
-  auto made = co_await ring.blocking([&]() -> Result<void> {
+  auto made = co_await ring.blocking([&]() -> Result<Opened> {
     auto store = open_store(ring, directory, true);
     if (!store) return store.error();
-    return (*store)->finish_build(checkpoint, {});
+    if (auto built = (*store)->finish_build(checkpoint, {}); !built) return built.error();
+    return Opened{*store, checkpoint, std::make_shared<const LiveCounts>()};
   });
   if (!made) co_return made.error();
-  co_return co_await open(ring, cache, std::move(directory), options);
+  co_return std::unique_ptr<BlockMap>(new BlockMap(ring, cache, std::move(*made), options));
 }
 
 // --- Changes ---

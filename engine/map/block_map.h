@@ -133,7 +133,8 @@ class BlockMap {
 
  private:
   struct Loading;
-  BlockMap(Ring& ring, PageCache& cache, std::shared_ptr<PageStore> store, Options options);
+  struct Opened;
+  BlockMap(Ring& ring, PageCache& cache, Opened opened, Options options);
   bool resolve(Epoch view, Lba first, std::span<BlockEntry> out, const PageRef* page);
   Task<Result<PageRef>> load(std::uint64_t page, Epoch view);
   Task<Result<void>> lookup_in(Epoch view, Lba first, std::span<BlockEntry> out);

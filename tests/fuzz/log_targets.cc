@@ -63,8 +63,12 @@ FUZZ_TARGET(superblock) {
   if ((state & 0x40U) != 0) trusted = state >> 7 & 3U;
   auto decision = decide_set(found, trusted);
   if (!decision) return;
-  if (decision->create) {
-    CHECK(readable == 0);
+  if (decision->create) {  // Nothing is there but, maybe, what a first start left.
+    CHECK(readable < kReplicaCount);
+    for (const FoundReplica& replica : found) {
+      CHECK(replica.reachable && replica.bare);
+      CHECK(!replica.superblock || replica.superblock->generation == kFirstGeneration);
+    }
     return;
   }
   CHECK(decision->in_sync != 0);

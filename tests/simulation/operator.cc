@@ -119,7 +119,7 @@ Task<void> World::create_volume() {
   }
   life_->volumes[id] = std::make_unique<snapshot::Volume>(
       *life_->environment, *life_->packs, "sl-" + std::to_string(id), volume_options_);
-  auto opened = co_await open_storage(volume, record.storage);
+  auto opened = co_await open_new_storage(volume, record.storage);
   if (!opened) fail_history("open of a new disk: " + opened.error().message);
 }
 
@@ -159,7 +159,7 @@ Task<void> World::clone(VolumeState& volume) {
     co_return;
   }
   life_->volumes[id] = std::move(volume_of_it);
-  auto opened = co_await open_storage(added, record.storage);
+  auto opened = co_await open_new_storage(added, record.storage);
   if (!opened) {
     fail_history("open of a clone: " + opened.error().message);
     co_return;
@@ -419,7 +419,7 @@ Task<void> World::roll_back(VolumeState& volume) {
   }
   note(Action::kRollback, volume.id, *seq, 0);
   if (!co_await commit(volume, record)) co_return;
-  auto opened = co_await open_storage(volume, record.storage);
+  auto opened = co_await open_new_storage(volume, record.storage);
   if (!opened) {
     fail_history("open after a rollback: " + opened.error().message);
     co_return;

@@ -436,6 +436,15 @@ Task<Result<std::shared_ptr<Disk>>> World::open_storage(VolumeState& volume, std
   co_return co_await open_volume(volume.id).open(std::move(state));
 }
 
+Task<Result<std::shared_ptr<Disk>>> World::open_new_storage(VolumeState& volume, std::string name) {
+  constexpr unsigned kTries = 100;
+  for (unsigned tried = 1;; ++tried) {
+    auto opened = co_await open_storage(volume, name);
+    if (opened || tried == kTries || !excused(opened.error())) co_return opened;
+    co_await ring_->sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
 // --- Comparing ---
 
 Task<std::optional<Content>> World::read_disk(VolumeState& volume) {

@@ -172,6 +172,9 @@ class World {
   Task<void> release_unneeded(VolumeState& volume);
   bool is_needed(const VolumeState& volume, std::uint64_t seq) const;
   Task<Result<std::shared_ptr<Disk>>> open_storage(VolumeState& volume, std::string name);
+  // The first time, when its index is made: what fails meanwhile is tried again, as the daemon
+  // does.
+  Task<Result<std::shared_ptr<Disk>>> open_new_storage(VolumeState& volume, std::string name);
   std::optional<std::uint64_t> any_snapshot(const VolumeState& volume, bool known_content);
   Task<void> resync(unsigned replica);
   Task<Result<void>> resync_everything(unsigned replica);

@@ -92,6 +92,18 @@ TEST_F(DiskWatchTest, WhatAClosingDiskDidLastIsKeptAndFilesOfGoneDisksAreNot) {
   EXPECT_EQ(*points_.disks(), std::vector<std::string>{"d-1"});
 }
 
+TEST_F(DiskWatchTest, NothingIsWrittenOfADiskThatIsGone) {
+  late_ = "d-2";
+  DiskReading last = reading("d-2");
+  last.io.writes = 7;
+  last.closing = true;
+  watch_->closing(last);
+  late_.clear();
+  watch_->closing(reading("d-1"));
+  ring_.block_on(watch_->flush());
+  EXPECT_EQ(*points_.disks(), std::vector<std::string>{"d-1"});
+}
+
 TEST_F(DiskWatchTest, AReplicaThatIsOutIsAnEventWithinASecondOrTwo) {
   watch_->start();
   pass(seconds(5));

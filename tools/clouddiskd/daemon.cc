@@ -1,5 +1,6 @@
 #include "tools/clouddiskd/daemon.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -40,6 +41,17 @@ constexpr std::size_t kWorkers = 8;  // They mostly wait for the device.
 // three times the two, less than 1 MiB. So 512 connections hold less than 512 MiB at the worst.
 constexpr std::uint32_t kSignedHeadBytesMax = 16 * 1024;
 constexpr std::uint64_t kSignedBodyBytesMax = 256 * 1024;
+
+// Every open LMDB environment sets 2 MiB aside, zeroed, of which it mostly touches the beginning.
+// The allocator, which takes large blocks from its heap as soon as some have come and gone, would
+// write all of it.
+constexpr int kOwnMappingBytes = 1 << 20;
+constexpr int kKeptFreeBytes = 32 << 20;
+
+void leave_untouched_memory_alone() {
+  mallopt(M_MMAP_THRESHOLD, kOwnMappingBytes);
+  mallopt(M_TRIM_THRESHOLD, kKeptFreeBytes);
+}
 
 void raise_descriptor_limit() {
   rlimit limit{};
@@ -435,6 +447,7 @@ int serve(const DaemonOptions& options) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
+  leave_untouched_memory_alone();
   WorkerPool workers(kWorkers);
   UringRing::Options ring_options;
   ring_options.workers = &workers;

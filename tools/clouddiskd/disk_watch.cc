@@ -45,7 +45,8 @@ void DiskWatch::take(const DiskReading& reading) {
 }
 
 Task<void> DiskWatch::flush() {
-  const auto pending = std::exchange(pending_, {});
+  auto pending = std::exchange(pending_, {});
+  std::erase_if(pending, [this](const auto& entry) { return !parts_.has_disk(entry.first); });
   if (pending.empty()) co_return;
   auto written = co_await ring_.blocking([this, &pending]() -> Result<void> {
     Result<void> all;

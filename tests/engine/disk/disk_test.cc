@@ -90,6 +90,25 @@ TEST_F(DiskTest, NewDiskReadsAsZeros) {
   EXPECT_EQ(read(kSize - 512, 512), std::vector<std::byte>(512));
 }
 
+TEST_F(DiskTest, AnIndexIsMadeWhenItsDiskIsFirstOpened) {
+  const fs::path indexes = fs::path(root_.path()) / "index";
+  Disk::Identity other = identity();
+  other.id = "d-other";
+  other.index_directory = indexes / "d-other";
+  // Of a former disk of that name.
+  fs::create_directories(indexes);
+  fs::copy(identity().index_directory, other.index_directory);
+  auto made = ring_->block_on(Disk::create(*machine_->environment, other, options_));
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_FALSE(fs::exists(other.index_directory));
+  for (int life = 0; life < 2; ++life) {
+    auto opened = ring_->block_on(Disk::open(*machine_->environment, other, options_));
+    ASSERT_TRUE(opened) << opened.error().message;
+    EXPECT_TRUE(fs::exists(indexes / "d-other/data.mdb"));
+    EXPECT_TRUE(ring_->block_on((*opened)->close()));
+  }
+}
+
 TEST_F(DiskTest, WritesOfAnyAlignmentReadBack) {
   struct Case {
     const char* name;

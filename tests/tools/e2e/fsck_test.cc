@@ -229,6 +229,14 @@ TEST_F(FsckTest, IndexesThatAreMissingOrDamagedAreMadeAnew) {
   expect_mendable(found);
 }
 
+TEST_F(FsckTest, ADiskThatWasNeverOpenedNeedsNoIndex) {
+  ASSERT_TRUE(daemon_.start({"--no-limits"})) << daemon_.log();
+  const std::string other = daemon_.ok({"disk", "create", "--size", "20"});
+  ASSERT_EQ(daemon_.stop(), 0);
+  ASSERT_FALSE(fs::exists(daemon_.root() + "/index/" + other));
+  EXPECT_EQ(fsck({}, 0), std::vector<std::string>{});
+}
+
 // It may be the catalog that lacks them.
 TEST_F(FsckTest, OrphansAreNamedAndLeftAlone) {
   fs::create_directories(daemon_.root() + "/index/d-nobody");

@@ -384,6 +384,13 @@ TEST_F(Snapshots, AStoreThatIsFarAwaySlowsWhatADiskBorrowsOnce) {
   const std::string disk = daemon_.make_disk();
   Content content(kBytes);
   scribble(disk, content, 100);
+  {
+    // Whatever was drawn: there is something to read at the end.
+    const auto last = std::span(content).last(4_KiB);
+    std::fill(last.begin(), last.end(), std::byte{9});
+    NbdClient client = connect(disk);
+    ASSERT_TRUE(client.write(kBytes - last.size(), last));
+  }
   const auto timed = [](const std::function<void()>& work) {
     const auto begun = std::chrono::steady_clock::now();
     work();
