@@ -35,6 +35,18 @@ Verdict instance_must_be_stopped_to_delete(const InstanceRecord& instance, bool 
   return wrong_status(instance, "Stopped: stop it, or use Force=true");
 }
 
+Verdict attached_disks_must_be_in_use(std::span<const DiskRecord* const> attached) {
+  for (const DiskRecord* disk : attached) {
+    // One that was given up is the instance's no more.
+    if (disk->status == DiskStatus::kInUse || disk->status == DiskStatus::kDeleting) continue;
+    return Refusal{403, "IncorrectDiskStatus",
+                   fmt::format("Disk {} is {}. It is tried again by itself: wait until it is "
+                               "In_use; the daemon's log says what it waits for.",
+                               disk->id, name(disk->status))};
+  }
+  return std::nullopt;
+}
+
 Verdict instance_must_be_stopped_to_replace(const InstanceRecord& instance) {
   if (instance.status == InstanceStatus::kStopped) return std::nullopt;
   return wrong_status(instance, "Stopped: its system disk is in use");

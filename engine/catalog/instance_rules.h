@@ -2,6 +2,7 @@
 // function with the cloud's code and HTTP status.
 #pragma once
 
+#include <span>
 #include <string_view>
 
 #include "engine/catalog/records.h"
@@ -17,6 +18,8 @@ Verdict instance_must_be_running_to_stop(const InstanceRecord& instance);
 Verdict instance_must_be_running_to_reboot(const InstanceRecord& instance);
 // Running is fine with `force`.
 Verdict instance_must_be_stopped_to_delete(const InstanceRecord& instance, bool force);
+// One may still be on its way there, when what it waits for has failed: IncorrectDiskStatus (403).
+Verdict attached_disks_must_be_in_use(std::span<const DiskRecord* const> attached);
 // Of the system disk, for another: IncorrectInstanceStatus (403).
 Verdict instance_must_be_stopped_to_replace(const InstanceRecord& instance);
 // InvalidOperation.DeletionProtection (403).

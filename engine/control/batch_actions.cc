@@ -76,6 +76,7 @@ Task<Outcome> Control::Impl::switch_instances(ControlRequest& request, bool on) 
       broken = on ? instance_must_be_stopped_to_start(*instance)
                   : instance_must_be_running_to_stop(*instance);
     }
+    if (!broken && on) broken = attached_disks_must_be_in_use(catalog->disks_of(id));
     if (broken && mode == kTogether) co_return *broken;
     if (broken) {
       responses.push_back(response_of(id, instance, *broken));

@@ -26,6 +26,8 @@ class ChangeLocks {
     bool all = false;
     Keys keys;
     Keys shared;
+    bool revisable = false;
+    bool outdated = false;
   };
   static bool collide(const Claim& a, const Claim& b);
   using Claims = std::list<Claim>;
@@ -48,6 +50,11 @@ class ChangeLocks {
     void unlock();
     // One more, of something that nobody else knows yet.
     void add(std::string key) { claim_->keys.insert(std::move(key)); }
+    // Lets go of the others, and of all that is shared. Whoever has everything keeps it. Whoever
+    // waits for some of what goes and some of what stays may not need both any more: see lock().
+    void keep_only(const Keys& keys);
+    // Nothing is held: what was waited for has changed.
+    bool is_outdated() const { return claim_->outdated; }
 
    private:
     ChangeLocks* locks_;
@@ -56,6 +63,8 @@ class ChangeLocks {
 
   // None of `keys` is anybody else's until the guard goes; those of `shared` only others share.
   Task<Guard> lock(Keys keys, Keys shared = {});
+  // The same, for a caller that finds out what it needs anew when the guard is_outdated().
+  Task<Guard> lock_revisable(Keys keys, Keys shared);
   // Nothing is.
   Task<Guard> lock_all();
   // Nobody has anything, or waits for it.

@@ -16,7 +16,6 @@ namespace {
 
 // What is no id, and not like one.
 constexpr std::string_view kImageNames = "image named ";
-constexpr const char* kPolicies = "policies";  // all of them: they count against a quota
 
 // Whether it is `member`, or that of a structure: DataDisk.1.SnapshotId of SnapshotId.
 bool is_member(std::string_view name, std::string_view member) {
@@ -85,12 +84,7 @@ void Control::Impl::add_named(const Entry& entry, const ParamReader& reader, Sco
     if (const auto id = ParamReader(members).optional_text("DiskId")) scope.own.insert(*id);
   }
   const auto snapshot_id = reader.optional_text("SnapshotId");
-  if (snapshot_id && changes_its_snapshot(entry.name)) {
-    scope.own.insert(*snapshot_id);
-    // Deleting one is a matter of its disk's others.
-    const SnapshotRecord* snapshot = catalog->find_snapshot(*snapshot_id);
-    if (snapshot != nullptr) scope.own.insert(snapshot->disk_id);
-  }
+  if (snapshot_id && changes_its_snapshot(entry.name)) scope.own.insert(*snapshot_id);
   const std::string group = reader.text("SnapshotGroupId");
   if (entry.name == "DeleteSnapshotGroup" && !group.empty()) {
     for (const auto& [id, snapshot] : catalog->snapshots()) {
@@ -124,7 +118,6 @@ void Control::Impl::add_policies(const Entry& entry, const ControlRequest& reque
     return;
   }
   ParamReader reader(request.params);
-  if (entry.name == "CreateAutoSnapshotPolicy") scope.own.insert(kPolicies);
   const std::string policy = reader.text("autoSnapshotPolicyId");
   const auto disks = reader.json_list("diskIds", kIdsMax, 403, "ParameterInvalid");
   if (disks) scope.own.insert(disks->begin(), disks->end());
@@ -186,9 +179,9 @@ Task<ChangeLocks::Guard> Control::Impl::lock_for(const Entry& entry, ControlRequ
     const Scope scope = scope_of(entry, request);
     if (scope.all) co_return co_await changing.lock_all();
     ChangeLocks::Keys own = scope.own, shared = scope.shared;
-    auto guard = co_await changing.lock(std::move(own), std::move(shared));
+    auto guard = co_await changing.lock_revisable(std::move(own), std::move(shared));
     // While it waited, an instance may have got another disk, a disk its first snapshot.
-    if (scope_of(entry, request) == scope) co_return guard;
+    if (!guard.is_outdated() && scope_of(entry, request) == scope) co_return guard;
   }
 }
 

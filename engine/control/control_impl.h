@@ -93,8 +93,8 @@ struct Control::Impl {
   // Beyond that, answers come when all is done: what goes on has to be bounded.
   static constexpr std::size_t kUnfinishedMax = 256;
   std::size_t unfinished = 0;  // actions that were answered and go on
-  // Images that are not on record yet, and the region of each.
-  std::map<std::string, std::string> planned_images;
+  // Images and policies that are not on record yet, and the region of each.
+  std::map<std::string, std::string> planned_images, planned_policies;
   WallTime expiry_retry{};       // the same of snapshots whose retention has passed
   bool awaits_captures = false;  // a deleted disk stays until its snapshot is captured
   bool untidy = false;           // a capture that borrowed from another disk's snapshot has ended
@@ -216,6 +216,8 @@ struct Control::Impl {
 
   // --- system_disk_actions.cc ---
   Task<Outcome> replace_system_disk(ControlRequest& request);
+  // The new one, which is made, is the instance's, and the old one goes.
+  void put_exchange(DiskRecord disk, DiskRecord old_disk, CatalogChange& change) const;
 
   // --- instance_actions.cc ---
   Task<Outcome> create_instance(ControlRequest& request);
@@ -371,6 +373,10 @@ struct Control::Impl {
   // Gives the disk a new storage over `base` (null: empty), and keeps the old one for undo.
   // `request`: whose answer that is; null: nobody's.
   Task<Outcome> begin_anew(DiskRecord disk, const SnapshotRecord* base, ControlRequest* request);
+  Task<Verdict> exchange_storage(DiskRecord disk, ChainRecord chain);
+  // Of one that is ReIniting: with its new storage made, or as it was before; settle() does the
+  // same.
+  Task<Verdict> conclude_anew(DiskRecord disk, Result<void> made);
 
   // --- snapshot_upkeep.cc ---
   static SnapshotSettings settings_of(const SnapshotRecord& snapshot);

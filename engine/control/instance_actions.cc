@@ -106,7 +106,8 @@ Control::Impl::Switching Control::Impl::plan_start(const std::string& id,
   Switching switching{*catalog->find_instance(id), {}};
   for (const DiskRecord* found : catalog->disks_of(id)) {
     DiskRecord disk = *found;
-    disk.visible_gib = disk.size_gib;  // What an offline resize waited for.
+    if (disk.status == DiskStatus::kDeleting) continue;  // given up
+    disk.visible_gib = disk.size_gib;                    // What an offline resize waited for.
     switching.disks.push_back(disk);
     announced.put(disk);
   }
@@ -186,6 +187,8 @@ Task<Outcome> Control::Impl::start_instance(ControlRequest& request) {
   const InstanceRecord* instance = nullptr;
   if (auto broken = find_instance(id, instance)) co_return *broken;
   if (auto broken = instance_must_be_stopped_to_start(*instance)) co_return *broken;
+  const auto attached = catalog->disks_of(id);
+  if (auto broken = attached_disks_must_be_in_use(attached)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
   if (auto failed = co_await start(id, request)) co_return *failed;
   co_return done();
@@ -265,7 +268,16 @@ void Control::Impl::put_release(const InstanceRecord& instance, CatalogChange& c
   for (const DiskRecord* attached : catalog->disks_of(instance.id)) {
     DiskRecord disk = *attached;
     // One that is not even made goes in any case.
-    const bool goes = disk.delete_with_instance || disk.status == DiskStatus::kCreating;
+    const bool goes = disk.delete_with_instance || disk.status == DiskStatus::kCreating ||
+                      disk.status == DiskStatus::kDeleting;
+    if (!goes && disk.status == DiskStatus::kReIniting) {  // settle() goes on with it.
+      disk.instance_id.clear();
+      disk.device.clear();
+      disk.visible_gib = disk.size_gib;
+      disk.detached = now();
+      change.put(disk);
+      continue;
+    }
     disk.status = goes ? DiskStatus::kDeleting : DiskStatus::kDetaching;
     disk.promised = false;
     disk.detached = now();

@@ -138,6 +138,10 @@ Task<Outcome> Control::Impl::create_auto_snapshot_policy(ControlRequest& request
   for (const auto& [id, other] : catalog->policies()) {
     if (other.region == policy.region) ++others;
   }
+  // Those that are being made beside it count, too.
+  for (const auto& [id, region] : planned_policies) {
+    if (region == policy.region && catalog->find_policy(id) == nullptr) ++others;
+  }
   if (auto broken = policy_quota_must_have_room(others)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
 
@@ -145,9 +149,12 @@ Task<Outcome> Control::Impl::create_auto_snapshot_policy(ControlRequest& request
   policy.resource_group = reader.text("ResourceGroupId");
   policy.created = now();
   policy.changed = policy.created;
+  planned_policies[policy.id] = policy.region;
   CatalogChange change;
   change.put(policy);
-  if (auto failed = co_await commit(std::move(change))) co_return *failed;
+  auto failed = co_await commit(std::move(change));
+  planned_policies.erase(policy.id);
+  if (failed) co_return *failed;
   Json answer = {{"AutoSnapshotPolicyId", policy.id}};
   co_return Outcome(std::move(answer));
 }

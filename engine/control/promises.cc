@@ -170,6 +170,14 @@ Task<void> Control::Impl::keep_promise(InstanceRecord instance, CatalogChange& c
 Task<void> Control::Impl::keep_promise(DiskRecord disk, CatalogChange& change) {
   if (disk.status == DiskStatus::kCreating) co_return;  // Later.
   const InstanceRecord* instance = catalog->find_instance(disk.instance_id);
+  if (disk.system && instance != nullptr) {  // ReplaceSystemDisk's
+    for (const DiskRecord* other : catalog->disks_of(disk.instance_id)) {
+      const bool given_up = other->status == DiskStatus::kDeleting;
+      if (!other->system || other->id == disk.id || given_up) continue;
+      put_exchange(std::move(disk), *other, change);
+      co_return;
+    }
+  }
   const bool attaches = disk.status == DiskStatus::kAttaching && instance != nullptr;
   Result<void> served;
   if (attaches && instance->status == InstanceStatus::kRunning) {

@@ -2,9 +2,16 @@
 //
 // Metadata alone: the disk gets a new, empty storage that borrows from the snapshot, and one commit
 // makes it the disk's. The old storage stays, as it is, until it can't be returned to any more.
+//
+// Whoever does not wait for all of it is answered as soon as it is on record that the disk is
+// ReIniting, with the new storage, which is made then; a crash in between, or a failure that may
+// pass, leaves that to settle(). What can't be made is taken back: the disk is as it was, and the
+// log says why. Where an earlier rollback can still be undone, the storage is made first: taking
+// back would lose that.
 #include <fmt/format.h>
 
 #include "engine/catalog/image_rules.h"
+#include "engine/catalog/instance_rules.h"
 #include "engine/catalog/snapshot_rules.h"
 #include "engine/control/control_impl.h"
 
@@ -26,6 +33,7 @@ Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* b
   const std::uint64_t descends_from = own ? base->seq : 0;
   ChainRecord chain = chain_of(disk);
   const bool lets_go = !disk.undo_base.empty();  // of what may be another disk's
+  const bool had_no_undo = disk.undo_storage.empty();
   disk.undo_storage = disk.storage;
   disk.undo_base = disk.base_snapshot;
   disk.undo_current = chain.current;
@@ -33,20 +41,68 @@ Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* b
   disk.storage = fmt::format("{}.{}", disk.id, ++disk.storages);
   disk.base_snapshot = base_id;
   chain.current = descends_from;
+  Verdict failed;
+  if (request != nullptr && !request->waits && had_no_undo) {
+    DiskRecord begun = disk;
+    begun.status = DiskStatus::kReIniting;
+    CatalogChange change;
+    change.put(begun);
+    change.put(chain);
+    failed = co_await announce(std::move(change), *request, {});
+    if (failed) co_return *failed;
+    DiskSettings settings = settings_of(begun);
+    Result<void> made = co_await host.create_disk(std::move(settings));
+    failed = co_await conclude_anew(std::move(begun), std::move(made));
+  } else {
+    failed = co_await exchange_storage(disk, chain);
+    if (!failed && request != nullptr) answer_early(*request, done());
+  }
+  if (failed) co_return *failed;
+  untidy = untidy || lets_go;
+  co_await tidy(disk.id);
+  co_return done();
+}
+
+// The new storage, then the commit.
+Task<Verdict> Control::Impl::exchange_storage(DiskRecord disk, ChainRecord chain) {
   DiskSettings settings = settings_of(disk);
   auto made = co_await host.create_disk(std::move(settings));
-  if (!made) co_return refusal_of(made.error());
+  if (!made) co_return Verdict(refusal_of(made.error()));
   CatalogChange change;
   change.put(disk);
   change.put(chain);
   auto failed = co_await commit(std::move(change));
-  if (!failed && request != nullptr) answer_early(*request, done());
-  untidy = untidy || lets_go;
-  co_await tidy(disk.id);
   // What a commit that failed left is none of the disk's, as far as the catalog knows.
   if (failed && !co_await drop_storages(disk.id)) untidy = true;
-  if (failed) co_return *failed;
-  co_return done();
+  co_return failed;
+}
+
+Task<Verdict> Control::Impl::conclude_anew(DiskRecord disk, Result<void> made) {
+  CHECK(!disk.undo_storage.empty());
+  if (!made && may_pass(made.error().code)) {
+    log(LogLevel::kWarning, "control", "disk {} is {} until its storage can be made: {}", disk.id,
+        name(disk.status), made.error().message);
+    unsettled = true;
+    co_return Verdict(refusal_of(made.error()));
+  }
+  CatalogChange change;
+  if (!made) {
+    log(LogLevel::kError, "control", "disk {} stays as it was before its rollback: {}", disk.id,
+        made.error().message);
+    ChainRecord chain = chain_of(disk);
+    chain.current = std::exchange(disk.undo_current, 0);
+    disk.storage = std::exchange(disk.undo_storage, {});
+    disk.base_snapshot = std::exchange(disk.undo_base, {});
+    disk.undo_until = {};
+    change.put(chain);
+    untidy = true;
+  }
+  disk.status = disk.instance_id.empty() ? DiskStatus::kAvailable : DiskStatus::kInUse;
+  change.put(disk);
+  auto failed = co_await commit(std::move(change));
+  if (failed) unsettled = true;
+  if (!failed && !made) failed = refusal_of(made.error());
+  co_return failed;
 }
 
 Verdict Control::Impl::plan_reset(std::string_view disk_id, std::string_view snapshot_id,
@@ -90,6 +146,10 @@ Task<Outcome> Control::Impl::reinit_disk(ControlRequest& request) {
   const auto snapshots = catalog->snapshots_of_disk(disk_id);
   if (auto broken = disk_must_not_be_captured(snapshots)) co_return *broken;
   if (auto broken = disk_must_be_free_to_change(*disk)) co_return *broken;
+  const auto attached = catalog->disks_of(disk->instance_id);
+  if (start_instance && !disk->instance_id.empty()) {
+    if (auto broken = attached_disks_must_be_in_use(attached)) co_return *broken;
+  }
   if (request.dry_run) co_return would_succeed();
   SnapshotRecord base;
   if (source != nullptr) base = *source;

@@ -3,7 +3,7 @@
 //             Deleting            the deletion is finished
 //             Attaching           Available again; answered: In_use
 //             Detaching           finished: Available
-//             ReIniting           back to where it was attached
+//             ReIniting           its new storage is made: back to where it was attached
 //             Importing           the client that filled it is gone: storage and record go
 //   instance  Pending             it goes, with its disks, which are Creating; answered: all are
 //   made
@@ -29,10 +29,6 @@ bool is_doomed(const DiskRecord& disk) {
 
 // The disk at rest after its unfinished change.
 DiskRecord settled(DiskRecord disk) {
-  if (disk.status == DiskStatus::kReIniting && !disk.instance_id.empty()) {
-    disk.status = DiskStatus::kInUse;
-    return disk;
-  }
   disk.status = DiskStatus::kAvailable;
   disk.instance_id.clear();
   disk.device.clear();
@@ -156,6 +152,11 @@ Task<void> Control::Impl::settle() {
       unsettled = unsettled || removal == Removal::kFailed;
       awaits_captures = awaits_captures || removal == Removal::kAwaitsCapture;
       kept.insert(disk.instance_id);
+      continue;
+    }
+    if (disk.status == DiskStatus::kReIniting) {
+      Result<void> made = co_await make_anew(disk);
+      co_await conclude_anew(disk, std::move(made));
       continue;
     }
     auto stopped = co_await host.stop_disk(id);

@@ -191,6 +191,10 @@ Task<Outcome> Control::Impl::delete_snapshot(ControlRequest& request) {
   if (request.dry_run) co_return would_succeed();
   const std::string disk_id = snapshot->disk_id;
   if (auto failed = co_await remove_snapshot(*snapshot, &request)) co_return *failed;
+  // It is hidden. Whether its content goes is a matter of its disk, which others may have now.
+  request.guard->unlock();
+  ChangeLocks::Keys keys{disk_id};
+  *request.guard = co_await changing.lock(std::move(keys));
   co_await tidy(disk_id);
   co_return done();
 }

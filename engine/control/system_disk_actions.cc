@@ -2,7 +2,8 @@
 //
 // The new disk is made beside the old one; then one commit gives it to the instance and lets the
 // old one go, as DeleteDisk does. A crash before it leaves the instance as it was, one after it is
-// finished by settle().
+// finished by settle(). Whoever does not wait is answered when the new disk is on record as
+// promised: then settle() makes the exchange, too.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -34,7 +35,7 @@ Task<Outcome> Control::Impl::replace_system_disk(ControlRequest& request) {
   if (auto broken = find_instance(instance_id, found)) co_return *broken;
   const DiskRecord* system = nullptr;
   for (const DiskRecord* disk : catalog->disks_of(instance_id)) {
-    if (disk->system) system = disk;
+    if (disk->system && disk->status != DiskStatus::kDeleting) system = disk;
   }
   if (auto broken = instance_must_have_a_system_disk(instance_id, system)) co_return *broken;
   const ImageRecord* image = nullptr;
@@ -67,6 +68,8 @@ Task<Outcome> Control::Impl::replace_system_disk(ControlRequest& request) {
     use_image(*image, disk);
   }
   if (auto broken = instance_must_be_stopped_to_replace(*found)) co_return *broken;
+  const auto attached = catalog->disks_of(instance_id);
+  if (auto broken = attached_disks_must_be_in_use(attached)) co_return *broken;
   if (request.dry_run) co_return would_succeed();
 
   disk.id = new_id("d", instance.region);
@@ -82,32 +85,44 @@ Task<Outcome> Control::Impl::replace_system_disk(ControlRequest& request) {
   disk.delete_with_instance = old_disk.delete_with_instance;
   disk.created = now();
   disk.status = DiskStatus::kCreating;
+  disk.promised = !request.waits;
+  Json answer = {{"DiskId", disk.id}};
   CatalogChange announced;
   announced.put(disk);
-  if (auto failed = co_await commit(std::move(announced))) co_return *failed;
+  if (auto failed = co_await announce(std::move(announced), request, answer)) co_return *failed;
   std::vector<DiskRecord> new_disks(1, disk);
   if (auto failed = co_await make_storage(std::move(new_disks), request)) co_return *failed;
 
+  CatalogChange exchanged;
+  put_exchange(std::move(disk), old_disk, exchanged);
+  Outcome outcome = co_await commit_and_answer(std::move(exchanged), request, std::move(answer));
+  if (outcome.refusal) {
+    unsettled = true;  // Still Creating in the catalog: settle() removes the new one, or goes on.
+    co_return outcome;
+  }
+  // The instance has what it was to have; what is left is the old disk's.
+  old_disk = *catalog->find_disk(old_disk.id);
+  Scope left;
+  add_disk(old_disk.id, true, left);
+  request.guard->keep_only(left.own);
+  co_await finish_deletion(std::move(old_disk));
+  co_return outcome;
+}
+
+void Control::Impl::put_exchange(DiskRecord disk, DiskRecord old_disk,
+                                 CatalogChange& change) const {
+  InstanceRecord instance = *catalog->find_instance(disk.instance_id);
+  instance.image_id = disk.image_id;
+  disk.promised = false;
   disk.status = DiskStatus::kInUse;
   disk.attached = now();
   old_disk.status = DiskStatus::kDeleting;
   old_disk.instance_id.clear();
   old_disk.device.clear();
   old_disk.detached = now();
-  CatalogChange exchanged;
-  exchanged.put(disk);
-  exchanged.put(old_disk);
-  exchanged.put(instance);
-  Json answer = {{"DiskId", disk.id}};
-  Outcome outcome = co_await commit_and_answer(std::move(exchanged), request, std::move(answer));
-  if (outcome.refusal) {
-    unsettled = true;  // Still Creating in the catalog: settle() removes the new one.
-    co_return outcome;
-  }
-  Outcome early = outcome;
-  answer_early(request, std::move(early));
-  co_await finish_deletion(std::move(old_disk));
-  co_return outcome;
+  change.put(disk);
+  change.put(old_disk);
+  change.put(instance);
 }
 
 }  // namespace clouddisk

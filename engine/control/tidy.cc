@@ -40,7 +40,9 @@ bool Control::Impl::is_needed(const SnapshotRecord& snapshot) const {
 Task<bool> Control::Impl::forget_undo(std::vector<DiskRecord> disks) {
   CatalogChange expired;
   for (DiskRecord& disk : disks) {
-    if (disk.undo_storage.empty() || disk.undo_until >= now()) continue;
+    // One that is ReIniting may yet have to go back to it.
+    const bool stays = disk.status == DiskStatus::kReIniting || disk.undo_until >= now();
+    if (disk.undo_storage.empty() || stays) continue;
     untidy = untidy || !disk.undo_base.empty();
     disk.undo_storage.clear();
     disk.undo_base.clear();
@@ -148,12 +150,8 @@ Task<void> Control::Impl::tidy() {
 }
 
 Task<void> Control::Impl::tidy(std::string disk_id) {
-  bool had_others = false;  // storages
   std::vector<DiskRecord> disks;
-  if (const DiskRecord* disk = catalog->find_disk(disk_id)) {
-    disks.push_back(*disk);
-    had_others = disk->storages > 0;
-  }
+  if (const DiskRecord* disk = catalog->find_disk(disk_id)) disks.push_back(*disk);
   bool recorded = co_await forget_undo(std::move(disks));
   std::vector<SnapshotRecord> snapshots;
   for (const SnapshotRecord* one : catalog->snapshots_of_disk(disk_id)) snapshots.push_back(*one);
@@ -163,7 +161,11 @@ Task<void> Control::Impl::tidy(std::string disk_id) {
     chains.push_back(*chain);
   }
   if (recorded) recorded = co_await drop_chains(std::move(chains));
-  if (recorded && had_others) recorded = co_await drop_storages(std::move(disk_id));
+  const DiskRecord* disk = catalog->find_disk(disk_id);
+  // "d-x" and "d-x.1" are its own and that of its undo.
+  const unsigned needed = disk != nullptr && !disk->undo_storage.empty() ? 1 : 0;
+  const bool has_others = disk != nullptr && disk->storages > needed;
+  if (recorded && has_others) recorded = co_await drop_storages(std::move(disk_id));
   if (!recorded) untidy = true;
 }
 

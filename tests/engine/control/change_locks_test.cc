@@ -68,6 +68,40 @@ TEST(ChangeLocks, OnlyThoseThatHaveNothingInCommonAreHeldAtOnce) {
   EXPECT_GT(holders.most_sharers, 1U);
 }
 
+Task<void> pass_a_moment(Ring& ring) {
+  co_await ring.sleep_for(std::chrono::milliseconds(1));
+}
+
+Task<void> take_and_tell(Task<ChangeLocks::Guard> asked, std::optional<bool>& outdated) {
+  const auto guard = co_await std::move(asked);
+  outdated = guard.is_outdated();
+}
+
+TEST(ChangeLocks, WhoWaitsForWhatGoesAndWhatStaysAsksAnew) {
+  SimMachine machine(1);
+  SimRing ring(machine);
+  ChangeLocks locks(ring);
+  ChangeLocks::Guard holder = ring.block_on(locks.lock({"instance", "disk"}, {"image"}));
+  std::optional<bool> both, both_for_sure, only_disk, another, image;
+  spawn(take_and_tell(locks.lock_revisable({"instance", "disk"}, {}), both));
+  spawn(take_and_tell(locks.lock({"instance", "disk"}), both_for_sure));
+  spawn(take_and_tell(locks.lock_revisable({"disk"}, {}), only_disk));
+  spawn(take_and_tell(locks.lock({"image"}), image));
+  ring.block_on(pass_a_moment(ring));
+  EXPECT_FALSE(both || both_for_sure || only_disk || image);
+  holder.keep_only({"disk"});
+  spawn(take_and_tell(locks.lock({"another"}), another));
+  ring.block_on(pass_a_moment(ring));
+  EXPECT_EQ(both, true);
+  EXPECT_EQ(image, false);
+  EXPECT_EQ(another, false);
+  EXPECT_FALSE(both_for_sure || only_disk);
+  holder.unlock();
+  ring.block_on(pass_a_moment(ring));
+  EXPECT_EQ(both_for_sure, false);
+  EXPECT_EQ(only_disk, false);
+}
+
 class ManyChanges : public ControlTest {
  protected:
   // One client: random changes of the disks and instances that there are, whoever made them.

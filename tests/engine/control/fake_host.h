@@ -24,7 +24,8 @@ class FakeHost final : public DiskHost {
 
   // The process dies, as by kill -9, at this step; each call has one before and one after it.
   void crash_at(unsigned step) { crash_at_ = step; }
-  void crash_at_next() { crash_at_ = step_ + 1; }
+  void crash_at_next() { crash_after(1); }
+  void crash_after(unsigned steps) { crash_at_ = step_ + steps; }
   // The next calls of this name fail.
   void fail_next(const std::string& call, Errc code, unsigned times = 1) {
     failing_[call] = {code, times, 0};
@@ -40,6 +41,8 @@ class FakeHost final : public DiskHost {
   }
   // From now on most of what is asked of it takes that long.
   void take_time(std::function<Task<void>()> how) { takes_ = std::move(how); }
+  // From now on a storage goes when that is over.
+  void hold_deletions(std::function<Task<void>()> how) { holds_ = std::move(how); }
   // From now on there is a client that writes to whatever is exported, at once.
   void write_to_all() { writes_ = true; }
   // What was written and deleted, in any life.
@@ -58,18 +61,14 @@ class FakeHost final : public DiskHost {
   Task<Result<void>> create_disk(DiskSettings settings) override {
     co_await wait();
     if (auto r = begin("create"); !r) co_return r;
-    if (std::filesystem::exists(file(settings.storage))) {
-      co_return fail(Errc::kExists, "there already");
-    }
+    // One that nobody has written to is as good as none.
+    if (is_marked(settings.storage)) co_return fail(Errc::kExists, "there already");
     write(settings);
     co_return end();
   }
   Task<Result<void>> serve_disk(DiskSettings settings) override {
     co_await wait();
     if (auto r = begin("serve"); !r) co_return r;
-    if (!std::filesystem::exists(file(settings.storage))) {
-      co_return fail(Errc::kNotFound, "no storage");
-    }
     if (!settings.base_snapshot.empty() && !snapshots_.contains(settings.base_snapshot)) {
       co_return fail(Errc::kNotFound, "there is no such snapshot any more");
     }
@@ -87,6 +86,7 @@ class FakeHost final : public DiskHost {
   }
   Task<Result<void>> delete_storage(std::string storage) override {
     co_await wait();
+    if (holds_) co_await holds_();
     if (auto r = begin("delete"); !r) co_return r;
     for (const auto& [id, settings] : served_) CHECK(settings.storage != storage);
     std::filesystem::remove(file(storage));
@@ -297,7 +297,7 @@ class FakeHost final : public DiskHost {
   std::uint64_t epoch_ = 0;
   std::map<std::string, Failure> failing_;
   bool writes_ = false;
-  std::function<Task<void>()> takes_;
+  std::function<Task<void>()> takes_, holds_;
   unsigned step_ = 0;
   unsigned crash_at_ = 0;
 };

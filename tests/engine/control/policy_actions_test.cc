@@ -35,6 +35,11 @@ class PolicyActions : public ControlTest {
     for (const Json& disk : body["Disks"]["Disk"]) ids.insert(disk["DiskId"].get<std::string>());
     return ids;
   }
+  static Task<void> create(Daemon& daemon, Params params, unsigned& made, unsigned& answered) {
+    const Reply reply = co_await daemon.control->perform(std::move(params));
+    if (reply.http_status == 200) ++made;
+    ++answered;
+  }
   // "disk policy" of each.
   static std::set<std::string> associations(Daemon& daemon, Params params = {}) {
     std::set<std::string> found;
@@ -251,6 +256,20 @@ TEST_F(PolicyActions, TheNewerProfileHasTenPoliciesADisk) {
   EXPECT_EQ(daemon.disk(disk)["AutoSnapshotPolicyId"], ids[1]);
   daemon.must("CancelAutoSnapshotPolicy", {{"diskIds", Json({disk}).dump()}});
   EXPECT_TRUE(associations(daemon).empty());
+}
+
+TEST_F(PolicyActions, ThoseThatAreMadeAtOnceCountEachOther) {
+  constexpr unsigned kAtOnce = 150;
+  constexpr unsigned kMost = 100;
+  Daemon daemon(root_.path());
+  unsigned made = 0, answered = 0;
+  for (unsigned i = 0; i < kAtOnce; ++i) {
+    spawn(create(daemon, daily({{"Action", "CreateAutoSnapshotPolicy"}}), made, answered));
+  }
+  daemon.machine.ring->run_until([&answered] { return answered == kAtOnce; });
+  EXPECT_EQ(made, kMost);
+  EXPECT_REFUSED(daemon.ask("CreateAutoSnapshotPolicy", daily()), 403,
+                 "AutoSnapshotPolicy.QuotaExceed");
 }
 
 TEST_F(PolicyActions, DisksOfANewInstanceMayBeUnderOne) {
