@@ -47,6 +47,14 @@ class Bench:
         self.targets = {}    # key: (title, io), in order of appearance, of each part
         self.workloads = {}  # part: its workloads
         self.notes = []
+        self.finished = []   # parts
+
+    def forget_unfinished(self):
+        """What an interrupt leaves is of whole parts."""
+        self.samples = [one for one in self.samples if one["part"] in self.finished]
+        for of_parts in (self.targets, self.workloads):
+            for part in of_parts.keys() - set(self.finished):
+                del of_parts[part]
 
     def mib(self, count):
         """An amount of data, less when the script alone is tried."""
