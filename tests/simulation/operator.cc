@@ -38,10 +38,15 @@ Task<bool> World::commit(VolumeState& volume, const VolumeRecord& record) {
   co_return done;
 }
 
-// One thing at a time, beside the clients.
+// One thing at a time, beside the clients: little, or so much that chains of snapshots get long and
+// lose their middle, captures and rollbacks meet, and disks come and go.
 Task<void> World::operate(std::shared_ptr<Phase> phase) {
-  for (std::uint64_t times = random_.below(4); times > 0 && !failure_; --times) {
-    co_await ring_->sleep_for(std::chrono::microseconds(random_.below(3000)));
+  const bool busy = random_.one_in(3);
+  const std::uint64_t pause_us = busy ? 300 : 3000;
+  std::uint64_t times = random_.below(4);
+  if (busy) times = random_.between(8, 48);
+  for (; times > 0 && !failure_; --times) {
+    co_await ring_->sleep_for(std::chrono::microseconds(random_.below(pause_us)));
     VolumeState& volume = any_volume();
     const Actions& actions = options_.actions;
     const std::uint64_t what = random_.below(100);
