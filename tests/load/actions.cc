@@ -69,7 +69,9 @@ void actions_scenario(Report& report, const Scale& scale) {
       static_cast<std::uint16_t>(std::stoul(log.substr(log.find(said) + said.size())));
   const e2e::Json made = daemon.ok_json({"key", "create"})["AccessKey"];
   const auth::Credentials key{made["AccessKeyId"], made["AccessKeySecret"]};
-  lead(report, scale, port, key, &ActionClient::live_with_disks, kMedianMax);
+  std::optional<double> claimed;
+  if (scale.claims_times) claimed = kMedianMax;
+  lead(report, scale, port, key, &ActionClient::live_with_disks, claimed);
   report.heading(fmt::format("{} clients: what is asked for less often", scale.action_clients));
   // Twice as many actions a second as before, half of them changes: figures, no claim.
   lead(report, scale, port, key, &ActionClient::live_otherwise, std::nullopt);

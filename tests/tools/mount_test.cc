@@ -311,7 +311,8 @@ TEST_F(MountTest, UmountClearsUpAfterAMountThatWasKilledAnywhere) {
     ::waitpid(child, nullptr, 0);
     // What the killed command had started may still be starting.
     ASSERT_TRUE(wait_until(10, [&] {
-      return processes_with("mkfs.ext4", "-q").empty() && processes_with("losetup", "-f").empty();
+      return processes_with("mkfs.ext4", "-q").empty() && processes_with("losetup", "-f").empty() &&
+             processes_with("mount", request_.directory).empty();
     }));
     auto done = unmount_disk(root_, id_);
     if (!done) {
