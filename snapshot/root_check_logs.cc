@@ -9,7 +9,7 @@ namespace clouddisk::snapshot {
 using Kind = CheckFinding::Kind;
 
 // Of one that is there. Gives where its checkpoint stands.
-Task<std::optional<LogPosition>> RootChecker::check_map_index(const std::string& name) {
+Task<Result<LogPosition>> RootChecker::check_map_index(const std::string& name) {
   const std::string directory = index_of(name);
   Ring* ring = &ring_;
   auto work = [ring, directory]() -> Result<Checkpoint> {
@@ -20,10 +20,8 @@ Task<std::optional<LogPosition>> RootChecker::check_map_index(const std::string&
     return check_index(**kv);
   };
   auto checkpoint = co_await ring_.blocking(std::move(work));
-  if (checkpoint) co_return checkpoint->position;
-  find(Kind::kMendable, name, std::nullopt, "its index is damaged: {}", checkpoint.error().message);
-  strange_.insert(name);
-  co_return std::nullopt;
+  if (!checkpoint) co_return checkpoint.error();
+  co_return checkpoint->position;
 }
 
 Task<Result<void>> RootChecker::check_storage(const std::string& name) {
@@ -31,7 +29,15 @@ Task<Result<void>> RootChecker::check_storage(const std::string& name) {
   options.repair = options_.repair;
   const auto index = co_await ring_.stat(index_of(name) + "/data.mdb");
   std::optional<LogPosition> position;
-  if (index) position = co_await check_map_index(name);
+  std::optional<Error> damage;
+  if (index) {
+    auto checked = co_await check_map_index(name);
+    if (checked) {
+      position = *checked;
+    } else {
+      damage = checked.error();
+    }
+  }
   if (position) options.settled = position->next_batch;
   options.progress = [this](std::uint64_t bytes) {
     result_.bytes += bytes;
@@ -50,8 +56,14 @@ Task<Result<void>> RootChecker::check_storage(const std::string& name) {
   ++result_.storages;
   result_.segments += checked->checksums.size();
   // A disk has none before it is first opened, and no segment either.
-  if (!index && !checked->checksums.empty()) {
-    find(Kind::kMendable, name, std::nullopt, "its index is missing");
+  const bool is_new = checked->checksums.empty();
+  if (!index && !is_new) find(Kind::kMendable, name, std::nullopt, "its index is missing");
+  if (damage && is_new) {
+    find(Kind::kNote, name, std::nullopt,
+         "its index is not finished (a crash): the next start makes it anew");
+  } else if (damage) {
+    find(Kind::kMendable, name, std::nullopt, "its index is damaged: {}", damage->message);
+    strange_.insert(name);
   }
   if (position && position->segment.value != 0 &&
       checked->checksums.count(position->segment) == 0) {

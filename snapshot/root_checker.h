@@ -86,7 +86,7 @@ class RootChecker {
   Task<void> drop_tree(std::string path);
   Task<Result<void>> add_up();
   Task<Result<void>> check_storage(const std::string& name);
-  Task<std::optional<LogPosition>> check_map_index(const std::string& name);
+  Task<Result<LogPosition>> check_map_index(const std::string& name);
   Task<void> check_contents();
   Task<Result<std::shared_ptr<BlockSource>>> base_of(const std::string& snapshot_id);
   Task<Result<std::shared_ptr<Disk>>> open_storage(const std::string& name);

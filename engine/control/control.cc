@@ -177,9 +177,13 @@ Task<Result<std::unique_ptr<Control>>> Control::open(Ring& ring, ReplicaSet& rep
   impl->catalog = std::move(*catalog);
   if (auto made = co_await impl->ensure_local_instance(); !made) co_return made.error();
   impl->tell_past();
-  co_await impl->give_up_imports();
-  co_await impl->settle();
-  co_await impl->serve_all();
+  {
+    // What is served may be hydrated, and what is captured told of, before this is through.
+    auto all = co_await impl->changing.lock_all();
+    co_await impl->give_up_imports();
+    co_await impl->settle();
+    co_await impl->serve_all();
+  }
   co_await impl->host.open_past();
   co_return std::unique_ptr<Control>(new Control(std::move(impl)));
 }

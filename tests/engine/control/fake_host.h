@@ -45,6 +45,8 @@ class FakeHost final : public DiskHost {
   void hold_deletions(std::function<Task<void>()> how) { holds_ = std::move(how); }
   // From now on there is a client that writes to whatever is exported, at once.
   void write_to_all() { writes_ = true; }
+  // From now on what borrows has borrowed nothing any more as soon as it is served.
+  void hydrate_at_once() { hydrates_ = true; }
   // What was written and deleted, in any life.
   std::size_t lost() const {
     std::size_t count = 0;
@@ -74,8 +76,10 @@ class FakeHost final : public DiskHost {
     }
     CHECK(settings.size_bytes >= stored_size(settings.storage));  // A disk never shrinks.
     write(settings);
-    served_[settings.id] = settings;
+    const bool served_already = !served_.insert_or_assign(settings.id, settings).second;
     if (writes_) mark(settings.storage);
+    const bool hydrates = hydrates_ && !served_already && !settings.base_snapshot.empty();
+    if (hydrates) spawn(tell_hydrated(settings));
     co_return end();
   }
   Task<Result<void>> stop_disk(std::string id) override {
@@ -251,6 +255,9 @@ class FakeHost final : public DiskHost {
   }
 
  private:
+  Task<void> tell_hydrated(DiskSettings settings) {
+    static_cast<void>(co_await events_.hydrated(settings.id, settings.storage));
+  }
   struct Failure {
     Errc code = Errc::kIo;
     unsigned times = 0;
@@ -297,6 +304,7 @@ class FakeHost final : public DiskHost {
   std::uint64_t epoch_ = 0;
   std::map<std::string, Failure> failing_;
   bool writes_ = false;
+  bool hydrates_ = false;
   std::function<Task<void>()> takes_, holds_;
   unsigned step_ = 0;
   unsigned crash_at_ = 0;

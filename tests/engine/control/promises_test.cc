@@ -241,6 +241,30 @@ TEST_F(PromisesOfTheDeadTest, AreKeptAtTheNextStart) {
   EXPECT_EQ(disks["Disks"]["Disk"][0]["Status"], "Available");
 }
 
+// What is served at the start may be hydrated before the start is through with it.
+TEST_F(PromisesOfTheDeadTest, AreKeptBesideAHydrationThatEndsAtOnce) {
+  std::string snapshot;
+  {
+    Daemon daemon(root_.path());
+    const std::string source = daemon.create_disk();
+    daemon.attach(source);
+    snapshot = daemon.must("CreateSnapshot", {{"DiskId", source}})["SnapshotId"];
+    EXPECT_TRUE(daemon.capture(snapshot));
+  }
+  die_after({{"Action", "CreateDisk"},
+             {"SnapshotId", snapshot},
+             {"InstanceId", "i-local"},
+             {"Wait", "false"}});
+  Daemon daemon(root_.path(), {.seed = 7}, 0, [](FakeHost& host) { host.hydrate_at_once(); });
+  wait_for_all(daemon);
+  const Json disks = daemon.must("DescribeDisks")["Disks"]["Disk"];
+  ASSERT_EQ(disks.size(), 2U);
+  for (const Json& disk : disks) {
+    EXPECT_EQ(disk["Status"], "In_use") << disk.dump();
+    EXPECT_EQ(disk["Hydration"]["SnapshotId"], "") << disk.dump();
+  }
+}
+
 // The one that keeps them dies as well, at any step, and so does the next: what was exported in
 // between has been written to.
 TEST_F(PromisesOfTheDeadTest, AreKeptThroughFurtherDeathsWithWhatWasWritten) {
