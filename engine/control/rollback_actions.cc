@@ -78,8 +78,9 @@ Task<Verdict> Control::Impl::exchange_storage(DiskRecord disk, ChainRecord chain
 }
 
 Task<Verdict> Control::Impl::conclude_anew(DiskRecord disk, Result<void> made) {
-  CHECK(!disk.undo_storage.empty());
-  if (!made && may_pass(made.error().code)) {
+  // Without what it had before there is nothing to go back to.
+  const bool only_forward = disk.undo_storage.empty();
+  if (!made && (only_forward || may_pass(made.error().code))) {
     log(LogLevel::kWarning, "control", "disk {} is {} until its storage can be made: {}", disk.id,
         name(disk.status), made.error().message);
     unsettled = true;
