@@ -30,6 +30,17 @@ class RollbackPromises : public ImageTest {
             {"SnapshotId", disk.snapshot},
             {"Wait", "false"}};
   }
+  // A stopped instance, its system disk, and the image of which it is to get another.
+  struct Exchange {
+    std::string instance, old, image;
+  };
+  static Exchange prepare_exchange(Daemon& daemon) {
+    const std::string instance = run(daemon);
+    const std::string old = disks_of(daemon, instance)["/dev/xvda"]["DiskId"];
+    const std::string image = make(daemon, {{"SnapshotId", snapshot_of_system(daemon, instance)}});
+    daemon.must("StopInstance", {{"InstanceId", instance}});
+    return {instance, old, image};
+  }
   static Params replace(const std::string& instance, const std::string& image) {
     return {{"Action", "ReplaceSystemDisk"},
             {"InstanceId", instance},
@@ -184,10 +195,7 @@ TEST_F(RollbackPromises, AnInstanceMayGoWhileADiskThatStaysIsReIniting) {
 
 TEST_F(RollbackPromises, ADiskThatWasGivenUpHindersNobody) {
   Daemon daemon(root_.path());
-  const std::string instance = run(daemon);
-  const std::string old = disks_of(daemon, instance)["/dev/xvda"]["DiskId"];
-  const std::string image = make(daemon, {{"SnapshotId", snapshot_of_system(daemon, instance)}});
-  daemon.must("StopInstance", {{"InstanceId", instance}});
+  const auto [instance, old, image] = prepare_exchange(daemon);
   daemon.host.fail_next("create", Errc::kNoSpace);
   daemon.host.fail_next("delete", Errc::kIo, 9);
   const std::string wanted = daemon.must("ReplaceSystemDisk", replace(instance, image))["DiskId"];
@@ -223,10 +231,10 @@ TEST_F(RollbackPromises, AnExchangeOfSystemDisksThatWasAnsweredIsDoneAfterADeath
   std::string instance, image, old;
   {
     Daemon daemon(life());
-    instance = run(daemon);
-    old = disks_of(daemon, instance)["/dev/xvda"]["DiskId"];
-    image = make(daemon, {{"SnapshotId", snapshot_of_system(daemon, instance)}});
-    daemon.must("StopInstance", {{"InstanceId", instance}});
+    const Exchange exchange = prepare_exchange(daemon);
+    instance = exchange.instance;
+    old = exchange.old;
+    image = exchange.image;
   }
   die_at_each_step(replace(instance, image), [&](Daemon& daemon) {
     EXPECT_TRUE(daemon.disk(old).is_null());
@@ -242,10 +250,7 @@ TEST_F(RollbackPromises, AnExchangeOfSystemDisksThatWasAnsweredIsDoneAfterADeath
 
 TEST_F(RollbackPromises, AnExchangeThatCanNotBeMadeLeavesTheOldOne) {
   Daemon daemon(root_.path());
-  const std::string instance = run(daemon);
-  const std::string old = disks_of(daemon, instance)["/dev/xvda"]["DiskId"];
-  const std::string image = make(daemon, {{"SnapshotId", snapshot_of_system(daemon, instance)}});
-  daemon.must("StopInstance", {{"InstanceId", instance}});
+  const auto [instance, old, image] = prepare_exchange(daemon);
   daemon.host.fail_next("create", Errc::kNoSpace);
   const std::string wanted = daemon.must("ReplaceSystemDisk", replace(instance, image))["DiskId"];
   wait_for_all(daemon);
@@ -258,10 +263,7 @@ TEST_F(RollbackPromises, AnExchangeThatCanNotBeMadeLeavesTheOldOne) {
 // What follows has the instance while the old disk is still on its way out.
 TEST_F(RollbackPromises, AnInstanceStartsWhileItsOldSystemDiskGoes) {
   Daemon daemon(root_.path());
-  const std::string instance = run(daemon);
-  const std::string old = disks_of(daemon, instance)["/dev/xvda"]["DiskId"];
-  const std::string image = make(daemon, {{"SnapshotId", snapshot_of_system(daemon, instance)}});
-  daemon.must("StopInstance", {{"InstanceId", instance}});
+  const auto [instance, old, image] = prepare_exchange(daemon);
   Ring& ring = *daemon.machine.ring;
   bool held = false, release = false;
   daemon.host.hold_deletions([&]() -> Task<void> {
