@@ -106,36 +106,55 @@ void SimFile::make_range_dirty(std::uint64_t index, Chunk& chunk, std::size_t fi
     return;
   }
   // Most writes are to sectors that nothing unsynced is in.
-  if (chunk.shadow == nullptr) {
-    chunk.shadow = std::make_unique<Shadow>();
-    dirty_chunks_.insert(index);
-  }
-  Shadow& shadow = *chunk.shadow;
-  std::memcpy(shadow.medium.get() + first * kSector, chunk.data.get() + first * kSector,
-              (last + 1 - first) * kSector);
+  Shadow& shadow = shadow_of(index, chunk);
+  to_medium(chunk, first, last);
   for (std::size_t s = first; s <= last; ++s) {
+    chunk.written[s] = true;
     shadow.dirty[s] = true;
     shadow.stamps[s] = stamp_;
   }
 }
 
 void SimFile::make_dirty(std::uint64_t index, Chunk& chunk, std::size_t sector, Random& random) {
-  if (chunk.shadow == nullptr) {
-    chunk.shadow = std::make_unique<Shadow>();
-    dirty_chunks_.insert(index);
-  }
-  Shadow& shadow = *chunk.shadow;
+  Shadow& shadow = shadow_of(index, chunk);
   // The cache may write a sector back whenever it likes, so that any version since the last sync
   // can be the surviving one. A sync under way owes the version that it found.
   const bool clean = !shadow.dirty[sector] && !shadow.stale[sector];
   const bool written_back = shadow.dirty[sector] && (syncs_ > 0 || random.one_in(2));
-  if (clean || written_back) {
-    std::memcpy(shadow.medium.get() + sector * kSector, chunk.data.get() + sector * kSector,
-                kSector);
-  }
+  if (clean || written_back) to_medium(chunk, sector, sector);
+  chunk.written[sector] = true;
   shadow.dirty[sector] = true;
   shadow.stale[sector] = false;
   shadow.stamps[sector] = stamp_;
+}
+
+SimFile::Shadow& SimFile::shadow_of(std::uint64_t index, Chunk& chunk) {
+  if (chunk.shadow == nullptr) {
+    chunk.shadow = std::make_unique<Shadow>();
+    dirty_chunks_.insert(index);
+  }
+  chunk.shadow->latest = stamp_;
+  return *chunk.shadow;
+}
+
+// The medium has, of these sectors, what a reader sees now.
+void SimFile::to_medium(Chunk& chunk, std::size_t first, std::size_t last) {
+  Shadow& shadow = *chunk.shadow;
+  for (std::size_t s = first; s <= last; ++s) {
+    shadow.blank[s] = !chunk.written[s];
+    if (shadow.blank[s]) continue;
+    if (shadow.medium == nullptr) shadow.medium = take_chunk();
+    std::memcpy(shadow.medium.get() + s * kSector, chunk.data.get() + s * kSector, kSector);
+  }
+}
+
+void SimFile::from_medium(Chunk& chunk, std::size_t sector) {
+  std::byte* data = chunk.data.get() + sector * kSector;
+  if (chunk.shadow->blank[sector]) {
+    std::memset(data, 0, kSector);
+  } else {
+    std::memcpy(data, chunk.shadow->medium.get() + sector * kSector, kSector);
+  }
 }
 
 SimFile::Sync SimFile::begin_sync() {
@@ -150,8 +169,12 @@ void SimFile::finish_sync(const Sync& sync) {
   for (const std::uint64_t index : indexes) {
     Chunk& chunk = chunks_.at(index);
     Shadow& shadow = *chunk.shadow;
-    for (std::size_t s = 0; s < kSectors; ++s) {
-      if (shadow.dirty[s] && shadow.stamps[s] <= sync.stamp) shadow.dirty[s] = false;
+    if (shadow.latest <= sync.stamp) {
+      shadow.dirty.reset();
+    } else {
+      for (std::size_t s = 0; s < kSectors; ++s) {
+        if (shadow.dirty[s] && shadow.stamps[s] <= sync.stamp) shadow.dirty[s] = false;
+      }
     }
     drop_shadow_if_clean(index, chunk);
   }
@@ -184,7 +207,9 @@ SimFile SimFile::copy() const {
   file.allocated_ = allocated_;
   file.reserved_ = reserved_;
   for (const auto& [index, chunk] : chunks_) {
-    std::memcpy(file.chunks_[index].data.get(), chunk.data.get(), kChunk);
+    Chunk& copied = file.chunks_[index];
+    std::memcpy(copied.data.get(), chunk.data.get(), kChunk);
+    copied.written = chunk.written;
   }
   return file;
 }
@@ -197,8 +222,7 @@ void SimFile::power_loss(Random& random, std::uint64_t percent) {
       const bool unsynced = chunk.shadow->dirty[s];
       if (!unsynced && !chunk.shadow->stale[s]) continue;
       if (unsynced && random.below(100) < percent) continue;
-      std::memcpy(chunk.data.get() + s * kSector, chunk.shadow->medium.get() + s * kSector,
-                  kSector);
+      from_medium(chunk, s);
     }
     chunk.shadow.reset();
   }
@@ -231,11 +255,16 @@ void SimFile::flip_bit(std::uint64_t offset, unsigned bit) {
   if (offset >= size_) return;
   Chunk& chunk = chunks_[offset / kChunk];
   const auto mask = static_cast<std::byte>(1U << (bit % 8));
-  chunk.data[offset % kChunk] ^= mask;
   const std::size_t sector = offset % kChunk / kSector;
-  if (chunk.shadow != nullptr && (chunk.shadow->dirty[sector] || chunk.shadow->stale[sector])) {
-    chunk.shadow->medium[offset % kChunk] ^= mask;
+  Shadow* shadow = chunk.shadow.get();
+  if (shadow != nullptr && (shadow->dirty[sector] || shadow->stale[sector])) {
+    if (shadow->medium == nullptr) shadow->medium = take_chunk();
+    if (shadow->blank[sector]) std::memset(shadow->medium.get() + sector * kSector, 0, kSector);
+    shadow->blank[sector] = false;
+    shadow->medium[offset % kChunk] ^= mask;
   }
+  chunk.data[offset % kChunk] ^= mask;
+  chunk.written[sector] = true;
 }
 
 }  // namespace clouddisk

@@ -11,10 +11,10 @@
 // Thread: the simulation's. Memory is taken in chunks of 64 KiB, for what was ever written only.
 #pragma once
 
+#include <array>
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <set>
@@ -23,13 +23,14 @@
 
 #include "engine/base/random.h"
 #include "engine/base/units.h"
+#include "engine/ring/sim_chunks.h"
 
 namespace clouddisk {
 
 class SimFile {
  public:
   static constexpr std::uint64_t kSector = 512;
-  static constexpr std::uint64_t kChunk = 64_KiB;
+  static constexpr std::uint64_t kChunk = kSimChunk;
 
   std::uint64_t size() const { return size_; }
   // Bytes of 4 KiB blocks that are reserved, by writes or ahead of them.
@@ -65,16 +66,17 @@ class SimFile {
 
  private:
   static constexpr std::size_t kSectors = kChunk / kSector;
-  struct Shadow {  // of a chunk with unsynced sectors
-    std::unique_ptr<std::byte[]> medium = std::make_unique_for_overwrite<std::byte[]>(kChunk);
+  struct Shadow {                 // of a chunk with unsynced sectors
+    SimChunk medium;              // what the medium holds of these; none as long as all are blank
+    std::bitset<kSectors> blank;  // zeros on the medium, whatever is in `medium`
     std::bitset<kSectors> dirty;
     std::bitset<kSectors> stale;
-    std::vector<std::uint64_t> stamps = std::vector<std::uint64_t>(kSectors);
+    std::array<std::uint64_t, kSectors> stamps{};
+    std::uint64_t latest = 0;  // of the stamps
   };
   struct Chunk {
-    Chunk() { std::memset(data.get(), 0, kChunk); }
-
-    std::unique_ptr<std::byte[]> data = std::make_unique_for_overwrite<std::byte[]>(kChunk);
+    SimChunk data = take_zeroed_chunk();
+    std::bitset<kSectors> written;  // the others have been zeros all the time
     std::unique_ptr<Shadow> shadow;
   };
 
@@ -82,6 +84,9 @@ class SimFile {
   void make_range_dirty(std::uint64_t index, Chunk& chunk, std::size_t first, std::size_t last,
                         Random& random);
   void make_dirty(std::uint64_t index, Chunk& chunk, std::size_t sector, Random& random);
+  Shadow& shadow_of(std::uint64_t index, Chunk& chunk);
+  static void to_medium(Chunk& chunk, std::size_t first, std::size_t last);
+  static void from_medium(Chunk& chunk, std::size_t sector);
   void drop_shadow_if_clean(std::uint64_t index, Chunk& chunk);
   void truncate_to(std::uint64_t size);
 

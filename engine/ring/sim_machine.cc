@@ -65,14 +65,15 @@ void SimMachine::clear_faults() {
   if (ring_ != nullptr) ring_->faults_changed();
 }
 
-SimFaults SimMachine::faults(std::string_view path) const {
-  if (faults_.empty()) return {};
+const SimFaults& SimMachine::faults(std::string_view path) const {
+  static const SimFaults kNone;
+  if (faults_.empty()) return kNone;
   const std::pair<const std::string, SimFaults>* best = nullptr;
   for (const auto& entry : faults_) {
     if (!lies_below(path, entry.first)) continue;
     if (best == nullptr || entry.first.size() > best->first.size()) best = &entry;
   }
-  return best == nullptr ? SimFaults{} : best->second;
+  return best == nullptr ? kNone : best->second;
 }
 
 bool SimMachine::reserve(Node& node, std::uint64_t offset, std::uint64_t length) {

@@ -3,14 +3,16 @@
 // ring), cut the power, and start another one over what is left.
 //
 // Names follow a journal: a change of a folder (create, rename, remove) is durable once
-//   sync_directory() of that folder returned. A power loss keeps any of the others, but never one
-//   without the earlier ones of the same names; a rename happens whole or not at all.
+//   sync_directory() of that folder returned, or after a second by itself. A power loss keeps any
+//   of the others, but never one without the earlier ones of the same names; a rename happens whole
+//   or not at all.
 // Paths are absolute; "a//b/" is "/a/b". A fault or a device belongs to a path prefix of whole
 //   components, and the longest one that fits counts.
 // Thread: the simulation's. Errors: values, as the kernel would answer.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <limits>
 #include <list>
@@ -69,7 +71,7 @@ class SimMachine {
   void set_capacity(const std::string& prefix, std::uint64_t capacity);
   void set_faults(const std::string& prefix, const SimFaults& faults);
   void clear_faults();
-  SimFaults faults(std::string_view path) const;
+  const SimFaults& faults(std::string_view path) const;  // until they are changed
   // Keeps what is durable and, seeded, any part of what is not.
   void power_loss();
 
@@ -132,6 +134,7 @@ class SimMachine {
   };
   struct JournalEntry {
     std::vector<NameChange> changes;
+    TimePoint when{};
   };
   struct OpenFile {
     NodeRef node;
@@ -149,6 +152,7 @@ class SimMachine {
   NodeRef make_node(std::string_view path, bool is_directory);
   void change_names(std::vector<NameChange> changes);
   static void apply_durably(const JournalEntry& entry);
+  void commit_old_changes();
   Result<void> check_access(std::string_view path, bool changes);
 
   Result<int> open(const std::string& path, const OpenOptions& options);
@@ -190,7 +194,7 @@ class SimMachine {
   std::map<std::string, SimFaults> faults_;
   std::uint64_t next_inode_ = 2;
   NodeRef root_;
-  std::vector<JournalEntry> journal_;
+  std::deque<JournalEntry> journal_;
   std::map<int, OpenFile> open_files_;
   int next_file_ = 3;
 };

@@ -75,7 +75,17 @@ void SimMachine::change_names(std::vector<NameChange> changes) {
       settle_charge(*before);
     }
   }
-  journal_.push_back(JournalEntry{std::move(changes)});
+  commit_old_changes();
+  journal_.push_back(JournalEntry{std::move(changes), now_});
+}
+
+// Else files that are gone would stay for ever, as a power loss might bring them back.
+void SimMachine::commit_old_changes() {
+  constexpr Duration kJournalAge = std::chrono::seconds(1);
+  while (!journal_.empty() && now_ - journal_.front().when > kJournalAge) {
+    apply_durably(journal_.front());
+    journal_.pop_front();
+  }
 }
 
 void SimMachine::apply_durably(const JournalEntry& entry) {
@@ -239,7 +249,7 @@ Result<void> SimMachine::sync_directory(const std::string& path) {
       needed.insert({change.directory.get(), change.name});
     }
   }
-  std::vector<JournalEntry> rest;
+  std::deque<JournalEntry> rest;
   for (std::size_t i = 0; i < journal_.size(); ++i) {
     if (chosen[i]) {
       apply_durably(journal_[i]);

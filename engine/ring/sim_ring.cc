@@ -100,7 +100,7 @@ bool SimRing::step() {
   }
   if (!operations_.empty() && operations_.begin()->first.first <= now()) {
     auto first = operations_.extract(operations_.begin());
-    happen(std::move(first.mapped()));
+    happen(first.mapped());
     return true;
   }
   if (!ready_.empty()) {
@@ -139,9 +139,14 @@ bool SimRing::cancel_timer(Completion& completion) {
   return timers_.remove(completion);
 }
 
+const SimFaults& SimRing::faults_of(const Operation& operation) const {
+  static const SimFaults kNone;
+  if (operation.open != nullptr) return machine_.faults(operation.open->path);
+  return operation.path.empty() ? kNone : machine_.faults(operation.path);
+}
+
 void SimRing::add(Operation operation, const SimLatency& latency) {
-  Duration delay = draw(latency);
-  if (!operation.path.empty()) delay += machine_.faults(operation.path).slow;
+  const Duration delay = draw(latency) + faults_of(operation).slow;
   operations_.emplace(When{now() + delay, next_order_++}, std::move(operation));
 }
 
@@ -163,12 +168,12 @@ void SimRing::faults_changed() {
   }
 }
 
-void SimRing::happen(Operation operation) {
+void SimRing::happen(Operation& operation) {
   if (operation.kind == Operation::Kind::kLateWrite) {
     operation.node->file.write(operation.offset, operation.payload, random_);
     return;
   }
-  const SimFaults faults = operation.path.empty() ? SimFaults{} : machine_.faults(operation.path);
+  const SimFaults& faults = faults_of(operation);
   if (!faults.gone && faults.hung_until > now()) {
     operation.parked = true;
     operations_.emplace(When{faults.hung_until, next_order_++}, std::move(operation));

@@ -144,8 +144,8 @@ class SimRing final : public Ring {
     enum class Kind { kRead, kWrite, kDatasync, kAllocate, kBlocking, kAnswer, kLateWrite };
     Kind kind = Kind::kAnswer;
     Completion* completion = nullptr;
-    int file = -1;
-    std::string path;  // whose faults count
+    SimMachine::OpenFile* open = nullptr;  // what it is on; its path's faults count
+    std::string path;                      // of a folder operation: whose faults count
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
     std::span<std::byte> into;
@@ -160,6 +160,7 @@ class SimRing final : public Ring {
   using When = std::pair<TimePoint, std::uint64_t>;  // the order breaks ties
 
   Duration draw(const SimLatency& latency);
+  const SimFaults& faults_of(const Operation& operation) const;
   void add(Operation operation, const SimLatency& latency);
   void answer(Completion& completion, std::int32_t result);
   // An operation on an open file; with a null pointer the answer is -EBADF and on its way.
@@ -167,7 +168,7 @@ class SimRing final : public Ring {
 
   bool step();                  // false: nothing is left to happen
   TimePoint next_time() const;  // of a timer or an operation; max(): there is none
-  void happen(Operation operation);
+  void happen(Operation& operation);
   std::int32_t perform(Operation& operation);
   std::int32_t perform_read(const Operation& operation, const SimFaults& faults);
   std::int32_t perform_write(Operation& operation, const SimFaults& faults);

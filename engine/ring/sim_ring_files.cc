@@ -36,8 +36,7 @@ SimMachine::OpenFile* SimRing::attach(Operation& operation, int file, Completion
     return nullptr;
   }
   operation.completion = &completion;
-  operation.file = file;
-  operation.path = open->path;
+  operation.open = open;
   return open;
 }
 
@@ -102,9 +101,9 @@ void SimRing::start_allocate(int file, std::uint64_t offset, std::uint64_t lengt
 
 std::int32_t SimRing::perform(Operation& operation) {
   if (operation.kind == Operation::Kind::kAnswer) return operation.result;
-  SimMachine::OpenFile& open = *machine_.open_file(operation.file);
+  SimMachine::OpenFile& open = *operation.open;
   --open.operations;
-  const SimFaults faults = machine_.faults(operation.path);
+  const SimFaults& faults = faults_of(operation);
   switch (operation.kind) {
     case Operation::Kind::kRead:
       return perform_read(operation, faults);
@@ -125,7 +124,7 @@ std::int32_t SimRing::perform(Operation& operation) {
 
 std::int32_t SimRing::perform_read(const Operation& operation, const SimFaults& faults) {
   if (faults.gone || random_.one_in(faults.read_error)) return -EIO;
-  const SimFile& file = machine_.open_file(operation.file)->node->file;
+  const SimFile& file = operation.open->node->file;
   const std::size_t count = file.read(operation.offset, operation.into);
   if (count > 0 && random_.one_in(faults.read_flip)) {
     operation.into[random_.below(count)] ^= static_cast<std::byte>(1U << random_.below(8));
@@ -143,7 +142,7 @@ std::int32_t SimRing::perform_write(Operation& operation, const SimFaults& fault
     CHECK(payload_unchanged);
     expected += piece.iov_len;
   }
-  SimMachine::Node& node = *machine_.open_file(operation.file)->node;
+  SimMachine::Node& node = *operation.open->node;
   const auto count = static_cast<std::int32_t>(operation.length);
   if (faults.gone) return -EIO;
   if (faults.read_only) return -EROFS;
@@ -188,7 +187,7 @@ void SimRing::write_whole(SimFile& file, const Operation& operation) {
 void SimRing::write_late(Operation& operation) {
   Operation late;
   late.kind = Operation::Kind::kLateWrite;
-  late.node = machine_.open_file(operation.file)->node;
+  late.node = operation.open->node;
   late.offset = operation.offset;
   late.payload = gather(operation.from);
   const TimePoint when = now() + Duration(static_cast<std::int64_t>(random_.below(1'000'000'000)));
@@ -198,7 +197,7 @@ void SimRing::write_late(Operation& operation) {
 // To another place of this file, or of another one on the same device. With no such place the write
 // is lost.
 void SimRing::misdirect(const Operation& operation) {
-  const SimMachine::NodeRef own = machine_.open_file(operation.file)->node;
+  const SimMachine::NodeRef own = operation.open->node;
   std::vector<SimMachine::NodeRef> targets;
   for (const auto& [id, open] : machine_.open_files_) {
     const bool fits = open.node->file.size() >= operation.length;
@@ -214,7 +213,7 @@ void SimRing::misdirect(const Operation& operation) {
 }
 
 std::int32_t SimRing::perform_datasync(const Operation& operation, const SimFaults& faults) {
-  SimFile& file = machine_.open_file(operation.file)->node->file;
+  SimFile& file = operation.open->node->file;
   if (faults.read_only && !faults.gone) {
     const bool unsynced = file.has_unsynced();
     file.abandon_sync();
@@ -235,10 +234,9 @@ void SimRing::abandon(Operation& operation) {
     return;
   }
   Graveyard::bury(operation.completion->waiter);
-  SimMachine::OpenFile* open = machine_.open_file(operation.file);
-  if (open == nullptr) return;
-  SimMachine::Node& node = *open->node;
-  const SimFaults faults = machine_.faults(operation.path);
+  if (operation.open == nullptr) return;
+  SimMachine::Node& node = *operation.open->node;
+  const SimFaults& faults = faults_of(operation);
   const bool possible = !faults.gone && !faults.read_only;
   const bool happens = random_.one_in(2);
   if (operation.kind == Operation::Kind::kDatasync) {

@@ -47,7 +47,7 @@ std::pair<std::uint64_t, std::uint64_t> World::range(Phase& phase, VolumeState& 
     count = 8 * random_.between(17, 256);
   } else if (partial) {
     count = random_.between(1, random_.one_in(5) ? 300 : 20);
-  } else if (random_.one_in(6)) {
+  } else if (random_.one_in(10)) {
     count = 8 * random_.between(1, 16);
   }
   count = std::min(count, sectors);
@@ -82,7 +82,7 @@ Task<void> World::request(std::shared_ptr<Phase> phase) {
   VolumeState& volume = any_volume();
   ++requests_;
   const std::uint64_t kind = random_.below(100);
-  const bool long_one = options_.actions.has(Action::kHuge) && random_.one_in(150);
+  const bool long_one = options_.actions.has(Action::kHuge) && random_.one_in(400);
   const auto [first, count] = range(*phase, volume, long_one);
   const Actions& actions = options_.actions;
   if (kind < phase->reads || !actions.has(Action::kWrite)) {

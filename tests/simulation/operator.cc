@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/disk/resync.h"
+#include "engine/log/removed_disks.h"
 #include "tests/simulation/phase.h"
 
 namespace clouddisk::simulation {
@@ -41,7 +42,7 @@ Task<bool> World::commit(VolumeState& volume, const VolumeRecord& record) {
 // One thing at a time, beside the clients: little, or so much that chains of snapshots get long and
 // lose their middle, captures and rollbacks meet, and disks come and go.
 Task<void> World::operate(std::shared_ptr<Phase> phase) {
-  const bool busy = random_.one_in(3);
+  const bool busy = random_.one_in(busy_one_in_);
   const std::uint64_t pause_us = busy ? 300 : 3000;
   std::uint64_t times = random_.below(4);
   if (busy) times = random_.between(8, 48);
@@ -84,8 +85,29 @@ Task<void> World::operate(std::shared_ptr<Phase> phase) {
   phase->group.done();
 }
 
+// As the daemon does, beside whatever else goes on.
+void World::purge_removed_disks() {
+  if (!life_->replicas->take_removed()) return;
+  const ReplicaMask in_use = life_->replicas->in_sync_mask() | life_->replicas->receiving_mask();
+  for (unsigned replica = 0; replica < kReplicaCount; ++replica) {
+    std::shared_ptr<bool>& busy = life_->purging[replica];
+    if ((in_use >> replica & 1U) == 0 || (busy && *busy)) continue;
+    busy = std::make_shared<bool>(true);
+    spawn(purge(replica, busy));
+  }
+}
+
+Task<void> World::purge(unsigned replica, std::shared_ptr<bool> busy) {
+  // What can't be removed now is tried again with the next disk that goes.
+  std::function<bool()> stop = [] { return false; };
+  auto gone = co_await purge_removed(*ring_, kReplica[replica], std::move(stop));
+  static_cast<void>(gone);
+  *busy = false;
+}
+
 Task<void> World::between_phases() {
   VolumeState& volume = any_volume();
+  purge_removed_disks();
   if (random_.one_in(4)) co_await life_->replicas->check_folders();
   if (options_.actions.has(Action::kRollback) && random_.one_in(12)) co_await roll_back(volume);
   if (options_.actions.has(Action::kDelete) && volumes_.size() > 1 && random_.one_in(30)) {

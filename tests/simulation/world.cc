@@ -84,6 +84,7 @@ World::World(const Options& options)
   volume_options_.disk.checkpoint_bytes = 6_MiB;
   volume_options_.disk.map.memtable_bytes_max = 1_MiB;
   volume_options_.disk.store.allocate_step_blocks = 256_KiB / kBlockSize;
+  volume_options_.disk.store.spares_max = 1;
   volume_options_.disk.log.flush_bytes_max = 2_MiB;
   volume_options_.disk.log.unflushed_bytes_max = 8_MiB;
   volume_options_.chain.pack = volume_options_.disk;
@@ -91,6 +92,8 @@ World::World(const Options& options)
   volume_options_.chain.page_cache_pages = 8;
   volume_options_.chain.repack_frames_min = 2;
   silent_ = static_cast<unsigned>(random_.below(kReplicaCount));
+  static constexpr std::uint64_t kBusyPhases[] = {3, 10, 40};
+  busy_one_in_ = kBusyPhases[random_.below(std::size(kBusyPhases))];
   broken_variant = options.variant;
 }
 

@@ -12,6 +12,7 @@
 // and keeps his records in the catalog's store.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <map>
 #include <memory>
@@ -80,6 +81,8 @@ struct Life {
   std::optional<DiskEnvironment> packs;
   std::map<std::uint64_t, std::unique_ptr<snapshot::Volume>> volumes;
   std::set<std::string> resynced;
+  // What removes the files of removed disks, of each replica; it may hang, and outlive this.
+  std::array<std::shared_ptr<bool>, kReplicaCount> purging;
 };
 
 struct Outcome {
@@ -155,6 +158,8 @@ class World {
   // operator.cc
   Task<void> operate(std::shared_ptr<Phase> phase);
   Task<void> between_phases();
+  void purge_removed_disks();
+  Task<void> purge(unsigned replica, std::shared_ptr<bool> busy);
   Task<bool> commit(VolumeState& volume, const VolumeRecord& record);
   Task<bool> commit_text(std::string key, std::optional<std::string> text);
   Task<void> create_volume();
@@ -204,6 +209,7 @@ class World {
   std::uint64_t next_volume_ = 1;
   std::uint64_t next_storage_ = 1;
 
+  std::uint64_t busy_one_in_ = 0;  // phases: the operator, who costs as much as a hundred clients
   std::uint64_t tick_ = 0;
   std::uint64_t step_ = 0;
   std::uint64_t requests_ = 0;
