@@ -66,9 +66,10 @@ Task<Result<std::shared_ptr<Chain>>> Chain::open(DiskEnvironment& environment, I
 }
 
 Task<Result<void>> Chain::remove(DiskEnvironment& environment, Identity identity) {
-  const Disk::Identity pack{identity.id, kPackBytes, identity.index_directory};
-  if (auto removed = co_await Disk::remove(environment, pack); !removed) co_return removed;
-  co_return co_await environment.ring.remove_tree(identity.index_directory + "-chain");
+  auto gone = co_await environment.ring.remove_tree(identity.index_directory + "-chain");
+  if (!gone) co_return gone;
+  Disk::Identity pack{identity.id, kPackBytes, identity.index_directory};
+  co_return co_await Disk::remove(environment, std::move(pack));
 }
 
 Task<Result<void>> Chain::open_index() {

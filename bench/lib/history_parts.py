@@ -32,6 +32,8 @@ def measure_filled(bench):
             targets.append(target)
         bench.interleave("filled", [read], targets)  # of what the fill left, before it is more
         bench.interleave("filled", [write], targets)
+        bench.finish("filled")
+        say("removing the files; their many fragments may take minutes")
 
 
 # --- Snapshots ----------------------------------------------------------------------------------

@@ -49,6 +49,11 @@ class Bench:
         self.notes = []
         self.finished = []   # parts
 
+    def finish(self, part):
+        """Measured: an interrupt from here on keeps it."""
+        if part not in self.finished:
+            self.finished.append(part)
+
     def forget_unfinished(self):
         """What an interrupt leaves is of whole parts."""
         self.samples = [one for one in self.samples if one["part"] in self.finished]

@@ -64,18 +64,23 @@ Task<Result<void>> Disk::create(DiskEnvironment& environment, Identity identity,
   const auto store = std::make_shared<LocalSegmentStore>(
       environment.ring, environment.replicas, environment.files, identity.id, options.store);
   if (auto opened = co_await store->open(); !opened) co_return opened;
-  auto segments = co_await store->list();
-  if (!segments) co_return segments.error();
-  if (!segments->empty()) co_return fail(Errc::kExists, "disk {} has storage already", identity.id);
+  if (store->was_there()) {
+    auto segments = co_await store->list();
+    if (!segments) co_return segments.error();
+    if (!segments->empty()) {
+      co_return fail(Errc::kExists, "disk {} has storage already", identity.id);
+    }
+  }
   // The first open makes its index. What is there is of a former disk of that name.
   co_return co_await environment.ring.remove_tree(identity.index_directory);
 }
 
+// The folders, by which it is found, go last: after a crash in between it is found, and removed.
 Task<Result<void>> Disk::remove(DiskEnvironment& environment, Identity identity) {
-  auto removed =
-      co_await LocalSegmentStore::remove_disk(environment.ring, environment.replicas, identity.id);
-  if (!removed) co_return removed;
-  co_return co_await environment.ring.remove_tree(identity.index_directory);
+  auto gone = co_await environment.ring.remove_tree(identity.index_directory);
+  if (!gone) co_return gone;
+  co_return co_await LocalSegmentStore::remove_disk(environment.ring, environment.replicas,
+                                                    identity.id);
 }
 
 Task<Result<std::shared_ptr<Disk>>> Disk::open(DiskEnvironment& environment, Identity identity,

@@ -58,8 +58,13 @@ Task<Result<void>> LocalSegmentStore::open() {
   std::array<Result<void>, kReplicaCount> made;
   const ReplicaMask copies = writable();
   const auto open_copy = [this, &made](unsigned copy) -> Task<void> {
-    made[copy] = co_await make_folder(copy);
-    if (!made[copy]) co_return;
+    auto found = co_await make_folder(copy);
+    if (!found) {
+      made[copy] = found.error();
+      co_return;
+    }
+    if (!*found) co_return;
+    was_there_ = true;
     auto names = co_await ring_.list(folder(copy));
     if (!names) co_return;  // Found out, and acted on, by the first real use.
     for (const std::string& name : *names) {
@@ -79,17 +84,25 @@ Task<Result<void>> LocalSegmentStore::open() {
   co_return Result<void>{};
 }
 
-Task<Result<void>> LocalSegmentStore::make_folder(unsigned copy) {
-  if (auto made = co_await ring_.make_directories(folder(copy)); !made) co_return made.error();
-  const std::string disks = replicas_.folder(copy) + "/disks";
-  if (auto synced = co_await ring_.sync_directory(disks); !synced) co_return synced.error();
-  if (auto synced = co_await ring_.sync_directory(replicas_.folder(copy)); !synced) {
-    co_return synced.error();
-  }
+Task<Result<bool>> LocalSegmentStore::make_folder(unsigned copy) {
   auto info = co_await ring_.stat(folder(copy));
-  if (!info) co_return info.error();
+  const bool found = info.has_value();
+  if (!found && info.error().code != Errc::kNotFound) co_return info.error();
+  const std::string& replica = replicas_.folder(copy);
+  const bool names_are_durable = replicas_.names_are_durable(copy);
+  if (!found || !names_are_durable) {
+    if (auto made = co_await ring_.make_directories(folder(copy)); !made) co_return made.error();
+    auto synced = co_await ring_.sync_directory(replica + "/disks");
+    if (synced && !names_are_durable) synced = co_await ring_.sync_directory(replica);
+    if (!synced) co_return synced.error();
+    replicas_.note_durable_names(copy, replica);
+  }
+  if (!found) {
+    info = co_await ring_.stat(folder(copy));
+    if (!info) co_return info.error();
+  }
   devices_[copy] = info->device;
-  co_return Result<void>{};
+  co_return found;
 }
 
 Task<Result<void>> LocalSegmentStore::remove_disk(Ring& ring, ReplicaSet& replicas,

@@ -35,6 +35,8 @@ class LocalSegmentStore final : public SegmentStore,
 
   // Makes the disk's folder in every folder that takes writes. Call before anything else.
   Task<Result<void>> open();
+  // open() found something of the disk.
+  bool was_there() const { return was_there_; }
   // Removes a disk's folders everywhere: nothing of it is in use or found any more. The space comes
   // back with purge_removed().
   static Task<Result<void>> remove_disk(Ring& ring, ReplicaSet& replicas, std::string disk_id);
@@ -97,7 +99,8 @@ class LocalSegmentStore final : public SegmentStore,
   bool is_new(SegmentSeq segment) const {
     return beginning_.count(segment) != 0 || open_.count(segment) != 0;
   }
-  Task<Result<void>> make_folder(unsigned copy);
+  // Durably, if the copy has none; gives whether it had.
+  Task<Result<bool>> make_folder(unsigned copy);
   Task<Result<void>> flush_copy(unsigned copy);
 
  private:
@@ -179,6 +182,7 @@ class LocalSegmentStore final : public SegmentStore,
   Options options_;
   std::uint32_t owner_;  // in the file cache
   std::array<std::uint64_t, kReplicaCount> devices_{};
+  bool was_there_ = false;
   std::array<std::set<SegmentSeq>, kReplicaCount> flush_failed_;  // until the file is made anew
   std::array<bool, kReplicaCount> distrusts_former_{};  // until distrust_former() was called
   std::set<SegmentSeq> beginning_;                      // in create()

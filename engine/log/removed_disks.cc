@@ -7,23 +7,26 @@ namespace clouddisk {
 Task<Result<void>> set_aside(Ring& ring, std::string replica_folder, std::string disk_id) {
   const std::string disks = replica_folder + "/disks";
   const std::string folder = disks + '/' + disk_id;
-  auto there = co_await ring.stat(folder);
-  if (!there && there.error().code == Errc::kNotFound) co_return Result<void>{};
-  if (!there) co_return there.error();
   const std::string removed = replica_folder + "/removed";
-  if (auto made = co_await ring.make_directories(removed); !made) co_return made;
-  // One of the same name may still be on its way out.
-  std::string to;
-  for (unsigned number = 0;; ++number) {
-    to = fmt::format("{}/{}-{}", removed, disk_id, number);
+  bool made = false;
+  for (unsigned number = 0;;) {
+    const std::string to = fmt::format("{}/{}-{}", removed, disk_id, number);
+    auto renamed = co_await ring.rename(folder, to);
+    // With the name there goes the one here: nothing is to be found twice, or in its old place.
+    if (renamed) co_return co_await ring.sync_directory(disks);
+    auto there = co_await ring.stat(folder);
+    if (!there && there.error().code == Errc::kNotFound) co_return Result<void>{};
+    if (!there) co_return there.error();
     auto taken = co_await ring.stat(to);
-    if (taken) continue;
-    if (taken.error().code == Errc::kNotFound) break;
-    co_return taken.error();
+    if (taken) {
+      ++number;  // One of the same name is still on its way out.
+    } else if (!made && taken.error().code == Errc::kNotFound) {
+      if (auto done = co_await ring.make_directories(removed); !done) co_return done;
+      made = true;
+    } else {
+      co_return renamed;
+    }
   }
-  if (auto renamed = co_await ring.rename(folder, to); !renamed) co_return renamed;
-  if (auto synced = co_await ring.sync_directory(removed); !synced) co_return synced;
-  co_return co_await ring.sync_directory(disks);
 }
 
 Task<Result<void>> purge_removed(Ring& ring, std::string replica_folder,

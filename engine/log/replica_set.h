@@ -142,6 +142,15 @@ class ReplicaSet {
   // process may have left some. Any thread.
   void note_removed() { removed_.store(true, std::memory_order_release); }
   bool take_removed() { return removed_.exchange(false, std::memory_order_acq_rel); }
+  // Whether the names in its folder of disks are durable, but for those that are being made: once
+  // somebody synced it in this process. A process that died may have left others. Any thread.
+  bool names_are_durable(unsigned index) const {
+    return durable_names_[index].load(std::memory_order_acquire) ==
+           folders_[index].load(std::memory_order_acquire);
+  }
+  void note_durable_names(unsigned index, const std::string& folder) {
+    durable_names_[index].store(&folder, std::memory_order_release);
+  }
   // Another folder in the place of one that is out of the set: everything that refers to the old
   // one was let go. It is brought up to date like any other: begin_receiving().
   void set_folder(unsigned index, std::string folder);
@@ -173,6 +182,7 @@ class ReplicaSet {
   AsyncMutex changing_;
   std::array<Member, kReplicaCount> members_;
   std::array<std::atomic<const std::string*>, kReplicaCount> folders_{};
+  std::array<std::atomic<const std::string*>, kReplicaCount> durable_names_{};
   std::vector<std::unique_ptr<const std::string>> known_folders_;  // every one that ever was
   SetUuid set_uuid_{};
   Generation generation_;

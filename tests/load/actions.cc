@@ -73,8 +73,7 @@ void actions_scenario(Report& report, const Scale& scale) {
   if (scale.claims_times) claimed = kMedianMax;
   lead(report, scale, port, key, &ActionClient::live_with_disks, claimed);
   report.heading(fmt::format("{} clients: what is asked for less often", scale.action_clients));
-  // Twice as many actions a second as before, half of them changes: figures, no claim.
-  lead(report, scale, port, key, &ActionClient::live_otherwise, std::nullopt);
+  lead(report, scale, port, key, &ActionClient::live_otherwise, claimed);
 }
 
 }  // namespace clouddisk::load

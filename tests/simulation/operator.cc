@@ -569,7 +569,8 @@ Task<Result<void>> World::resync_disk(unsigned replica, std::string storage) {
   Result<void> result;
   if (disk != nullptr) {
     disk->hold_segments();
-    result = co_await disk->store().make_folder(replica);
+    auto made = co_await disk->store().make_folder(replica);
+    if (!made) result = made.error();
     if (result) result = co_await disk->roll();
     if (result) {
       const SegmentSeq active = disk->active_segment();

@@ -195,7 +195,8 @@ Task<Result<void>> EngineHost::resync_step(unsigned replica, std::uint32_t join,
   if (chain && chain->id() == storage) disk = &chain->pack();
   if (disk != nullptr) {
     disk->hold_segments();
-    result = co_await disk->store().make_folder(replica);
+    auto made = co_await disk->store().make_folder(replica);
+    if (!made) result = made.error();
     if (result) result = co_await disk->roll();
     if (result) {
       const SegmentSeq active = disk->active_segment();

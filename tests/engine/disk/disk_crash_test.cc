@@ -206,6 +206,47 @@ void run_scenario(const Scenario& scenario, std::uint64_t seed) {
   }
 }
 
+Task<void> remove_disk(DiskEnvironment* environment, std::shared_ptr<bool> done) {
+  auto removed = co_await Disk::remove(*environment, identity_in("/root", kBlocks * kBlockSize));
+  EXPECT_TRUE(removed) << removed.error().message;
+  *done = true;
+}
+
+// Disks are found by their folders, and what is not found is not removed.
+TEST(DiskCrash, ARemovalThatIsCutOffLeavesNoIndexThatNobodyFinds) {
+  bool ended = false;
+  for (std::uint64_t turns = 0; !ended; ++turns) {
+    SimMachine machine(7);
+    {
+      SimRing ring(machine);
+      Machine maker(ring, "/root");
+      ASSERT_FALSE(maker.error) << maker.error->message;
+      const auto who = [] { return identity_in("/root", kBlocks * kBlockSize); };
+      ASSERT_TRUE(ring.block_on(Disk::create(*maker.environment, who(), {})));
+      auto disk = ring.block_on(Disk::open(*maker.environment, who(), {}));
+      ASSERT_TRUE(disk) << disk.error().message;
+      ASSERT_TRUE(ring.block_on((*disk)->close()));
+    }
+    ASSERT_FALSE(machine.files_below("/root/index").empty());
+    auto ring = std::make_unique<SimRing>(machine);
+    auto remover = std::make_unique<Machine>(*ring, "/root");
+    ASSERT_FALSE(remover->error) << remover->error->message;
+    const auto done = std::make_shared<bool>(false);
+    spawn(remove_disk(&*remover->environment, done));
+    std::uint64_t turn = 0;
+    ring->run_until([&] { return *done || turn++ == turns; });
+    ended = *done;
+    Graveyard::bury(std::move(remover));
+    ring.reset();
+    bool found = false;
+    for (unsigned i = 1; i <= kReplicaCount; ++i) {
+      found |= !machine.folders_in("/root/replica-" + std::to_string(i) + "/disks").empty();
+    }
+    EXPECT_TRUE(found || machine.folders_in("/root/index").empty()) << "after " << turns;
+    EXPECT_TRUE(found || !ended || machine.files_below("/root/index").empty());
+  }
+}
+
 // I2, I3, I5, I8: after any crash the disk equals a prefix of its writes that holds everything
 // flushed (acknowledged, when only the process died).
 TEST(DiskCrash, LeavesAPrefixOfTheWritesWithEverythingFlushed) {

@@ -80,6 +80,36 @@ TEST_F(LocalSegmentStoreTest, ASegmentThatACopyHasNotAnyMorePutsItNotOutWhenItIs
   EXPECT_EQ(in_sync(), 0b111U);
 }
 
+// The disk's folder is there, and only the first use in the next process makes that durable.
+TEST_F(LocalSegmentStoreTest, AFolderThatAProcessMadeBeforeItDiedStaysWithoutPower) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SimMachine machine(seed);
+    {
+      LogLife first(machine);
+      ASSERT_FALSE(first.error);
+      for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+        const std::string disks = replica_folder(copy) + "/disks";
+        ASSERT_OK(first.ring->block_on(first.ring->remove_tree(disks)));
+        ASSERT_OK(first.ring->block_on(first.ring->sync_directory(replica_folder(copy))));
+        ASSERT_OK(first.ring->block_on(first.ring->make_directories(disks + '/' + kLogDiskId)));
+      }
+      first.kill();
+    }
+    {
+      LogLife second(machine);
+      ASSERT_FALSE(second.error);
+      Buffer header = second.filled_buffer(1, 0xee);
+      ASSERT_OK(second.ring->block_on(second.store().create(kOne, std::move(header))));
+      ASSERT_OK(second.ring->block_on(second.store().flush()));
+      second.kill();
+    }
+    machine.power_loss();
+    for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+      EXPECT_TRUE(machine.exists(segment_path(copy, kOne.value))) << seed << ", copy " << copy;
+    }
+  }
+}
+
 // The cleaner goes on while a replica is brought back, and may come to a disk before resync does.
 TEST_F(LocalSegmentStoreTest, ASegmentRemovedBeforeResyncMadeTheFolderLeavesTheReplicaReceiving) {
   start();
