@@ -89,13 +89,14 @@ Task<Result<bool>> LocalSegmentStore::make_folder(unsigned copy) {
   const bool found = info.has_value();
   if (!found && info.error().code != Errc::kNotFound) co_return info.error();
   const std::string& replica = replicas_.folder(copy);
+  const std::uint32_t join = replicas_.joins(copy);
   const bool names_are_durable = replicas_.names_are_durable(copy);
   if (!found || !names_are_durable) {
     if (auto made = co_await ring_.make_directories(folder(copy)); !made) co_return made.error();
     auto synced = co_await ring_.sync_directory(replica + "/disks");
     if (synced && !names_are_durable) synced = co_await ring_.sync_directory(replica);
     if (!synced) co_return synced.error();
-    replicas_.note_durable_names(copy, replica);
+    replicas_.note_durable_names(copy, join);
   }
   if (!found) {
     info = co_await ring_.stat(folder(copy));

@@ -373,8 +373,6 @@ Result<void> ReplicaSet::begin_receiving(unsigned index) {
     return fail(Errc::kBusy, "replica {} is resyncing already", index + 1);
   }
   joins_[index].fetch_add(1, std::memory_order_acq_rel);  // before anything is sent to it
-  // Who knows what was done to it meanwhile.
-  durable_names_[index].store(nullptr, std::memory_order_release);
   member.state = ReplicaState::kResyncing;
   member.reason = "being brought up to date";
   member.done_bytes = member.total_bytes = 0;

@@ -143,13 +143,13 @@ class ReplicaSet {
   void note_removed() { removed_.store(true, std::memory_order_release); }
   bool take_removed() { return removed_.exchange(false, std::memory_order_acq_rel); }
   // Whether the names in its folder of disks are durable, but for those that are being made: once
-  // somebody synced it in this process. A process that died may have left others. Any thread.
+  // somebody synced it since the process began or the replica joined, `join` being joins() of
+  // before. A process that died may have left others. Any thread.
   bool names_are_durable(unsigned index) const {
-    return durable_names_[index].load(std::memory_order_acquire) ==
-           folders_[index].load(std::memory_order_acquire);
+    return durable_names_[index].load(std::memory_order_acquire) == joins(index) + 1;
   }
-  void note_durable_names(unsigned index, const std::string& folder) {
-    durable_names_[index].store(&folder, std::memory_order_release);
+  void note_durable_names(unsigned index, std::uint32_t join) {
+    durable_names_[index].store(join + 1, std::memory_order_release);
   }
   // Another folder in the place of one that is out of the set: everything that refers to the old
   // one was let go. It is brought up to date like any other: begin_receiving().
@@ -182,13 +182,13 @@ class ReplicaSet {
   AsyncMutex changing_;
   std::array<Member, kReplicaCount> members_;
   std::array<std::atomic<const std::string*>, kReplicaCount> folders_{};
-  std::array<std::atomic<const std::string*>, kReplicaCount> durable_names_{};
   std::vector<std::unique_ptr<const std::string>> known_folders_;  // every one that ever was
   SetUuid set_uuid_{};
   Generation generation_;
   bool single_allowed_ = false;
   ReplicaMask rebuild_ = 0;
   std::array<std::atomic<std::uint32_t>, kReplicaCount> joins_{};
+  std::array<std::atomic<std::uint32_t>, kReplicaCount> durable_names_{};  // 0: not yet
   std::atomic<ReplicaMask> in_sync_{0};
   std::atomic<ReplicaMask> receiving_{0};
   std::atomic<ReplicaMask> unsynced_{0};

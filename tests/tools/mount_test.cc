@@ -219,6 +219,8 @@ TEST_F(MountTest, ACopyInAnotherMountNamespaceIsNamedAndUmountFinishesWhenItIsGo
     const std::string& message = busy.failure().message;
     const std::string process = std::to_string(*holder) + " (sleep)";
     EXPECT_NE(message.find(process), std::string::npos) << message;
+    const std::string there = "nsenter -t " + std::to_string(*holder) + " -m umount ";
+    EXPECT_NE(message.find(there + request_.directory), std::string::npos) << message;
     EXPECT_NE(message.find("clouddisk disk umount " + id_), std::string::npos) << message;
     EXPECT_FALSE(is_mount_point(request_.directory));
   }

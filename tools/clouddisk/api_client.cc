@@ -116,6 +116,8 @@ Outcome<Json> ApiClient::call(const std::string& action, Params params) const {
   params.try_emplace("Version", "2014-05-26");
   params.try_emplace("Format", "JSON");
   if (!address_.is_unix()) {
+    // As on the unix socket: what comes next relies on it, and only the end tells of an error.
+    params.try_emplace("Wait", "true");
     const auto credentials = credentials_of_environment();
     if (!credentials) {
       return refuse(

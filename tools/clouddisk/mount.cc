@@ -172,11 +172,14 @@ Verdict release_device(const MountRecord& record, const std::string& device) {
     return holders.empty();
   };
   if (wait_until(kBusyPatience, released)) return Done{};
-  const std::string processes = holders.find(',') == std::string::npos ? "process" : "processes";
+  const bool several = holders.find(',') != std::string::npos;
+  const std::string first = holders.substr(0, holders.find_first_of(", "));
   return refuse("DeviceBusy",
-                "{} is unmounted here, but {} is still mounted in another mount namespace, by {} "
-                "{}: end it or unmount there, then: clouddisk disk umount {}",
-                record.directory, device, processes, holders, record.id);
+                "{} is not mounted here, but {} still is in another mount namespace, by {} {}: "
+                "unmount it there (nsenter -t {} -m umount {}) or end {}, then: clouddisk disk "
+                "umount {}",
+                record.directory, device, several ? "processes" : "process", holders, first,
+                record.directory, several ? "them" : "it", record.id);
 }
 
 Verdict detach_loops(const MountRecord& record) {

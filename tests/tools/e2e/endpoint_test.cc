@@ -399,6 +399,9 @@ TEST_F(Endpoint, TheCommandLineSignsOverTcp) {
   ::setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", key_.secret.c_str(), 1);
   const std::string disk = daemon_.ok({"--api", api, "disk", "create", "--size", "40"});
   EXPECT_EQ(daemon_.ok({"disk", "list", "--ids"}), disk);
+  // It waits until the disk can be used.
+  const std::string uri = daemon_.ok({"--api", api, "disk", "attach", disk});
+  EXPECT_EQ(uri.substr(0, 3), "nbd") << uri;
   ::setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "another", 1);
   daemon_.refused("SignatureDoesNotMatch", {"--api", api, "disk", "list"});
   const std::string lines = daemon_.ok({"key", "create", "--env"});
