@@ -33,6 +33,7 @@ enum class Variant : std::uint8_t {
   kSkipLogFlush,            // FLUSH answers without an fdatasync
   kFuaWithoutFlush,         // a FUA write answers without an fdatasync
   kSkipNameSync,            // a new segment's name is not made durable
+  kSkipFolderSync,          // the folder of a new storage is not made durable
   kCheckpointBeforeFlush,   // the index knows of what is not durable yet
   kPartialWithoutRead,      // a partial write takes zeros for the rest of its block
   kSharePartialRanges,      // partial writes of one block do not exclude each other

@@ -1,6 +1,7 @@
 #include "engine/disk/disk.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "engine/base/log.h"
 #include "engine/base/variant.h"
@@ -79,6 +80,9 @@ Task<Result<void>> Disk::create(DiskEnvironment& environment, Identity identity,
 Task<Result<void>> Disk::remove(DiskEnvironment& environment, Identity identity) {
   auto gone = co_await environment.ring.remove_tree(identity.index_directory);
   if (!gone) co_return gone;
+  const std::string indexes = std::filesystem::path(identity.index_directory).parent_path();
+  auto synced = co_await environment.ring.sync_directory(indexes);
+  if (!synced && synced.error().code != Errc::kNotFound) co_return synced;
   co_return co_await LocalSegmentStore::remove_disk(environment.ring, environment.replicas,
                                                     identity.id);
 }

@@ -85,21 +85,30 @@ Task<Result<void>> LocalSegmentStore::open() {
 }
 
 Task<Result<bool>> LocalSegmentStore::make_folder(unsigned copy) {
-  auto info = co_await ring_.stat(folder(copy));
-  const bool found = info.has_value();
-  if (!found && info.error().code != Errc::kNotFound) co_return info.error();
+  // Another folder may take the copy's place meanwhile.
   const std::string& replica = replicas_.folder(copy);
   const std::uint32_t join = replicas_.joins(copy);
   const bool names_are_durable = replicas_.names_are_durable(copy);
+  const std::string own = disk_folder(replica, disk_id_);
+  auto info = co_await ring_.stat(own);
+  const bool found = info.has_value();
+  if (!found && info.error().code != Errc::kNotFound) co_return info.error();
   if (!found || !names_are_durable) {
-    if (auto made = co_await ring_.make_directories(folder(copy)); !made) co_return made.error();
-    auto synced = co_await ring_.sync_directory(replica + "/disks");
-    if (synced && !names_are_durable) synced = co_await ring_.sync_directory(replica);
-    if (!synced) co_return synced.error();
+    if (auto made = co_await ring_.make_directories(own); !made) co_return made.error();
+    Result<void> synced;
+    if (!broken(Variant::kSkipFolderSync)) {
+      synced = co_await ring_.sync_directory(replica + "/disks");
+      if (synced && !names_are_durable) synced = co_await ring_.sync_directory(replica);
+    }
+    if (!synced) {
+      // What is there may not stay, and the next to come must not believe that it does.
+      replicas_.forget_durable_names(copy);
+      co_return fail(Errc::kIo, "{}: {}", own, synced.error().message);
+    }
     replicas_.note_durable_names(copy, join);
   }
   if (!found) {
-    info = co_await ring_.stat(folder(copy));
+    info = co_await ring_.stat(own);
     if (!info) co_return info.error();
   }
   devices_[copy] = info->device;
@@ -115,9 +124,6 @@ Task<Result<void>> LocalSegmentStore::remove_disk(Ring& ring, ReplicaSet& replic
   std::array<Result<void>, kReplicaCount> removed;
   const auto remove = [&](unsigned copy) -> Task<void> {
     removed[copy] = co_await set_aside(ring, replicas.folder(copy), disk_id);
-    if (removed[copy]) co_return;
-    // Setting aside makes names, for which a full device may have no space; removing does not.
-    removed[copy] = co_await ring.remove_tree(disk_folder(replicas.folder(copy), disk_id));
   };
   co_await on_each_copy(ring, copies, remove);
   replicas.note_removed();

@@ -4,16 +4,17 @@
 
 namespace clouddisk {
 
-Task<Result<void>> set_aside(Ring& ring, std::string replica_folder, std::string disk_id) {
-  const std::string disks = replica_folder + "/disks";
-  const std::string folder = disks + '/' + disk_id;
+namespace {
+
+// Gives the folder another name, if it is there.
+Task<Result<void>> move_away(Ring& ring, std::string replica_folder, std::string disk_id) {
+  const std::string folder = replica_folder + "/disks/" + disk_id;
   const std::string removed = replica_folder + "/removed";
   bool made = false;
   for (unsigned number = 0;;) {
     const std::string to = fmt::format("{}/{}-{}", removed, disk_id, number);
     auto renamed = co_await ring.rename(folder, to);
-    // With the name there goes the one here: nothing is to be found twice, or in its old place.
-    if (renamed) co_return co_await ring.sync_directory(disks);
+    if (renamed) co_return renamed;
     auto there = co_await ring.stat(folder);
     if (!there && there.error().code == Errc::kNotFound) co_return Result<void>{};
     if (!there) co_return there.error();
@@ -27,6 +28,20 @@ Task<Result<void>> set_aside(Ring& ring, std::string replica_folder, std::string
       co_return renamed;
     }
   }
+}
+
+}  // namespace
+
+Task<Result<void>> set_aside(Ring& ring, std::string replica_folder, std::string disk_id) {
+  const std::string disks = replica_folder + "/disks";
+  auto gone = co_await move_away(ring, replica_folder, disk_id);
+  // That makes names, for which a full device may have no space; removing does not.
+  if (!gone) gone = co_await ring.remove_tree(disks + '/' + disk_id);
+  if (!gone) co_return gone;
+  // Also of what was gone already: a process may have died before it came to this.
+  auto synced = co_await ring.sync_directory(disks);
+  if (!synced && synced.error().code == Errc::kNotFound) co_return Result<void>{};
+  co_return synced;
 }
 
 Task<Result<void>> purge_removed(Ring& ring, std::string replica_folder,

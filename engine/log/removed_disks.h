@@ -1,7 +1,7 @@
 // removed_disks.h: takes a disk's folder away at once, however much is in it: the folder is renamed
-// to <replica>/removed/, durably, and its files go in the background. A large disk has thousands of
-// files, and whoever deletes it or rolls it back again does not wait for them. That its name in
-// removed/ is durable nobody needs: a power loss may leave its space to the file system's check.
+// to <replica>/removed/, and its files go in the background. A large disk has thousands of files,
+// and whoever deletes it or rolls it back again does not wait for them. That it is gone from disks/
+// is durable; a power loss may leave its space to the file system's check.
 //
 // Thread: set_aside() any ring's; purge_removed() one at a time.
 #pragma once
@@ -13,7 +13,7 @@
 
 namespace clouddisk {
 
-// Fine if the disk has no folder there.
+// Fine if the disk has no folder there. Where it can't be renamed it is removed at once.
 Task<Result<void>> set_aside(Ring& ring, std::string replica_folder, std::string disk_id);
 
 // Removes what was set aside, by now or before a restart, a file at a time until `stop` says so.

@@ -441,6 +441,7 @@ void ReplicaSet::set_folder(unsigned index, std::string folder) {
   CHECK(members_[index].state == ReplicaState::kFailed);
   known_folders_.push_back(std::make_unique<const std::string>(std::move(folder)));
   folders_[index].store(known_folders_.back().get(), std::memory_order_release);
+  forget_durable_names(index);
 }
 
 Task<Result<bool>> ReplicaSet::check_superblock(unsigned index) {

@@ -151,6 +151,9 @@ class ReplicaSet {
   void note_durable_names(unsigned index, std::uint32_t join) {
     durable_names_[index].store(join + 1, std::memory_order_release);
   }
+  void forget_durable_names(unsigned index) {
+    durable_names_[index].store(0, std::memory_order_release);
+  }
   // Another folder in the place of one that is out of the set: everything that refers to the old
   // one was let go. It is brought up to date like any other: begin_receiving().
   void set_folder(unsigned index, std::string folder);

@@ -8,7 +8,8 @@
 //   power_loss(): a dirty sector is as written or as the medium has it (seeded), a stale one is as
 //   the medium has it, and so is the size, between the last synced one and the current one.
 //
-// Thread: the simulation's. Memory is taken in chunks of 64 KiB, for what was ever written only.
+// Thread: the simulation's. Memory is taken in chunks of 64 KiB (sim_chunks.h), for what was
+// written.
 #pragma once
 
 #include <array>

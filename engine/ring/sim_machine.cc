@@ -13,6 +13,11 @@ namespace {
 
 constexpr std::uint64_t kRootCapacity = 1_TiB;
 
+// From 1 to 4 s; a history lasts seconds.
+Duration journal_age(std::uint64_t seed) {
+  return std::chrono::seconds(1 + seed % 4);
+}
+
 bool lies_below(std::string_view path, std::string_view prefix) {
   if (prefix == "/") return true;
   return path.starts_with(prefix) && (path.size() == prefix.size() || path[prefix.size()] == '/');
@@ -20,7 +25,7 @@ bool lies_below(std::string_view path, std::string_view prefix) {
 
 }  // namespace
 
-SimMachine::SimMachine(std::uint64_t seed) : random_(seed) {
+SimMachine::SimMachine(std::uint64_t seed) : random_(seed), journal_age_(journal_age(seed)) {
   devices_.push_back(Device{"/", 1, kRootCapacity, 0});
   root_ = std::make_shared<Node>();
   root_->is_directory = true;

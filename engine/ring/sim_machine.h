@@ -3,9 +3,9 @@
 // ring), cut the power, and start another one over what is left.
 //
 // Names follow a journal: a change of a folder (create, rename, remove) is durable once
-//   sync_directory() of that folder returned, or after a second by itself. A power loss keeps any
-//   of the others, but never one without the earlier ones of the same names; a rename happens whole
-//   or not at all.
+//   sync_directory() of that folder returned, and not before some seconds by itself (the seed says
+//   how many). A power loss keeps any of the others, but never one without the earlier ones of the
+//   same names; a rename happens whole or not at all.
 // Paths are absolute; "a//b/" is "/a/b". A fault or a device belongs to a path prefix of whole
 //   components, and the longest one that fits counts.
 // Thread: the simulation's. Errors: values, as the kernel would answer.
@@ -195,6 +195,7 @@ class SimMachine {
   std::uint64_t next_inode_ = 2;
   NodeRef root_;
   std::deque<JournalEntry> journal_;
+  const Duration journal_age_;  // after which a file system writes it by itself
   std::map<int, OpenFile> open_files_;
   int next_file_ = 3;
 };

@@ -79,10 +79,14 @@ void SimMachine::change_names(std::vector<NameChange> changes) {
   journal_.push_back(JournalEntry{std::move(changes), now_});
 }
 
-// Else files that are gone would stay for ever, as a power loss might bring them back.
+// Else files that are gone would stay for ever, as a power loss might bring them back. In order,
+// and as long as the device takes it.
 void SimMachine::commit_old_changes() {
-  constexpr Duration kJournalAge = std::chrono::seconds(1);
-  while (!journal_.empty() && now_ - journal_.front().when > kJournalAge) {
+  while (!journal_.empty() && now_ - journal_.front().when > journal_age_) {
+    for (const NameChange& change : journal_.front().changes) {
+      const SimFaults& now = faults(change.directory->device->prefix);
+      if (now.gone || now.read_only || now.hung_until > now_) return;
+    }
     apply_durably(journal_.front());
     journal_.pop_front();
   }

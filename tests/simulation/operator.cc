@@ -90,19 +90,22 @@ void World::purge_removed_disks() {
   if (!life_->replicas->take_removed()) return;
   const ReplicaMask in_use = life_->replicas->in_sync_mask() | life_->replicas->receiving_mask();
   for (unsigned replica = 0; replica < kReplicaCount; ++replica) {
-    std::shared_ptr<bool>& busy = life_->purging[replica];
-    if ((in_use >> replica & 1U) == 0 || (busy && *busy)) continue;
-    busy = std::make_shared<bool>(true);
-    spawn(purge(replica, busy));
+    if ((in_use >> replica & 1U) == 0) continue;
+    std::shared_ptr<Purge>& purging = life_->purging[replica];
+    if (!purging) purging = std::make_shared<Purge>();
+    purging->wanted = true;
+    if (!std::exchange(purging->busy, true)) spawn(purge(replica, purging));
   }
 }
 
-Task<void> World::purge(unsigned replica, std::shared_ptr<bool> busy) {
-  // What can't be removed now is tried again with the next disk that goes.
-  std::function<bool()> stop = [] { return false; };
-  auto gone = co_await purge_removed(*ring_, kReplica[replica], std::move(stop));
-  static_cast<void>(gone);
-  *busy = false;
+Task<void> World::purge(unsigned replica, std::shared_ptr<Purge> purging) {
+  while (std::exchange(purging->wanted, false)) {
+    // What can't be removed now is tried again with the next disk that goes.
+    std::function<bool()> stop = [] { return false; };
+    auto gone = co_await purge_removed(*ring_, kReplica[replica], std::move(stop));
+    static_cast<void>(gone);
+  }
+  purging->busy = false;
 }
 
 Task<void> World::between_phases() {
@@ -221,7 +224,6 @@ Task<void> World::remove_volume(VolumeState& volume) {
   life_->volumes.erase(id);
   std::vector<std::string> storages;
   for (const auto& [name, base] : volume.record.storages) storages.push_back(name);
-  storages.push_back(chain);
   if (!co_await commit_text("disk/" + std::to_string(id), std::nullopt)) {
     // It stays: as a restart would find it.
     lost_disk_ = true;
@@ -233,8 +235,10 @@ Task<void> World::remove_volume(VolumeState& volume) {
         co_await snapshot::Volume::remove_storage(*life_->environment, volume_options_, name);
     if (!gone && !excused(gone.error())) fail_history("remove: " + gone.error().message);
   }
-  auto index = co_await ring_->remove_tree("/root/index/" + chain + "-chain");
-  if (!index && !excused(index.error())) fail_history("remove: " + index.error().message);
+  const auto past = std::make_unique<snapshot::Volume>(*life_->environment, *life_->packs, chain,
+                                                       volume_options_);
+  auto gone = co_await past->remove_chain();
+  if (!gone && !excused(gone.error())) fail_history("remove: " + gone.error().message);
 }
 
 // --- Snapshots ---

@@ -36,6 +36,7 @@ constexpr std::array<VariantText, static_cast<std::size_t>(Variant::kCount)> kVa
     {"skip-log-flush", "FLUSH answers without an fdatasync"},
     {"fua-without-flush", "a FUA write answers without an fdatasync"},
     {"skip-name-sync", "a new segment's name is not made durable"},
+    {"skip-folder-sync", "the folder of a new storage is not made durable"},
     {"checkpoint-before-flush", "the index knows of what is not durable yet"},
     {"partial-without-read", "a partial write takes zeros for the rest of its block"},
     {"share-partial-ranges", "partial writes of one block do not exclude each other"},

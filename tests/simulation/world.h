@@ -66,6 +66,11 @@ struct VolumeState {
   std::uint64_t cursor = 0;  // of sequential requests
 };
 
+struct Purge {
+  bool wanted = false;
+  bool busy = false;
+};
+
 // What a daemon has beside its disks: gone with the process.
 struct Life {
   explicit Life(Ring& ring);
@@ -82,7 +87,7 @@ struct Life {
   std::map<std::uint64_t, std::unique_ptr<snapshot::Volume>> volumes;
   std::set<std::string> resynced;
   // What removes the files of removed disks, of each replica; it may hang, and outlive this.
-  std::array<std::shared_ptr<bool>, kReplicaCount> purging;
+  std::array<std::shared_ptr<Purge>, kReplicaCount> purging;
 };
 
 struct Outcome {
@@ -159,7 +164,7 @@ class World {
   Task<void> operate(std::shared_ptr<Phase> phase);
   Task<void> between_phases();
   void purge_removed_disks();
-  Task<void> purge(unsigned replica, std::shared_ptr<bool> busy);
+  Task<void> purge(unsigned replica, std::shared_ptr<Purge> purging);
   Task<bool> commit(VolumeState& volume, const VolumeRecord& record);
   Task<bool> commit_text(std::string key, std::optional<std::string> text);
   Task<void> create_volume();

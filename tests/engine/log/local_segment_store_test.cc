@@ -110,6 +110,45 @@ TEST_F(LocalSegmentStoreTest, AFolderThatAProcessMadeBeforeItDiedStaysWithoutPow
   }
 }
 
+// What was known of its names is not, once somebody else had it.
+TEST_F(LocalSegmentStoreTest, AFolderOfAReplicaThatIsBackStaysWithoutPower) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SimMachine machine(seed);
+    const std::string disks = replica_folder(2) + "/disks";
+    LogLife life(machine);
+    ASSERT_FALSE(life.error);
+    ASSERT_OK(life.ring->block_on(life.replicas().drop(*life.ring, 2, "lost")));
+    ASSERT_OK(life.ring->block_on(life.ring->remove_tree(disks)));
+    ASSERT_OK(life.ring->block_on(life.ring->sync_directory(replica_folder(2))));
+    ASSERT_OK(life.ring->block_on(life.ring->make_directories(disks + '/' + kLogDiskId)));
+    ASSERT_OK(life.replicas().begin_receiving(2));
+    ASSERT_OK(life.ring->block_on(life.store().make_folder(2)));
+    life.kill();
+    machine.power_loss();
+    EXPECT_TRUE(machine.exists(disks + '/' + kLogDiskId)) << seed;
+  }
+}
+
+TEST_F(LocalSegmentStoreTest, AFolderThatCouldNotBeSyncedIsNotBelievedTheNextTime) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SimMachine machine(seed);
+    const std::string disks = replica_folder(2) + "/disks";
+    LogLife life(machine);
+    ASSERT_FALSE(life.error);
+    ASSERT_OK(life.ring->block_on(life.ring->remove_tree(disks + '/' + kLogDiskId)));
+    ASSERT_OK(life.ring->block_on(life.ring->sync_directory(disks)));
+    SimFaults failing;
+    failing.datasync_error = 1;
+    machine.set_faults(replica_folder(2), failing);
+    ASSERT_FALSE(life.ring->block_on(life.store().make_folder(2)));
+    machine.clear_faults();
+    ASSERT_OK(life.ring->block_on(life.store().make_folder(2)));
+    life.kill();
+    machine.power_loss();
+    EXPECT_TRUE(machine.exists(disks + '/' + kLogDiskId)) << seed;
+  }
+}
+
 // The cleaner goes on while a replica is brought back, and may come to a disk before resync does.
 TEST_F(LocalSegmentStoreTest, ASegmentRemovedBeforeResyncMadeTheFolderLeavesTheReplicaReceiving) {
   start();

@@ -69,5 +69,26 @@ TEST_F(RemovedDisks, AreFineWhereThereWereNone) {
   EXPECT_EQ(names("/r/removed"), std::vector<std::string>{"?"}) << "nothing was made";
 }
 
+TEST_F(RemovedDisks, StayGoneWithoutPowerAlsoIfTheFirstTryDiedInTheMiddle) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    SimMachine machine(seed);
+    {
+      Process first(machine);
+      Ring& ring = *first.ring;
+      ASSERT_TRUE(ring.block_on(ring.make_directories("/r/disks/d-1")));
+      ASSERT_TRUE(ring.block_on(ring.sync_directory("/r")));
+      ASSERT_TRUE(ring.block_on(ring.sync_directory("/r/disks")));
+      ASSERT_TRUE(ring.block_on(ring.make_directories("/r/removed")));
+      ASSERT_TRUE(ring.block_on(ring.rename("/r/disks/d-1", "/r/removed/d-1-0")));
+      first.kill();
+    }
+    Process second(machine);
+    ASSERT_TRUE(second.ring->block_on(set_aside(*second.ring, "/r", "d-1")));
+    second.kill();
+    machine.power_loss();
+    EXPECT_FALSE(machine.exists("/r/disks/d-1")) << seed;
+  }
+}
+
 }  // namespace
 }  // namespace clouddisk

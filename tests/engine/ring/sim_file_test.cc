@@ -215,6 +215,23 @@ TEST(SimFileModel, ReservedBytesAreTheUnionOfTheRanges) {
   }
 }
 
+// The medium has zeros there, with a bit turned, whatever the cache holds.
+TEST(SimFile, RotBelowAWriteThatIsLostWithThePowerStays) {
+  Random random(1);
+  SimFile file;
+  file.write(3 * kSector, std::vector<std::byte>(kSector, std::byte{5}), random);
+  file.write(100 * kSector, std::vector<std::byte>(kSector, std::byte{6}), random);
+  file.finish_sync(file.begin_sync());
+  file.write(0, std::vector<std::byte>(kSector, std::byte{7}), random);
+  file.flip_bit(10, 2);
+  EXPECT_EQ(byte_at(file, 10), std::byte{3});
+  file.power_loss(random, 0);
+  EXPECT_EQ(byte_at(file, 9), std::byte{0});
+  EXPECT_EQ(byte_at(file, 10), std::byte{4});
+  EXPECT_EQ(byte_at(file, 3 * kSector), std::byte{5});
+  EXPECT_EQ(byte_at(file, 100 * kSector), std::byte{6});
+}
+
 TEST(SimFile, ReadsWhatWasWrittenAtAnyAlignmentAndZerosElsewhere) {
   const std::uint64_t seed = announce_seed();
   Random random(seed);
