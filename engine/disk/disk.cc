@@ -78,11 +78,14 @@ Task<Result<void>> Disk::create(DiskEnvironment& environment, Identity identity,
 
 // The folders, by which it is found, go last: after a crash in between it is found, and removed.
 Task<Result<void>> Disk::remove(DiskEnvironment& environment, Identity identity) {
-  auto gone = co_await environment.ring.remove_tree(identity.index_directory);
-  if (!gone) co_return gone;
-  const std::string indexes = std::filesystem::path(identity.index_directory).parent_path();
-  auto synced = co_await environment.ring.sync_directory(indexes);
-  if (!synced && synced.error().code != Errc::kNotFound) co_return synced;
+  auto index = co_await environment.ring.stat(identity.index_directory);
+  if (!index && index.error().code != Errc::kNotFound) co_return index.error();
+  if (index) {  // One that was never opened has none.
+    auto gone = co_await environment.ring.remove_tree(identity.index_directory);
+    if (!gone) co_return gone;
+    const std::string indexes = std::filesystem::path(identity.index_directory).parent_path();
+    if (auto synced = co_await environment.ring.sync_directory(indexes); !synced) co_return synced;
+  }
   co_return co_await LocalSegmentStore::remove_disk(environment.ring, environment.replicas,
                                                     identity.id);
 }
