@@ -39,7 +39,7 @@ void on_death(int signal) {
 
 void be_child(const Options& options, bool quiet, Report& shared) {
   // Memory that was given back is used again, instead of being taken from the kernel page by page.
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_TOP_PAD, 64 << 20);
   silent = quiet;

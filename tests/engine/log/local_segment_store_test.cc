@@ -14,6 +14,12 @@ using std::chrono::seconds;
 constexpr SegmentSeq kOne{1};
 constexpr SegmentSeq kTwo{2};
 
+Result<void> remove_durably(LogLife& life, const std::string& parent, const std::string& name) {
+  auto removed = life.ring->block_on(life.ring->remove_tree(parent + '/' + name));
+  if (!removed) return removed;
+  return life.ring->block_on(life.ring->sync_directory(parent));
+}
+
 class LocalSegmentStoreTest : public testing::Test {
  protected:
   void start(LocalSegmentStore::Options options = {}) {
@@ -89,8 +95,7 @@ TEST_F(LocalSegmentStoreTest, AFolderThatAProcessMadeBeforeItDiedStaysWithoutPow
       ASSERT_FALSE(first.error);
       for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
         const std::string disks = replica_folder(copy) + "/disks";
-        ASSERT_OK(first.ring->block_on(first.ring->remove_tree(disks)));
-        ASSERT_OK(first.ring->block_on(first.ring->sync_directory(replica_folder(copy))));
+        ASSERT_OK(remove_durably(first, replica_folder(copy), "disks"));
         ASSERT_OK(first.ring->block_on(first.ring->make_directories(disks + '/' + kLogDiskId)));
       }
       first.kill();
@@ -118,8 +123,7 @@ TEST_F(LocalSegmentStoreTest, AFolderOfAReplicaThatIsBackStaysWithoutPower) {
     LogLife life(machine);
     ASSERT_FALSE(life.error);
     ASSERT_OK(life.ring->block_on(life.replicas().drop(*life.ring, 2, "lost")));
-    ASSERT_OK(life.ring->block_on(life.ring->remove_tree(disks)));
-    ASSERT_OK(life.ring->block_on(life.ring->sync_directory(replica_folder(2))));
+    ASSERT_OK(remove_durably(life, replica_folder(2), "disks"));
     ASSERT_OK(life.ring->block_on(life.ring->make_directories(disks + '/' + kLogDiskId)));
     ASSERT_OK(life.replicas().begin_receiving(2));
     ASSERT_OK(life.ring->block_on(life.store().make_folder(2)));
@@ -135,8 +139,7 @@ TEST_F(LocalSegmentStoreTest, AFolderThatCouldNotBeSyncedIsNotBelievedTheNextTim
     const std::string disks = replica_folder(2) + "/disks";
     LogLife life(machine);
     ASSERT_FALSE(life.error);
-    ASSERT_OK(life.ring->block_on(life.ring->remove_tree(disks + '/' + kLogDiskId)));
-    ASSERT_OK(life.ring->block_on(life.ring->sync_directory(disks)));
+    ASSERT_OK(remove_durably(life, disks, kLogDiskId));
     SimFaults failing;
     failing.datasync_error = 1;
     machine.set_faults(replica_folder(2), failing);
