@@ -12,10 +12,6 @@
 
 namespace clouddisk::snapshot {
 
-inline bool in_mask(ReplicaMask mask, unsigned copy) {
-  return (mask >> copy & 1U) != 0;
-}
-
 // Pools and caches of one ring, as a reactor has them.
 struct CheckMachine {
   CheckMachine(Ring& ring, ReplicaSet& set)

@@ -9,10 +9,6 @@
 namespace clouddisk {
 namespace {
 
-bool in_mask(ReplicaMask mask, unsigned copy) {
-  return (mask >> copy & 1U) != 0;
-}
-
 // Spreads reads over the copies: neighbouring megabytes go to different devices.
 unsigned first_choice(ReplicaMask readable, const BlockEntry& entry) {
   const std::uint64_t start = entry.location.segment().value + entry.location.block() / 256;

@@ -14,10 +14,6 @@ constexpr std::uint32_t kCheckedAtOnce = 1_MiB / kBlockSize;
 // A damaged descriptor has its successor within one batch behind it.
 constexpr std::uint32_t kLookAheadBlocks = kBatchPayloadBlocksMax + 2 * kDescriptorBlocksMax;
 
-bool in_mask(ReplicaMask mask, unsigned copy) {
-  return (mask >> copy & 1U) != 0;
-}
-
 // What a block must be, and which kind of thing it is part of; null: nothing of ours.
 struct Expected {
   std::uint64_t checksum = 0;

@@ -134,7 +134,6 @@ class LocalSegmentStore final : public SegmentStore,
     std::uint64_t flushed = 0;  // of them, covered by a flush
   };
 
-  static bool in_mask(ReplicaMask mask, unsigned copy) { return (mask >> copy & 1U) != 0; }
   std::string folder(unsigned copy) const;
   std::string path(unsigned copy, SegmentSeq segment) const;
   std::string spare_path(unsigned copy, std::uint64_t spare) const;

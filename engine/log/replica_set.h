@@ -45,6 +45,9 @@ struct ReplicaStatus {
 
 using SetUuid = std::array<std::uint8_t, 16>;
 using ReplicaMask = std::uint32_t;  // bit i: replica i
+inline bool in_mask(ReplicaMask mask, unsigned copy) {
+  return (mask >> copy & 1U) != 0;
+}
 
 struct Superblock {
   SetUuid set_uuid{};

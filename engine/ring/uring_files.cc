@@ -62,6 +62,7 @@ Task<Result<File>> UringRing::open(std::string path, OpenOptions options) {
 
 Task<Result<void>> UringRing::make_directories(std::string path) {
   co_return co_await blocking([&path]() -> Result<void> {
+    if (::mkdir(path.c_str(), 0777) == 0) return {};  // As nearly always: its parent is there.
     std::error_code error;
     std::filesystem::create_directories(path, error);
     if (error) return fail_errno(error.value(), "make folder {}", path);
@@ -98,8 +99,12 @@ Task<Result<std::vector<std::string>>> UringRing::list(std::string directory) {
   co_return co_await blocking([&directory] { return list_now(directory); });
 }
 
-Task<Result<void>> UringRing::sync_directory(std::string path) {
+Task<Result<void>> UringRing::sync_directory_alone(std::string path) {
   co_return co_await blocking([&path] { return sync_directory_now(path); });
+}
+
+Task<Result<void>> UringRing::sync_directory(std::string path) {
+  co_return co_await folder_syncs_.sync(std::move(path));
 }
 
 Task<Result<FileInfo>> UringRing::stat(std::string path) {

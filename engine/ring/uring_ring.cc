@@ -23,7 +23,10 @@ Result<std::unique_ptr<UringRing>> UringRing::create(Options options) {
   return ring;
 }
 
-UringRing::UringRing(Options options) : workers_(options.workers) {
+UringRing::UringRing(Options options)
+    : folder_syncs_(*this,
+                    [this](std::string path) { return sync_directory_alone(std::move(path)); }),
+      workers_(options.workers) {
   if (workers_ == nullptr) {
     own_workers_ = std::make_unique<WorkerPool>(2);
     workers_ = own_workers_.get();

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/ring/folder_syncs.h"
 #include "engine/ring/ring.h"
 #include "engine/ring/timer_heap.h"
 #include "engine/ring/worker_pool.h"
@@ -88,6 +89,7 @@ class UringRing final : public Ring {
   void reap();
   void wait(bool may_sleep);
   void deliver(Completion& completion, std::int32_t result);
+  Task<Result<void>> sync_directory_alone(std::string path);
 
   io_uring ring_{};
   bool set_up_ = false;
@@ -103,6 +105,7 @@ class UringRing final : public Ring {
   std::vector<std::function<void()>> posted_;
   std::atomic<bool> sleeping_{false};
 
+  FolderSyncs folder_syncs_;
   std::unique_ptr<WorkerPool> own_workers_;
   WorkerPool* workers_ = nullptr;
 };
