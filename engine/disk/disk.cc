@@ -161,6 +161,7 @@ Task<Result<void>> Disk::recover() {
   auto segments = co_await store_->list();
   if (!segments) co_return segments.error();
   segments_.insert(segments->begin(), segments->end());
+  store_->forget_listing();
   if (options_.compaction) compactor_ = std::make_unique<Compactor>(*this);
   co_return Result<void>{};
 }

@@ -136,7 +136,8 @@ bool LocalSegmentStore::full_copies_may_drop(const Outcome& outcome, ReplicaMask
     for (unsigned b = 0; b < kReplicaCount; ++b) {
       // What is full on purpose is full alone.
       if (has_faults() && faults_->makes_full(a)) continue;
-      if (in_mask(full, a) && in_mask(rest, b) && devices_[a] == devices_[b]) return false;
+      const bool both = in_mask(full, a) && in_mask(rest, b);
+      if (both && replicas_.device(a) == replicas_.device(b)) return false;
     }
   }
   return true;

@@ -57,16 +57,23 @@ std::string LocalSegmentStore::spare_path(unsigned copy, std::uint64_t spare) co
 Task<Result<void>> LocalSegmentStore::open() {
   std::array<Result<void>, kReplicaCount> made;
   const ReplicaMask copies = writable();
-  const auto open_copy = [this, &made](unsigned copy) -> Task<void> {
-    auto found = co_await make_folder(copy);
-    if (!found) {
-      made[copy] = found.error();
-      co_return;
-    }
-    if (!*found) co_return;
-    was_there_ = true;
+  Listing listing{readable(), joins(), {}};
+  bool listed = listing.copies != 0;
+  const auto open_copy = [&](unsigned copy) -> Task<void> {
     auto names = co_await ring_.list(folder(copy));
-    if (!names) co_return;  // Found out, and acted on, by the first real use.
+    Result<bool> found = names.has_value();
+    if (!names && names.error().code != Errc::kNotFound) {
+      found = co_await make_folder(copy);
+      // Else found out, and acted on, by the first real use.
+      if (in_mask(listing.copies, copy)) listed = false;
+    } else if (!names || !replicas_.names_are_durable(copy)) {
+      made[copy] = co_await make_folder_durable(copy);
+    }
+    if (!found) made[copy] = found.error();
+    if (!made[copy] || !*found) co_return;
+    was_there_ = true;
+    if (!names) co_return;
+    if (in_mask(listing.copies, copy)) add_segments(*names, listing.segments);
     for (const std::string& name : *names) {
       const auto spare = number_after(name, kSparePrefix, 10);
       if (!spare || *spare >= 0xffff'ffff) continue;
@@ -81,38 +88,42 @@ Task<Result<void>> LocalSegmentStore::open() {
       co_return dropped.error();
     }
   }
+  std::sort(listing.segments.begin(), listing.segments.end());
+  const auto same = std::unique(listing.segments.begin(), listing.segments.end());
+  listing.segments.erase(same, listing.segments.end());
+  if (listed) listing_ = std::move(listing);
   co_return Result<void>{};
 }
 
 Task<Result<bool>> LocalSegmentStore::make_folder(unsigned copy) {
+  auto info = co_await ring_.stat(folder(copy));
+  const bool found = info.has_value();
+  if (!found && info.error().code != Errc::kNotFound) co_return info.error();
+  if (!found || !replicas_.names_are_durable(copy)) {
+    if (auto made = co_await make_folder_durable(copy); !made) co_return made.error();
+  }
+  co_return found;
+}
+
+Task<Result<void>> LocalSegmentStore::make_folder_durable(unsigned copy) {
   // Another folder may take the copy's place meanwhile.
   const std::string& replica = replicas_.folder(copy);
   const std::uint32_t join = replicas_.joins(copy);
   const bool names_are_durable = replicas_.names_are_durable(copy);
   const std::string own = disk_folder(replica, disk_id_);
-  auto info = co_await ring_.stat(own);
-  const bool found = info.has_value();
-  if (!found && info.error().code != Errc::kNotFound) co_return info.error();
-  if (!found || !names_are_durable) {
-    if (auto made = co_await ring_.make_directories(own); !made) co_return made.error();
-    Result<void> synced;
-    if (!broken(Variant::kSkipFolderSync)) {
-      synced = co_await ring_.sync_directory(replica + "/disks");
-      if (synced && !names_are_durable) synced = co_await ring_.sync_directory(replica);
-    }
-    if (!synced) {
-      // What is there may not stay, and the next to come must not believe that it does.
-      replicas_.forget_durable_names(copy);
-      co_return fail(Errc::kIo, "{}: {}", own, synced.error().message);
-    }
-    replicas_.note_durable_names(copy, join);
+  if (auto made = co_await ring_.make_directories(own); !made) co_return made;
+  Result<void> synced;
+  if (!broken(Variant::kSkipFolderSync)) {
+    synced = co_await ring_.sync_directory(replica + "/disks");
+    if (synced && !names_are_durable) synced = co_await ring_.sync_directory(replica);
   }
-  if (!found) {
-    info = co_await ring_.stat(own);
-    if (!info) co_return info.error();
+  if (!synced) {
+    // What is there may not stay, and the next to come must not believe that it does.
+    replicas_.forget_durable_names(copy);
+    co_return fail(Errc::kIo, "{}: {}", own, synced.error().message);
   }
-  devices_[copy] = info->device;
-  co_return found;
+  replicas_.note_durable_names(copy, join);
+  co_return Result<void>{};
 }
 
 Task<Result<void>> LocalSegmentStore::remove_disk(Ring& ring, ReplicaSet& replicas,
@@ -149,20 +160,28 @@ Task<Result<FileCache::FileRef>> LocalSegmentStore::file(unsigned copy, SegmentS
 
 // --- Segments ---
 
-Task<Result<std::vector<SegmentSeq>>> LocalSegmentStore::list_copy(unsigned copy) {
-  auto names = co_await ring_.list(folder(copy));
-  if (!names) co_return names.error();
-  std::vector<SegmentSeq> segments;
-  for (const std::string& name : *names) {
+void LocalSegmentStore::add_segments(const std::vector<std::string>& names,
+                                     std::vector<SegmentSeq>& segments) {
+  for (const std::string& name : names) {
     if (const auto value = number_after(name, kSegmentPrefix, 16)) {
       segments.push_back(SegmentSeq(*value));
     }
   }
+}
+
+Task<Result<std::vector<SegmentSeq>>> LocalSegmentStore::list_copy(unsigned copy) {
+  auto names = co_await ring_.list(folder(copy));
+  if (!names) co_return names.error();
+  std::vector<SegmentSeq> segments;
+  add_segments(*names, segments);
   std::sort(segments.begin(), segments.end());
   co_return segments;
 }
 
 Task<Result<std::vector<SegmentSeq>>> LocalSegmentStore::list() {
+  if (listing_ && listing_->copies == readable() && listing_->joins == joins()) {
+    co_return listing_->segments;
+  }
   std::vector<SegmentSeq> all;
   bool any = false;
   Error problem = fail(Errc::kReplicasLost, "no replica in sync");
@@ -183,6 +202,7 @@ Task<Result<std::vector<SegmentSeq>>> LocalSegmentStore::list() {
 }
 
 Task<Result<void>> LocalSegmentStore::create(SegmentSeq segment, Buffer header) {
+  forget_listing();
   if (!replicas_.can_write()) {
     co_return fail(Errc::kReplicasLost, "too few replicas in sync to begin a segment");
   }
@@ -417,6 +437,7 @@ Task<Result<void>> LocalSegmentStore::flush_copy(unsigned copy) {
 }
 
 Task<Result<void>> LocalSegmentStore::remove(SegmentSeq segment) {
+  forget_listing();
   const bool keep = spares_.size() < options_.spares_max;
   const std::uint32_t spare = keep ? next_spare_++ : 0;
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {

@@ -35,6 +35,9 @@ class LocalSegmentStore final : public SegmentStore,
 
   // Makes the disk's folder in every folder that takes writes. Call before anything else.
   Task<Result<void>> open();
+  // What open() saw of the segments' names answers list() until a segment is begun or removed, a
+  // copy comes or goes, or this: recovery asks for them again and again.
+  void forget_listing() { listing_.reset(); }
   // open() found something of the disk.
   bool was_there() const { return was_there_; }
   // Removes a disk's folders everywhere: nothing of it is in use or found any more. The space comes
@@ -158,6 +161,9 @@ class LocalSegmentStore final : public SegmentStore,
   // Drops the copies that failed and answers whether enough are left.
   Task<Result<void>> conclude(OutcomeRef outcome);
   bool full_copies_may_drop(const Outcome& outcome, ReplicaMask full) const;
+  Task<Result<void>> make_folder_durable(unsigned copy);
+  static void add_segments(const std::vector<std::string>& names,
+                           std::vector<SegmentSeq>& segments);
 
   Task<Result<void>> create_on(unsigned copy, SegmentSeq segment, std::uint32_t spare,
                                DataRef data);
@@ -180,7 +186,12 @@ class LocalSegmentStore final : public SegmentStore,
   std::string disk_id_;
   Options options_;
   std::uint32_t owner_;  // in the file cache
-  std::array<std::uint64_t, kReplicaCount> devices_{};
+  struct Listing {
+    ReplicaMask copies = 0;  // those that were asked
+    std::array<std::uint32_t, kReplicaCount> joins{};
+    std::vector<SegmentSeq> segments;
+  };
+  std::optional<Listing> listing_;
   bool was_there_ = false;
   std::array<std::set<SegmentSeq>, kReplicaCount> flush_failed_;  // until the file is made anew
   std::array<bool, kReplicaCount> distrusts_former_{};  // until distrust_former() was called

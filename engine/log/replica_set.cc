@@ -123,12 +123,12 @@ struct Attempt {
   explicit Attempt(Ring& ring) : ended(ring) {}
   bool done = false;
   Result<void> result;
-  std::uint64_t inode = 0;  // when it was asked for
+  std::optional<FileInfo> info;  // when it was asked for
   Signal ended;
 };
 
 Task<Result<void>> write_to_folder(Ring& ring, std::string folder, Superblock superblock,
-                                   bool name_too, std::uint64_t& inode) {
+                                   bool name_too, std::optional<FileInfo>& info) {
   const std::string path = superblock_path(folder);
   BufferPool pool(ring, BufferPool::kLargest);
   Buffer block = co_await pool.allocate(kSuperblockSize);
@@ -148,9 +148,9 @@ Task<Result<void>> write_to_folder(Ring& ring, std::string folder, Superblock su
   }
   if (name_too) {  // Perhaps just created: its name must last too.
     if (auto synced = co_await ring.sync_directory(folder); !synced) co_return synced.error();
-    auto info = co_await ring.stat(path);
-    if (!info) co_return info.error();
-    inode = info->inode;
+    auto found = co_await ring.stat(path);
+    if (!found) co_return found.error();
+    info = *found;
   }
   co_return Result<void>{};
 }
@@ -158,7 +158,7 @@ Task<Result<void>> write_to_folder(Ring& ring, std::string folder, Superblock su
 Task<void> store_superblock(Ring& ring, std::string folder, Superblock superblock, bool name_too,
                             std::shared_ptr<Attempt> attempt) {
   attempt->result =
-      co_await write_to_folder(ring, std::move(folder), superblock, name_too, attempt->inode);
+      co_await write_to_folder(ring, std::move(folder), superblock, name_too, attempt->info);
   attempt->done = true;
   attempt->ended.wake_all();
 }
@@ -291,7 +291,10 @@ Task<Result<void>> ReplicaSet::write_superblock(unsigned index, Generation gener
       co_return fail(Errc::kTimedOut, "write {}: stalled", superblock_path(folder(index)));
     }
   }
-  if (attempt->inode != 0) member.inode = attempt->inode;
+  if (attempt->info) {
+    member.inode = attempt->info->inode;
+    devices_[index].store(attempt->info->device, std::memory_order_release);
+  }
   co_return attempt->result;
 }
 
@@ -442,6 +445,7 @@ void ReplicaSet::set_folder(unsigned index, std::string folder) {
   known_folders_.push_back(std::make_unique<const std::string>(std::move(folder)));
   folders_[index].store(known_folders_.back().get(), std::memory_order_release);
   forget_durable_names(index);
+  devices_[index].store(0, std::memory_order_release);
 }
 
 Task<Result<bool>> ReplicaSet::check_superblock(unsigned index) {

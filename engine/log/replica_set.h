@@ -103,6 +103,11 @@ class ReplicaSet {
   const std::string& folder(unsigned index) const {
     return *folders_[index].load(std::memory_order_acquire);
   }
+  // What the folder is on: the same number, the same filesystem; 0 until a superblock was written
+  // there. Any thread.
+  std::uint64_t device(unsigned index) const {
+    return devices_[index].load(std::memory_order_acquire);
+  }
   SetUuid set_uuid() const { return set_uuid_; }
   ReplicaMask in_sync_mask() const { return in_sync_.load(std::memory_order_acquire); }
   // Replicas that get every new write but are not believed yet.
@@ -195,6 +200,7 @@ class ReplicaSet {
   ReplicaMask rebuild_ = 0;
   std::array<std::atomic<std::uint32_t>, kReplicaCount> joins_{};
   std::array<std::atomic<std::uint32_t>, kReplicaCount> durable_names_{};  // 0: not yet
+  std::array<std::atomic<std::uint64_t>, kReplicaCount> devices_{};
   std::atomic<ReplicaMask> in_sync_{0};
   std::atomic<ReplicaMask> receiving_{0};
   std::atomic<ReplicaMask> unsynced_{0};

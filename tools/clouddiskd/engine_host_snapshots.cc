@@ -594,6 +594,7 @@ Task<void> EngineHost::hydrate(std::string disk_id, DiskSettings settings,
 // moment that is not captured yet still borrows.
 Task<void> EngineHost::end_hydration(std::string disk_id, std::string storage,
                                      std::shared_ptr<Hydration> hydration) {
+  std::string lender;  // the disk whose snapshot it borrowed from
   while (!stopping_) {
     bool durable = false;
     {
@@ -601,6 +602,10 @@ Task<void> EngineHost::end_hydration(std::string disk_id, std::string storage,
       const auto it = served_.find(disk_id);
       if (it == served_.end() || it->second.hydration != hydration) co_return;
       const std::shared_ptr<Disk> disk = it->second.disk;
+      std::uint64_t seq = 0;
+      if (const Past* past = find_snapshot(it->second.settings.base_snapshot, seq)) {
+        lender = past->snapshots.at(seq).settings.disk_id;
+      }
       co_await past_of(disk_id).reactor->ring().enter();
       durable = (co_await disk->flush()).has_value();
       co_await control_.enter();
@@ -608,8 +613,7 @@ Task<void> EngineHost::end_hydration(std::string disk_id, std::string storage,
     if (durable && co_await events_.hydrated(disk_id, storage)) break;
     co_await sleep_until(control_.now() + kRetryAfter);
   }
-  // What it borrowed from was another's.
-  if (!stopping_ && events_.released) co_await events_.released({});
+  if (!stopping_ && events_.released) co_await events_.released(lender);
 }
 
 Task<void> EngineHost::forget_base(std::string disk_id, std::string storage) {

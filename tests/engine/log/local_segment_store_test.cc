@@ -67,6 +67,40 @@ TEST_F(LocalSegmentStoreTest, AnAppendIsOnEveryCopyWhenItReturns) {
   EXPECT_EQ(*all, std::vector{kOne});
 }
 
+TEST_F(LocalSegmentStoreTest, WhatOpenSawIsListedUntilASegmentComesOrGoes) {
+  const auto listed = [this] { return life_->ring->block_on(store().list()); };
+  start();
+  ASSERT_OK(create(kOne));
+  life_->kill();
+  start();
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    ASSERT_OK(life_->ring->block_on(life_->ring->remove(segment_path(copy, kOne.value))));
+  }
+  EXPECT_EQ(*listed(), std::vector{kOne}) << "no folder is read again";
+  ASSERT_OK(create(kTwo));
+  EXPECT_EQ(*listed(), std::vector{kTwo});
+  life_->kill();
+  start();
+  EXPECT_EQ(*listed(), std::vector{kTwo});
+  ASSERT_OK(remove(kTwo));
+  EXPECT_EQ(*listed(), std::vector<SegmentSeq>{});
+}
+
+TEST_F(LocalSegmentStoreTest, ACopyThatLeavesTakesItsNamesWithIt) {
+  start();
+  ASSERT_OK(create(kOne));
+  life_->kill();
+  start();
+  for (const unsigned copy : {1U, 2U}) {
+    ASSERT_OK(life_->ring->block_on(life_->ring->remove(segment_path(copy, kOne.value))));
+  }
+  life_->kill();
+  start();
+  EXPECT_EQ(*life_->ring->block_on(store().list()), std::vector{kOne});
+  ASSERT_OK(life_->ring->block_on(life_->replicas().drop(*life_->ring, 0, "test")));
+  EXPECT_EQ(*life_->ring->block_on(store().list()), std::vector<SegmentSeq>{});
+}
+
 // A crash in the middle of remove() leaves a segment on some copies.
 TEST_F(LocalSegmentStoreTest, ASegmentThatACopyHasNotAnyMorePutsItNotOutWhenItIsAdopted) {
   start();

@@ -20,6 +20,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/seed.h"
 #include "tests/tools/e2e/test_daemon.h"
+#include "tools/clouddisk/host_state.h"
 
 namespace clouddisk::e2e {
 namespace {
@@ -377,6 +378,29 @@ TEST_F(Snapshots, AHydrationThatFailsSaysSoAndBeginsAgainWhenAsked) {
   daemon_.ok({"disk", "hydrate", clone, "--rate", "0"});
   expect_same(read(clone), content, "the clone");
   EXPECT_EQ(daemon_.ok_json({"disk", "show", clone})["Hydration"]["Status"], "done");
+}
+
+TEST_F(Snapshots, WhatADiskBorrowedFromGoesAsSoonAsItHasEverythingItself) {
+  ASSERT_TRUE(daemon_.start({"--no-limits", "--hydrate-rate", "1M"})) << daemon_.log();
+  const std::string disk = daemon_.make_disk();
+  Content content(kBytes);
+  scribble(disk, content, 150);
+  const std::string snapshot = daemon_.ok({"snapshot", "create", disk, "--wait"});
+  const std::string clone = daemon_.ok({"disk", "create", "--snapshot", snapshot});
+  daemon_.ok({"disk", "attach", clone});
+  daemon_.ok({"disk", "detach", disk});
+  daemon_.ok({"disk", "delete", disk});
+  daemon_.ok({"snapshot", "delete", snapshot, "--force"});
+  const std::string chain = "/disks/sl-" + disk.substr(2);
+  for (int replica = 1; replica <= 3; ++replica) {
+    EXPECT_TRUE(fs::exists(daemon_.replica(replica) + chain)) << "borrowed from";
+  }
+  daemon_.ok({"disk", "hydrate", clone, "--rate", "0"});
+  EXPECT_TRUE(cli::wait_until(10, [&] { return !fs::exists(daemon_.replica(1) + chain); }));
+  for (int replica = 1; replica <= 3; ++replica) {
+    EXPECT_FALSE(fs::exists(daemon_.replica(replica) + chain));
+  }
+  expect_same(read(clone), content, "the clone");
 }
 
 TEST_F(Snapshots, AStoreThatIsFarAwaySlowsWhatADiskBorrowsOnce) {
