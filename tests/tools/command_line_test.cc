@@ -73,6 +73,17 @@ TEST(CommandLine, WrongUsageIsStatus2AndNamesTheHelp) {
   }
 }
 
+TEST(CommandLine, AnUnknownCommandIsNamed) {
+  EXPECT_EQ(
+      run({"disk", "frob"}).err,
+      "error: WrongUsage: clouddisk disk has no command 'frob'; see: clouddisk disk --help\n");
+  EXPECT_EQ(run({"frob"}).err,
+            "error: WrongUsage: clouddisk has no command 'frob'; see: clouddisk --help\n");
+  EXPECT_EQ(
+      run({"disk", "--frob"}).err,
+      "error: WrongUsage: clouddisk disk has no option '--frob'; see: clouddisk disk --help\n");
+}
+
 TEST(CommandLine, ADaemonThatDoesNotRunIsStatus1AndSaysHowToStartIt) {
   const std::vector<std::vector<const char*>> cases = {
       {"disk", "list"},          {"disk", "create", "--size", "40"},

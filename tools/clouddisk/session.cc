@@ -8,12 +8,18 @@ namespace clouddisk::cli {
 namespace {
 
 std::string usage_message(const CLI::App* app, const CLI::Error& error) {
+  const std::vector<std::string> left = app->remaining(true);
   std::string command = app->get_name();
   while (!app->get_subcommands().empty()) {
     app = app->get_subcommands().front();
     command += ' ' + app->get_name();
   }
-  return fmt::format("error: WrongUsage: {}; see: {} --help\n", error.what(), command);
+  std::string problem = error.what();
+  if (app->get_require_subcommand_min() > 0 && !left.empty()) {
+    const char* kind = left.front().starts_with('-') ? "option" : "command";
+    problem = fmt::format("{} has no {} '{}'", command, kind, left.front());
+  }
+  return fmt::format("error: WrongUsage: {}; see: {} --help\n", problem, command);
 }
 
 }  // namespace
