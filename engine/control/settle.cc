@@ -87,6 +87,7 @@ Task<void> Control::Impl::finish_deletion(DiskRecord disk) {
   if (removal != Removal::kDone) {
     unsettled = unsettled || removal == Removal::kFailed;
     awaits_captures = awaits_captures || removal == Removal::kAwaitsCapture;
+    co_await tidy(disk.id);  // What nothing needs of it goes all the same.
     co_return;
   }
   CatalogChange finished;

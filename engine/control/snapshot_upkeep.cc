@@ -63,7 +63,7 @@ void Control::Impl::tell_past() {
 }
 
 Task<void> Control::Impl::on_released(std::string disk_id) {
-  const bool knows_which = !disk_id.empty() && !unsettled;  // Copies have none.
+  const bool knows_which = !disk_id.empty() && !unsettled;
   if (knows_which) co_await release_disk(std::move(disk_id));
   // What it borrowed is another's: at once, unless that had to wait; then the clock comes by.
   const bool more = !knows_which || (untidy && changing.is_idle());

@@ -69,6 +69,7 @@ Task<Result<void>> LocalSegmentStore::open() {
     } else if (!names || !replicas_.names_are_durable(copy)) {
       made[copy] = co_await make_folder_durable(copy);
     }
+    if (replicas_.device(copy) == 0) co_await find_device(copy);
     if (!found) made[copy] = found.error();
     if (!made[copy] || !*found) co_return;
     was_there_ = true;
@@ -102,7 +103,14 @@ Task<Result<bool>> LocalSegmentStore::make_folder(unsigned copy) {
   if (!found || !replicas_.names_are_durable(copy)) {
     if (auto made = co_await make_folder_durable(copy); !made) co_return made.error();
   }
+  if (replicas_.device(copy) == 0) co_await find_device(copy);
   co_return found;
+}
+
+Task<void> LocalSegmentStore::find_device(unsigned copy) {
+  const std::uint32_t join = replicas_.joins(copy);
+  auto info = co_await ring_.stat(folder(copy));
+  if (info && join == replicas_.joins(copy)) replicas_.note_device(copy, info->device);
 }
 
 Task<Result<void>> LocalSegmentStore::make_folder_durable(unsigned copy) {

@@ -172,6 +172,7 @@ ReplicaSet::ReplicaSet(Ring& home, Options options)
 
 Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options options) {
   const auto trusted = options.trusted_single;
+  const std::string traces = options.traces;
   std::unique_ptr<ReplicaSet> set(new ReplicaSet(home, std::move(options)));
   BufferPool pool(home, BufferPool::kLargest);
   std::array<FoundReplica, kReplicaCount> found;
@@ -182,6 +183,12 @@ Task<Result<std::unique_ptr<ReplicaSet>>> ReplicaSet::open(Ring& home, Options o
   }
   auto decision = decide_set(found, trusted);
   if (!decision) co_return decision.error();
+  if (decision->set_uuid == SetUuid{} && !traces.empty()) {
+    co_return fail(Errc::kReplicasLost,
+                   "all replica folders are empty, but {} is of disks that were in others: mount "
+                   "their devices, or name the folders with --replica; remove it to begin anew",
+                   traces);
+  }
   set->set_uuid_ = decision->set_uuid == SetUuid{} ? make_uuid() : decision->set_uuid;
   set->single_allowed_ = trusted.has_value();
   set->rebuild_ = decision->rebuild;
@@ -293,7 +300,7 @@ Task<Result<void>> ReplicaSet::write_superblock(unsigned index, Generation gener
   }
   if (attempt->info) {
     member.inode = attempt->info->inode;
-    devices_[index].store(attempt->info->device, std::memory_order_release);
+    note_device(index, attempt->info->device);
   }
   co_return attempt->result;
 }
@@ -380,6 +387,7 @@ Result<void> ReplicaSet::begin_receiving(unsigned index) {
   member.reason = "being brought up to date";
   member.done_bytes = member.total_bytes = 0;
   member.inode = 0;  // The folder may be a new one.
+  note_device(index, 0);
   publish();
   return {};
 }
@@ -445,7 +453,7 @@ void ReplicaSet::set_folder(unsigned index, std::string folder) {
   known_folders_.push_back(std::make_unique<const std::string>(std::move(folder)));
   folders_[index].store(known_folders_.back().get(), std::memory_order_release);
   forget_durable_names(index);
-  devices_[index].store(0, std::memory_order_release);
+  note_device(index, 0);
 }
 
 Task<Result<bool>> ReplicaSet::check_superblock(unsigned index) {

@@ -91,10 +91,14 @@ class ReplicaSet {
   struct Options {
     std::array<std::string, kReplicaCount> folders;
     std::optional<unsigned> trusted_single;
+    // A folder that tells of data in other folders, which are not mounted, or named wrongly: three
+    // empty ones make no new set then.
+    std::string traces{};
   };
 
   // Reads the superblocks and decides; makes a new set in empty folders. kInvalid, kCorrupt and
-  // kUnsupported come with what to do. Folders left out are marked for rebuild: see to_rebuild().
+  // kUnsupported come with what to do; kReplicasLost: empty, with `traces`. Folders left out are
+  // marked for rebuild: see to_rebuild().
   static Task<Result<std::unique_ptr<ReplicaSet>>> open(Ring& home, Options options);
 
   ~ReplicaSet();
@@ -103,10 +107,13 @@ class ReplicaSet {
   const std::string& folder(unsigned index) const {
     return *folders_[index].load(std::memory_order_acquire);
   }
-  // What the folder is on: the same number, the same filesystem; 0 until a superblock was written
-  // there. Any thread.
+  // What the folder is on: the same number, the same filesystem. Known of members, and of one that
+  // joins once somebody noted it; 0 before. Any thread.
   std::uint64_t device(unsigned index) const {
     return devices_[index].load(std::memory_order_acquire);
+  }
+  void note_device(unsigned index, std::uint64_t device) {
+    devices_[index].store(device, std::memory_order_release);
   }
   SetUuid set_uuid() const { return set_uuid_; }
   ReplicaMask in_sync_mask() const { return in_sync_.load(std::memory_order_acquire); }

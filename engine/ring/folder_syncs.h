@@ -3,11 +3,15 @@
 // journal merges such waits; not every filesystem has one).
 //
 // A caller's change is durable when sync() returns: it shares only a sync that begins after its
-// call, never one that is under way. A sync that fails fails for all who shared it.
+// call, never one that is under way. A sync that fails fails for all who shared it, and for those
+// who wait for it to end: the kernel tells of a failure once, and the next fsync, which finds
+// nothing left to write, would succeed. One that takes longer than `patience` is not waited for:
+// the next begins beside it.
 //
 // Thread: the ring's.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -23,7 +27,9 @@ class FolderSyncs {
  public:
   using SyncNow = std::function<Task<Result<void>>(std::string path)>;
 
-  FolderSyncs(Ring& ring, SyncNow sync_now) : ring_(ring), sync_now_(std::move(sync_now)) {}
+  // `patience` is less than what a copy may stall (I1).
+  FolderSyncs(Ring& ring, SyncNow sync_now, Duration patience = std::chrono::milliseconds(500))
+      : ring_(ring), sync_now_(std::move(sync_now)), patience_(patience) {}
 
   Task<Result<void>> sync(std::string path);
 
@@ -33,16 +39,21 @@ class FolderSyncs {
     Signal ended;
     std::optional<Result<void>> outcome;
   };
+  // Shared with those who use it: one who hangs may outlive this.
   struct Folder {
     explicit Folder(Ring& ring) : idle(ring) {}
-    Signal idle;
-    bool syncing = false;
+    Signal idle;                     // for the leader of `next` alone
+    std::shared_ptr<Round> running;  // the latest
+    TimePoint began;
     std::shared_ptr<Round> next;  // has not begun: who comes now may share it
   };
 
+  static void end(Round& round, const Result<void>& outcome);
+
   Ring& ring_;
   SyncNow sync_now_;
-  std::map<std::string, Folder> folders_;  // those somebody waits for
+  Duration patience_;
+  std::map<std::string, std::shared_ptr<Folder>> folders_;  // those somebody waits for
 };
 
 }  // namespace clouddisk

@@ -28,7 +28,11 @@ void Graveyard::keep(void* memory) {
 }
 
 SimRing::SimRing(SimMachine& machine, Options options)
-    : machine_(machine), options_(options), random_(machine.random_.fork()) {
+    : machine_(machine),
+      options_(options),
+      random_(machine.random_.fork()),
+      folder_syncs_(*this,
+                    [this](std::string path) { return sync_directory_alone(std::move(path)); }) {
   CHECK(machine.ring_ == nullptr);
   machine.ring_ = this;
 }
@@ -257,8 +261,11 @@ Task<Result<void>> SimRing::remove_tree(std::string path) {
 Task<Result<std::vector<std::string>>> SimRing::list(std::string directory) {
   return on_names(directory, [this, directory] { return machine_.list(directory); });
 }
-Task<Result<void>> SimRing::sync_directory(std::string path) {
+Task<Result<void>> SimRing::sync_directory_alone(std::string path) {
   return on_names(path, [this, path] { return machine_.sync_directory(path); });
+}
+Task<Result<void>> SimRing::sync_directory(std::string path) {
+  return folder_syncs_.sync(std::move(path));
 }
 Task<Result<FileInfo>> SimRing::stat(std::string path) {
   return on_names(path, [this, path] { return machine_.stat(path); });

@@ -51,6 +51,7 @@
 #include <vector>
 
 #include "engine/base/random.h"
+#include "engine/ring/folder_syncs.h"
 #include "engine/ring/ring.h"
 #include "engine/ring/sim_machine.h"
 #include "engine/ring/timer_heap.h"
@@ -184,11 +185,13 @@ class SimRing final : public Ring {
   // whether it was made.
   template <class F>
   Task<std::invoke_result_t<F>> on_names(std::string path, F change);
+  Task<Result<void>> sync_directory_alone(std::string path);
   void start_names(const std::string& path, Completion& completion);
 
   SimMachine& machine_;
   const Options options_;
   Random random_;
+  FolderSyncs folder_syncs_;
   std::deque<std::coroutine_handle<>> ready_;
   TimerHeap timers_;
   std::map<When, Operation> operations_;

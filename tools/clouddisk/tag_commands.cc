@@ -29,9 +29,9 @@ struct Target {
 };
 
 void add_ids(CLI::App* command, Target& target, bool needed) {
-  CLI::Option* ids = command->add_option(
-      "RESOURCE", target.ids,
-      "std::vector<std::string> of disks, snapshots, snapshot groups, instances, images, policies");
+  CLI::Option* ids =
+      command->add_option("RESOURCE", target.ids,
+                          "Ids of disks, snapshots, snapshot groups, instances, images, policies");
   ids->type_name("");
   if (needed) ids->required();
   command->add_option("--region", target.region, "Where they are; default: the daemon's first")

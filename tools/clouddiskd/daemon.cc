@@ -157,6 +157,8 @@ Task<Result<void>> Daemon::start_engine() {
   });
   if (!locked) co_return locked;
   set.trusted_single = options_.trust_replica;
+  const std::string indexes = options_.root + "/index";
+  if (auto known = co_await ring_.list(indexes); known && !known->empty()) set.traces = indexes;
   auto replicas = co_await ReplicaSet::open(ring_, std::move(set));
   if (!replicas) co_return replicas.error();
   replicas_ = std::move(*replicas);

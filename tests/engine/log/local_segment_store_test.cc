@@ -101,6 +101,45 @@ TEST_F(LocalSegmentStoreTest, ACopyThatLeavesTakesItsNamesWithIt) {
   EXPECT_EQ(*life_->ring->block_on(store().list()), std::vector<SegmentSeq>{});
 }
 
+TEST_F(LocalSegmentStoreTest, ACopyThatIsBackIsListedAnew) {
+  start();
+  ASSERT_OK(create(kOne));
+  life_->kill();
+  start();
+  ASSERT_OK(life_->ring->block_on(life_->replicas().drop(*life_->ring, 0, "test")));
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    ASSERT_OK(life_->ring->block_on(life_->ring->remove(segment_path(copy, kOne.value))));
+  }
+  ASSERT_OK(life_->replicas().begin_receiving(0));
+  ASSERT_OK(life_->ring->block_on(life_->replicas().admit(0)));
+  EXPECT_EQ(in_sync(), 0b111U);
+  EXPECT_EQ(*life_->ring->block_on(store().list()), std::vector<SegmentSeq>{});
+}
+
+// Of a member's device the superblock tells, of a joiner's its first folder.
+TEST_F(LocalSegmentStoreTest, ACopyThatJoinsOnADeviceOfItsOwnIsDroppedWhenItIsFullAlone) {
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    machine_.add_device(replica_folder(copy), copy == 2 ? 1_MiB : 1_GiB);
+  }
+  start();
+  ASSERT_OK(life_->ring->block_on(life_->replicas().drop(*life_->ring, 2, "lost")));
+  ASSERT_OK(life_->replicas().begin_receiving(2));
+  ASSERT_OK(create(kOne));
+  EXPECT_EQ(life_->replicas().receiving_mask(), 0U);
+  EXPECT_EQ(in_sync(), 0b011U);
+}
+
+TEST_F(LocalSegmentStoreTest, ACopyThatJoinsOnASharedDeviceThatIsFullStays) {
+  machine_.add_device("/root", 20_MiB);  // two copies' first 8 MiB, not the third's
+  start();
+  ASSERT_OK(life_->ring->block_on(life_->replicas().drop(*life_->ring, 2, "lost")));
+  ASSERT_OK(life_->replicas().begin_receiving(2));
+  const auto refused = create(kOne);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kNoSpace);
+  EXPECT_EQ(life_->replicas().receiving_mask(), 0b100U);
+}
+
 // A crash in the middle of remove() leaves a segment on some copies.
 TEST_F(LocalSegmentStoreTest, ASegmentThatACopyHasNotAnyMorePutsItNotOutWhenItIsAdopted) {
   start();

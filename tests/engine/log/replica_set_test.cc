@@ -54,6 +54,19 @@ class ReplicaSetTest : public testing::Test {
   std::unique_ptr<ReplicaSet> set_;
 };
 
+TEST_F(ReplicaSetTest, EmptyFoldersAreNoNewSetWhereSomethingTellsOfDataElsewhere) {
+  ring_ = std::make_unique<SimRing>(*machine_);
+  auto refused =
+      ring_->block_on(ReplicaSet::open(*ring_, {folders("/a"), std::nullopt, "/a/index"}));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kReplicasLost);
+  EXPECT_NE(refused.error().message.find("/a/index"), std::string::npos);
+  EXPECT_FALSE(machine_->exists("/a/replica-1/superblock"));
+  ASSERT_OK(open());
+  ASSERT_OK(ring_->block_on(ReplicaSet::open(*ring_, {folders("/a"), std::nullopt, "/a/index"})))
+      << "those that have data are what it tells of";
+}
+
 TEST_F(ReplicaSetTest, NewFoldersBecomeASetThatIsThereAfterPowerLoss) {
   ASSERT_OK(open());
   EXPECT_EQ(set_->in_sync_mask(), kAll);

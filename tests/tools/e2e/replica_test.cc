@@ -270,6 +270,26 @@ TEST_F(ReplicaTest, AReplicaOfAnotherRootIsNotMixedIn) {
   expect_chunks(1);
 }
 
+// As when their devices are not mounted.
+TEST_F(ReplicaTest, EmptyFoldersAreNoNewSetWhereThereWereDisks) {
+  begin();
+  write_chunks(1);
+  ASSERT_EQ(daemon_.stop(), 0);
+  std::vector<std::string> elsewhere = arguments_;
+  for (int i = 1; i <= 3; ++i) {
+    elsewhere.insert(elsewhere.end(),
+                     {"--replica", daemon_.root() + "-elsewhere-" + std::to_string(i)});
+  }
+  EXPECT_FALSE(daemon_.start(elsewhere));
+  EXPECT_NE(daemon_.log().find("all replica folders are empty"), std::string::npos);
+  EXPECT_NE(daemon_.log().find("--replica"), std::string::npos);
+  ASSERT_TRUE(daemon_.start(arguments_)) << daemon_.log();
+  expect_chunks(1);
+  ASSERT_EQ(daemon_.stop(), 0);
+  fs::remove_all(daemon_.root() + "/index");
+  EXPECT_TRUE(daemon_.start(elsewhere)) << "as the message says\n" << daemon_.log();
+}
+
 // Replicas on file systems of their own, so that one can be filled or made read-only.
 class ReplicaOnDevice : public ReplicaTest {
  protected:
