@@ -107,6 +107,16 @@ Task<Result<bool>> LocalSegmentStore::make_folder(unsigned copy) {
   co_return found;
 }
 
+// Not even when it says that there is no space, which other steps may try again: the kernel tells
+// of a failure once.
+Task<Result<void>> LocalSegmentStore::sync_folder(unsigned copy) {
+  auto synced = co_await ring_.sync_directory(folder(copy));
+  if (!synced && synced.error().code == Errc::kNoSpace) {
+    co_return fail(Errc::kIo, "{}", synced.error().message);
+  }
+  co_return synced;
+}
+
 Task<void> LocalSegmentStore::find_device(unsigned copy) {
   const std::uint32_t join = replicas_.joins(copy);
   auto info = co_await ring_.stat(folder(copy));
@@ -327,7 +337,7 @@ Task<Result<void>> LocalSegmentStore::create_on(unsigned copy, SegmentSeq segmen
     co_return fail_errno(wrote < 0 ? wrote : EIO, "write header of {}", name);
   }
   if (broken(Variant::kSkipNameSync)) co_return Result<void>{};
-  if (auto synced = co_await ring_.sync_directory(folder(copy)); !synced) co_return synced.error();
+  if (auto synced = co_await sync_folder(copy); !synced) co_return synced.error();
   co_return Result<void>{};
 }
 
@@ -441,7 +451,7 @@ Task<Result<void>> LocalSegmentStore::flush_copy(unsigned copy) {
   for (const SegmentSeq segment : *segments) {
     if (auto flushed = co_await flush_on(copy, segment, 0, {}); !flushed) co_return flushed.error();
   }
-  co_return co_await ring_.sync_directory(folder(copy));
+  co_return co_await sync_folder(copy);
 }
 
 Task<Result<void>> LocalSegmentStore::remove(SegmentSeq segment) {
@@ -468,7 +478,7 @@ Task<Result<void>> LocalSegmentStore::remove_on(unsigned copy, SegmentSeq segmen
   }
   if (!gone && gone.error().code != Errc::kNotFound) co_return gone.error();
   // A name that came back after a power cut would bring back blocks whose trim is forgotten.
-  auto synced = co_await ring_.sync_directory(folder(copy));
+  auto synced = co_await sync_folder(copy);
   // One that began to receive may lack the folder: resync has yet to come to this disk.
   const bool to_come = !in_mask(readable(), copy);
   if (!synced && synced.error().code == Errc::kNotFound && to_come) co_return Result<void>{};

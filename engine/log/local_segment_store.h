@@ -162,6 +162,7 @@ class LocalSegmentStore final : public SegmentStore,
   Task<Result<void>> conclude(OutcomeRef outcome);
   bool full_copies_may_drop(const Outcome& outcome, ReplicaMask full) const;
   Task<Result<void>> make_folder_durable(unsigned copy);
+  Task<Result<void>> sync_folder(unsigned copy);
   Task<void> find_device(unsigned copy);
   static void add_segments(const std::vector<std::string>& names,
                            std::vector<SegmentSeq>& segments);

@@ -19,25 +19,33 @@ Task<Result<void>> FolderSyncs::sync(std::string path) {
   // The first of a round leads it.
   const auto round = std::make_shared<Round>(ring_);
   folder->next = round;
-  while (folder->running && !round->outcome && ring_.now() < folder->began + patience_) {
-    const bool woken = co_await folder->idle.wait_until(folder->began + patience_);
-    static_cast<void>(woken);
+  while (folder->running && !round->outcome) {
+    const TimePoint due = folder->began + patience_;
+    if (folder->unfinished > 1) {
+      co_await folder->idle.wait();
+    } else if (ring_.now() < due) {
+      const bool woken = co_await folder->idle.wait_until(due);
+      static_cast<void>(woken);
+    } else {
+      break;
+    }
   }
   if (round->outcome) co_return *round->outcome;
   folder->next = nullptr;
   folder->running = round;
   folder->began = ring_.now();
+  ++folder->unfinished;
   auto outcome = co_await sync_now_(path);
+  --folder->unfinished;
+  if (outcome && round->missed) outcome = *round->missed;
   end(*round, outcome);
   if (folder->running == round) folder->running = nullptr;
   // A folder that is not there was not synced, and tells everyone.
   const bool told_once = !outcome && outcome.error().code != Errc::kNotFound;
+  if (told_once && folder->running) folder->running->missed = outcome.error();
   if (told_once && folder->next) end(*std::exchange(folder->next, nullptr), outcome);
   folder->idle.wake_all();
-  if (!folder->running && !folder->next) {
-    const auto it = folders_.find(path);
-    if (it != folders_.end() && it->second == folder) folders_.erase(it);
-  }
+  if (folder->unfinished == 0 && !folder->next) folders_.erase(path);
   co_return outcome;
 }
 

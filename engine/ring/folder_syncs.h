@@ -6,7 +6,11 @@
 // call, never one that is under way. A sync that fails fails for all who shared it, and for those
 // who wait for it to end: the kernel tells of a failure once, and the next fsync, which finds
 // nothing left to write, would succeed. One that takes longer than `patience` is not waited for:
-// the next begins beside it.
+// the next begins beside it, and no third beside two.
+//
+// That is so for callers of one ring, from their call on. A change that was made long before it, or
+// beside another ring's, may still miss a failure that was told to others: what counts then is that
+// they take the copy out of the set.
 //
 // Thread: the ring's.
 #pragma once
@@ -38,12 +42,14 @@ class FolderSyncs {
     explicit Round(Ring& ring) : ended(ring) {}
     Signal ended;
     std::optional<Result<void>> outcome;
+    std::optional<Error> missed;  // told to one that was overtaken, while this was under way
   };
   // Shared with those who use it: one who hangs may outlive this.
   struct Folder {
     explicit Folder(Ring& ring) : idle(ring) {}
     Signal idle;                     // for the leader of `next` alone
     std::shared_ptr<Round> running;  // the latest
+    unsigned unfinished = 0;         // with those that were overtaken
     TimePoint began;
     std::shared_ptr<Round> next;  // has not begun: who comes now may share it
   };

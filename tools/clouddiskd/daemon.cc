@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -158,7 +159,11 @@ Task<Result<void>> Daemon::start_engine() {
   if (!locked) co_return locked;
   set.trusted_single = options_.trust_replica;
   const std::string indexes = options_.root + "/index";
-  if (auto known = co_await ring_.list(indexes); known && !known->empty()) set.traces = indexes;
+  auto known = co_await ring_.list(indexes);
+  const bool has_disks = known && std::any_of(known->begin(), known->end(), [](const auto& name) {
+                           return name.starts_with("d-") || name.starts_with("sl-");
+                         });
+  if (has_disks || (!known && known.error().code != Errc::kNotFound)) set.traces = indexes;
   auto replicas = co_await ReplicaSet::open(ring_, std::move(set));
   if (!replicas) co_return replicas.error();
   replicas_ = std::move(*replicas);

@@ -129,6 +129,25 @@ TEST_F(FolderSyncsTest, ASyncThatHangsIsNotWaitedFor) {
   EXPECT_EQ(failures_ + broken_promises_, 0);
 }
 
+TEST_F(FolderSyncsTest, ALateFailureIsThatOfTheSyncThatOvertookIt) {
+  hangs_.insert("a");
+  spawn(change(0, "a", 0));
+  ring_.run_until([this] { return syncs_["a"] == 1; });
+  hangs_.insert("a");
+  spawn(change(3, "a", 1));  // begins at 500 ms
+  ring_.run_until([this] { return syncs_["a"] == 2; });
+  for (int i = 2; i <= 4; ++i) spawn(change(3, "a", i));
+  spawn(change(3'000'000, "a", 5));
+  failing_.insert("a");  // whichever of the two ends first
+  run_until_ended(5);
+  EXPECT_EQ(syncs_["a"], 2) << "no third beside two that hang";
+  EXPECT_EQ(failures_, 5);
+  EXPECT_EQ(broken_promises_, 0);
+  for (int i = 6; i <= 9; ++i) spawn(change(3, "a", i));
+  run_until_ended(9);
+  EXPECT_EQ(failures_, 5);
+}
+
 TEST_F(FolderSyncsTest, NobodyIsToldOfMoreThanIsDurable) {
   const std::uint64_t seed = announce_seed();
   SCOPED_TRACE(seed);

@@ -193,7 +193,7 @@ TEST_F(LmdbCheck, WhateverIsFlippedItAnswersAndWhatPassesCanBeRead) {
     };
     static_cast<void>((*reader)->scan(as_bytes("a"), as_bytes("z"), count));
   }
-  EXPECT_GT(found, 25U);
+  EXPECT_GT(found, 10U) << "some 40 of 200 hit what can be checked";
 }
 
 }  // namespace

@@ -287,6 +287,7 @@ TEST_F(ReplicaTest, EmptyFoldersAreNoNewSetWhereThereWereDisks) {
   expect_chunks(1);
   ASSERT_EQ(daemon_.stop(), 0);
   fs::remove_all(daemon_.root() + "/index");
+  fs::create_directories(daemon_.root() + "/index/lost+found");
   EXPECT_TRUE(daemon_.start(elsewhere)) << "as the message says\n" << daemon_.log();
 }
 
