@@ -341,7 +341,7 @@ CatalogStore::Batch CatalogStore::make_whole(std::uint64_t number) const {
 Task<void> CatalogStore::write_one(Ring& ring, std::shared_ptr<Round> round, unsigned replica,
                                    std::shared_ptr<Kv> kv, std::shared_ptr<const Batch> batch) {
   auto work = [kv, batch] { return batch->apply(*kv); };
-  auto result = co_await ring.blocking(std::move(work));
+  auto result = co_await ring.blocking_first(std::move(work));
   round->results[replica] = std::move(result);
   round->under_way.done();
 }

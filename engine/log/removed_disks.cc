@@ -34,7 +34,9 @@ Task<Result<void>> move_away(Ring& ring, std::string replica_folder, std::string
 
 Task<Result<void>> set_aside(Ring& ring, std::string replica_folder, std::string disk_id) {
   const std::string disks = replica_folder + "/disks";
-  auto gone = co_await move_away(ring, replica_folder, disk_id);
+  // One that was never written to is empty.
+  auto gone = co_await ring.remove(disks + '/' + disk_id);
+  if (!gone) gone = co_await move_away(ring, replica_folder, disk_id);
   // That makes names, for which a full device may have no space; removing does not.
   if (!gone) gone = co_await ring.remove_tree(disks + '/' + disk_id);
   if (!gone) co_return gone;
@@ -58,6 +60,7 @@ Task<Result<void>> purge_removed(Ring& ring, std::string replica_folder,
       if (stop()) co_return outcome;
       static_cast<void>(co_await ring.remove(folder + '/' + (*files)[i]));
     }
+    if (co_await ring.remove(folder)) continue;
     // Whatever is left of it, and the word on what can't be removed.
     if (auto gone = co_await ring.remove_tree(folder); !gone) outcome = gone;
   }

@@ -173,6 +173,12 @@ Task<Result<void>> OverlayRing::rename(std::string from, std::string to) {
 Task<Result<void>> OverlayRing::remove(std::string path) {
   auto info = co_await stat(path);
   if (!info) co_return info.error();
+  if (info->is_directory) {
+    auto names = co_await list(path);
+    if (!names) co_return names.error();
+    if (!names->empty()) co_return fail_errno(ENOTEMPTY, "remove {}", path);
+    folders_.erase(path);
+  }
   files_.erase(path);
   hide(path);
   co_return Result<void>{};

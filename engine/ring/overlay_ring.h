@@ -36,6 +36,9 @@ class OverlayRing final : public Ring {
   void start_blocking(std::function<void()> function, Completion& completion) override {
     below_.start_blocking(std::move(function), completion);
   }
+  void start_blocking_first(std::function<void()> function, Completion& completion) override {
+    below_.start_blocking_first(std::move(function), completion);
+  }
 
   void start_read(int file, std::uint64_t offset, std::span<std::byte> into,
                   Completion& completion) override;

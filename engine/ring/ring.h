@@ -124,7 +124,8 @@ class Ring {
   virtual Task<Result<void>> make_directories(std::string path) = 0;
   // Replaces `to` if it exists. Durable once sync_directory() of the folder returned.
   virtual Task<Result<void>> rename(std::string from, std::string to) = 0;
-  virtual Task<Result<void>> remove(std::string path) = 0;       // a file; kNotFound if missing
+  // A file, or a folder without anything in it; kNotFound if missing.
+  virtual Task<Result<void>> remove(std::string path) = 0;
   virtual Task<Result<void>> remove_tree(std::string path) = 0;  // fine if missing
   virtual Task<Result<std::vector<std::string>>> list(std::string directory) = 0;  // names, sorted
   virtual Task<Result<void>> sync_directory(std::string path) = 0;
@@ -138,6 +139,10 @@ class Ring {
   // --- Workers ---
   // Runs `function` on a worker thread (a simulator: later, on the same thread), then completes.
   virtual void start_blocking(std::function<void()> function, Completion& completion) = 0;
+  // The same, before all that waits for a worker.
+  virtual void start_blocking_first(std::function<void()> function, Completion& completion) {
+    start_blocking(std::move(function), completion);
+  }
 
   // --- Sockets (not simulated: -EOPNOTSUPP). shutdown(2) on the descriptor ends what waits. ---
   virtual void start_accept(int listener, Completion& completion) = 0;
@@ -211,6 +216,16 @@ class Ring {
       });
       co_return std::move(*result);
     }
+  }
+  // The same, before all that waits for a worker: for what everybody waits for, and for little of
+  // it, or the rest would never have its turn.
+  template <class F, class R = std::invoke_result_t<F>>
+  Task<R> blocking_first(F function) {
+    std::optional<R> result;
+    co_await operation([this, &function, &result](Completion& c) {
+      start_blocking_first([&function, &result] { result.emplace(function()); }, c);
+    });
+    co_return std::move(*result);
   }
 
   // Moves the calling coroutine to this ring's thread.

@@ -196,7 +196,8 @@ Result<void> SimMachine::remove(const std::string& path) {
   if (auto access = check_access(path, true); !access) return access.error();
   const NodeRef node = find(path);
   if (node == nullptr) return fail_errno(ENOENT, "remove {}", path);
-  if (node->is_directory) return fail_errno(EISDIR, "remove {}", path);
+  if (node == root_) return fail_errno(EBUSY, "remove {}", path);
+  if (!node->children.empty()) return fail_errno(ENOTEMPTY, "remove {}", path);
   const auto [parent, name] = find_parent(path);
   change_names({NameChange{parent, name, nullptr}});
   return {};

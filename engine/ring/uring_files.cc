@@ -81,8 +81,9 @@ Task<Result<void>> UringRing::rename(std::string from, std::string to) {
 
 Task<Result<void>> UringRing::remove(std::string path) {
   co_return co_await blocking([&path]() -> Result<void> {
-    if (::unlink(path.c_str()) != 0) return fail_errno(errno, "remove {}", path);
-    return {};
+    if (::unlink(path.c_str()) == 0) return {};
+    if (errno == EISDIR && ::rmdir(path.c_str()) == 0) return {};
+    return fail_errno(errno, "remove {}", path);
   });
 }
 

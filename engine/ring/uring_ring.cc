@@ -267,11 +267,19 @@ void UringRing::close_file(int file) {
   ::close(file);
 }
 
-void UringRing::start_blocking(std::function<void()> function, Completion& completion) {
-  workers_->submit([this, function = std::move(function), &completion] {
+std::function<void()> UringRing::work_of(std::function<void()> function, Completion& completion) {
+  return [this, function = std::move(function), &completion] {
     function();
     post([this, &completion] { deliver(completion, 0); });
-  });
+  };
+}
+
+void UringRing::start_blocking(std::function<void()> function, Completion& completion) {
+  workers_->submit(work_of(std::move(function), completion));
+}
+
+void UringRing::start_blocking_first(std::function<void()> function, Completion& completion) {
+  workers_->submit_first(work_of(std::move(function), completion));
 }
 
 void UringRing::start_accept(int listener, Completion& completion) {

@@ -70,6 +70,7 @@ class UringRing final : public Ring {
                                       const KvOptions& options) override;
 
   void start_blocking(std::function<void()> function, Completion& completion) override;
+  void start_blocking_first(std::function<void()> function, Completion& completion) override;
 
   void start_accept(int listener, Completion& completion) override;
   void start_receive(int socket, std::span<std::byte> into, Completion& completion) override;
@@ -89,6 +90,7 @@ class UringRing final : public Ring {
   void reap();
   void wait(bool may_sleep);
   void deliver(Completion& completion, std::int32_t result);
+  std::function<void()> work_of(std::function<void()> function, Completion& completion);
   Task<Result<void>> sync_directory_alone(std::string path);
 
   io_uring ring_{};

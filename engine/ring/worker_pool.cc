@@ -21,9 +21,17 @@ WorkerPool::~WorkerPool() {
 }
 
 void WorkerPool::submit(std::function<void()> work) {
+  submit_to(queue_, std::move(work));
+}
+
+void WorkerPool::submit_first(std::function<void()> work) {
+  submit_to(first_, std::move(work));
+}
+
+void WorkerPool::submit_to(Queue& queue, std::function<void()> work) {
   {
     const std::lock_guard lock(mutex_);
-    queue_.push_back(std::move(work));
+    queue.push_back(std::move(work));
   }
   ready_.notify_one();
 }
@@ -32,10 +40,11 @@ void WorkerPool::run() {
   prctl(PR_SET_NAME, "cd-worker");
   std::unique_lock lock(mutex_);
   while (true) {
-    ready_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
-    if (queue_.empty()) return;
-    auto work = std::move(queue_.front());
-    queue_.pop_front();
+    ready_.wait(lock, [this] { return stopping_ || !first_.empty() || !queue_.empty(); });
+    Queue& queue = first_.empty() ? queue_ : first_;
+    if (queue.empty()) return;
+    auto work = std::move(queue.front());
+    queue.pop_front();
     lock.unlock();
     work();
     work = nullptr;  // What it captured dies outside the lock.

@@ -63,6 +63,17 @@ TEST_F(RemovedDisks, GoOneByOneEvenWithTheSameName) {
   EXPECT_TRUE(names("/r/removed").empty());
 }
 
+TEST_F(RemovedDisks, ThatWereNeverWrittenToLeaveNothingToPurge) {
+  make_disk(0);
+  set_aside_whole();
+  EXPECT_TRUE(names("/r/disks").empty());
+  EXPECT_EQ(names("/r/removed"), std::vector<std::string>{"?"}) << "nothing was made";
+  process_.kill();
+  machine_.power_loss();
+  Process after(machine_);
+  EXPECT_FALSE(machine_.exists("/r/disks/d-1"));
+}
+
 TEST_F(RemovedDisks, AreFineWhereThereWereNone) {
   set_aside_whole();
   purge(1);

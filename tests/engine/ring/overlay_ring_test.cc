@@ -110,6 +110,15 @@ TEST_F(OverlayRingTest, NamesThatAreMadeMovedAndRemovedShowAboveAlone) {
   EXPECT_EQ(content(below_, "/root/folder/old"), blocks(3, 7));
 }
 
+TEST_F(OverlayRingTest, AFolderWithSomethingInItIsNotRemovedAsAFileIs) {
+  EXPECT_FALSE(overlay_.block_on(overlay_.remove("/root/folder")));
+  EXPECT_EQ(*list(overlay_, "/root/folder"), Names{"old"});
+  ASSERT_OK(overlay_.block_on(overlay_.remove("/root/folder/old")));
+  ASSERT_OK(overlay_.block_on(overlay_.remove("/root/folder")));
+  EXPECT_EQ(*list(overlay_, "/root"), Names{});
+  EXPECT_EQ(content(below_, "/root/folder/old"), blocks(3, 7));
+}
+
 TEST_F(OverlayRingTest, WhatWasRemovedAndMadeAgainHasNothingOfBefore) {
   ASSERT_OK(overlay_.block_on(overlay_.remove("/root/folder/old")));
   put(overlay_, "/root/folder/old", 1, 5);

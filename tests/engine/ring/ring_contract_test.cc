@@ -304,6 +304,20 @@ TEST_P(RingContract, RemovingTellsAMissingFileAndATreeGoesWhole) {
   EXPECT_EQ(ring().block_on(ring().stat(path("x"))).error().code, Errc::kNotFound);
 }
 
+TEST_P(RingContract, AFolderIsRemovedOnceItIsEmpty) {
+  EXPECT_OK(ring().block_on(ring().make_directories(path("x"))));
+  open_file(ring(), path("x/a"));
+  EXPECT_FALSE(ring().block_on(ring().remove(path("x")))) << "with a file in it";
+  EXPECT_OK(ring().block_on(ring().stat(path("x/a"))));
+  EXPECT_OK(ring().block_on(ring().remove(path("x/a"))));
+  EXPECT_OK(ring().block_on(ring().remove(path("x"))));
+  EXPECT_EQ(code_of(ring().block_on(ring().remove(path("x")))), Errc::kNotFound);
+}
+
+TEST_P(RingContract, WhatGoesFirstRunsAndGivesWhatItReturned) {
+  EXPECT_EQ(ring().block_on(ring().blocking_first([] { return 7; })), 7);
+}
+
 TEST_P(RingContract, StatAndSpaceTellWhatIsThere) {
   const File file = open_file(ring(), path("a"));
   write_at(ring(), file, 0, AlignedBytes(8192).span());

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -228,6 +229,19 @@ TEST(WorkerPool, StartsWorkInTheOrderOfSubmission) {
   }
   ASSERT_EQ(order.size(), 100U);
   EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST(WorkerPool, StartsWhatIsFirstBeforeAllThatWaits) {
+  std::vector<int> order;
+  {
+    WorkerPool pool(1);
+    std::promise<void> go_on;
+    pool.submit([&go_on] { go_on.get_future().wait(); });
+    for (int i = 10; i < 13; ++i) pool.submit([&order, i] { order.push_back(i); });
+    for (int i = 0; i < 3; ++i) pool.submit_first([&order, i] { order.push_back(i); });
+    go_on.set_value();
+  }
+  EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 10, 11, 12}));
 }
 
 }  // namespace
