@@ -55,7 +55,7 @@ Task<Result<void>> RootChecker::check_storage(const std::string& name) {
   }
   ++result_.storages;
   result_.segments += checked->checksums.size();
-  // A disk has none before it is first opened, and no segment either.
+  // A disk has none before it is first written to, and no segment either.
   const bool is_new = checked->checksums.empty();
   if (!index && !is_new) find(Kind::kMendable, name, std::nullopt, "its index is missing");
   if (damage && is_new) {

@@ -72,7 +72,7 @@ Task<Result<void>> Disk::create(DiskEnvironment& environment, Identity identity,
       co_return fail(Errc::kExists, "disk {} has storage already", identity.id);
     }
   }
-  // The first open makes its index. What is there is of a former disk of that name.
+  // The first write makes its index. What is there is of a former disk of that name.
   co_return co_await environment.ring.remove_tree(identity.index_directory);
 }
 
@@ -80,7 +80,7 @@ Task<Result<void>> Disk::create(DiskEnvironment& environment, Identity identity,
 Task<Result<void>> Disk::remove(DiskEnvironment& environment, Identity identity) {
   auto index = co_await environment.ring.stat(identity.index_directory);
   if (!index && index.error().code != Errc::kNotFound) co_return index.error();
-  if (index) {  // One that was never opened has none.
+  if (index) {  // One that was never written to has none.
     auto gone = co_await environment.ring.remove_tree(identity.index_directory);
     if (!gone) co_return gone;
     const std::string indexes = std::filesystem::path(identity.index_directory).parent_path();
@@ -158,6 +158,7 @@ Task<Result<void>> Disk::recover() {
       map_->epoch(), options_.log, [this](const Batch& batch) { apply(batch); });
   if (!started) co_return started.error();
   log_ = std::move(*started);
+  log_->before_first_segment([this] { return map_->make_index(); });
   auto segments = co_await store_->list();
   if (!segments) co_return segments.error();
   segments_.insert(segments->begin(), segments->end());

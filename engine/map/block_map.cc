@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/map/lazy_kv.h"
+
 namespace clouddisk {
 namespace {
 
-Result<std::shared_ptr<PageStore>> open_store(Ring& ring, const std::string& directory,
-                                              bool create) {
+Result<std::shared_ptr<PageStore>> open_store(Ring& ring, const std::string& directory) {
   KvOptions options;
-  options.create = create;
+  options.create = false;
   auto kv = ring.open_kv(directory, options);
   if (!kv) return fail(kv.error(), "index {}", directory);
   return std::make_shared<PageStore>(std::move(*kv));
@@ -61,12 +62,15 @@ struct BlockMap::Opened {
   std::shared_ptr<PageStore> store;
   Checkpoint checkpoint;
   std::shared_ptr<const LiveCounts> live;
+  bool on_record = true;
 };
 
 BlockMap::BlockMap(Ring& ring, PageCache& cache, Opened opened, Options options)
     : ring_(ring),
       cache_(cache),
       store_(std::move(opened.store)),
+      on_record_(opened.on_record),
+      made_(ring),
       options_(options),
       id_(cache.new_map()),
       active_(std::make_shared<MemTable>()),
@@ -89,7 +93,7 @@ Task<Result<std::unique_ptr<BlockMap>>> BlockMap::open(Ring& ring, PageCache& ca
     co_return fail(Errc::kCorrupt, "index {}: found damaged", directory);
   }
   auto opened = co_await ring.blocking([&ring, &directory]() -> Result<Opened> {
-    auto store = open_store(ring, directory, false);
+    auto store = open_store(ring, directory);
     if (!store) return store.error();
     auto checkpoint = (*store)->load_checkpoint();
     if (!checkpoint) return checkpoint.error();
@@ -107,14 +111,26 @@ Task<Result<std::unique_ptr<BlockMap>>> BlockMap::create(Ring& ring, PageCache& 
   Checkpoint checkpoint;
   checkpoint.epoch = Epoch(1);
   checkpoint.next_write = WriteSeq(1);
-  auto made = co_await ring.blocking([&]() -> Result<Opened> {
-    auto store = open_store(ring, directory, true);
-    if (!store) return store.error();
-    if (auto built = (*store)->finish_build(checkpoint, {}); !built) return built.error();
-    return Opened{*store, checkpoint, std::make_shared<const LiveCounts>()};
-  });
-  if (!made) co_return made.error();
-  co_return std::unique_ptr<BlockMap>(new BlockMap(ring, cache, std::move(*made), options));
+  LazyKv::Make make = [&ring, directory]() -> Result<std::unique_ptr<Kv>> {
+    auto kv = ring.open_kv(directory, KvOptions{});
+    if (!kv) return fail(kv.error(), "index {}", directory);
+    return kv;
+  };
+  Opened empty{std::make_shared<PageStore>(std::make_unique<LazyKv>(std::move(make))), checkpoint,
+               std::make_shared<const LiveCounts>(), false};
+  co_return std::unique_ptr<BlockMap>(new BlockMap(ring, cache, std::move(empty), options));
+}
+
+Task<void> BlockMap::make_index() {
+  // A checkpoint that is under way makes it, or has nothing to say.
+  if (on_record_ || making_ || merging_) co_return;
+  making_ = true;
+  const auto store = store_;
+  const Checkpoint first = checkpoint_;
+  auto built = co_await ring_.blocking([&store, &first] { return store->finish_build(first, {}); });
+  if (built) on_record_ = true;
+  making_ = false;
+  made_.wake_all();
 }
 
 // --- Changes ---
@@ -365,10 +381,14 @@ Task<Result<void>> BlockMap::checkpoint(LogPosition position, WriteSeq next_writ
   const std::size_t relocation_parts = frozen_relocations_.size();
 
   Result<void> result = co_await std::move(log_durable);
-  if (result) {
+  while (making_) co_await made_.wait();
+  if (result && !on_record_ && says_nothing(input)) {
+    checkpoint_ = input.checkpoint;
+  } else if (result) {
     const auto store = store_;
     auto merged = co_await ring_.blocking([&store, &input] { return store->merge(input); });
     if (merged) {
+      on_record_ = true;
       checkpoint_ = merged->checkpoint;
       take_live(merged->live);
       ++generation_;
@@ -389,6 +409,13 @@ Task<Result<void>> BlockMap::checkpoint(LogPosition position, WriteSeq next_writ
   }
   merging_ = false;
   co_return result;
+}
+
+// That nothing was ever written, which no index says as well. Views and the like are on record
+// elsewhere.
+bool BlockMap::says_nothing(const MergeInput& input) {
+  const bool log_is_empty = input.checkpoint.position.segment.value == 0;
+  return log_is_empty && input.tables.empty() && input.relocations->empty();
 }
 
 // What the merge did to the pages, done to those in the cache; the rest is read when it is needed.
@@ -437,7 +464,7 @@ Task<Result<void>> condemn_index(Ring& ring, std::string directory) {
 
 Task<Result<LogPosition>> closed_position(Ring& ring, std::string directory) {
   co_return co_await ring.blocking([&ring, &directory]() -> Result<LogPosition> {
-    auto store = open_store(ring, directory, false);
+    auto store = open_store(ring, directory);
     if (!store) return store.error();
     auto checkpoint = (*store)->load_checkpoint();
     if (!checkpoint) return checkpoint.error();
@@ -447,7 +474,7 @@ Task<Result<LogPosition>> closed_position(Ring& ring, std::string directory) {
 
 Task<Result<std::uint64_t>> check_closed_index(Ring& ring, std::string directory) {
   auto opened = co_await ring.blocking([&ring, &directory]() -> Result<std::shared_ptr<PageStore>> {
-    auto store = open_store(ring, directory, false);
+    auto store = open_store(ring, directory);
     if (!store) return store.error();
     // Without a checkpoint it was never finished, which the next open sees as well.
     auto checkpoint = (*store)->load_checkpoint();

@@ -59,7 +59,8 @@ class BlockMap {
   // kCorrupt: it fails its checksums. In both cases IndexBuilder makes one.
   static Task<Result<std::unique_ptr<BlockMap>>> open(Ring& ring, PageCache& cache,
                                                       std::string directory, Options options);
-  // Makes an empty index, replacing whatever is there.
+  // An empty map. Whatever index is there goes; a new one is made by make_index(), or by the first
+  // checkpoint that has something to say.
   static Task<Result<std::unique_ptr<BlockMap>>> create(Ring& ring, PageCache& cache,
                                                         std::string directory, Options options);
   ~BlockMap();  // no call may be under way
@@ -116,7 +117,11 @@ class BlockMap {
   // After a failure everything is still in memory, and a later checkpoint takes it along.
   Task<Result<void>> checkpoint(LogPosition position, WriteSeq next_write,
                                 Task<Result<void>> log_durable);
-  // What is durable in the index.
+  // Makes the index of a map that create() gave, where it is not made yet: before the log has
+  // anything that a checkpoint does not know. Where it can't be made the next checkpoint tries
+  // again; without it a start makes it from the log.
+  Task<void> make_index();
+  // What is durable in the index, or would be if there were anything to say.
   const Checkpoint& last_checkpoint() const { return checkpoint_; }
   // Blocks that some version refers to, by segment, as of the last checkpoint. An upper bound for
   // segments that were complete by then.
@@ -141,10 +146,14 @@ class BlockMap {
   void update_cache(const MergeInput& input);
   std::size_t memory_pages() const;
   void take_live(std::shared_ptr<const LiveCounts> live);
+  static bool says_nothing(const MergeInput& input);
 
   Ring& ring_;
   PageCache& cache_;
   std::shared_ptr<PageStore> store_;  // shared with workers
+  bool on_record_;                    // the index is made
+  bool making_ = false;
+  Signal made_;  // or could not be
   Options options_;
   std::uint32_t id_;  // in the cache
   Epoch epoch_;

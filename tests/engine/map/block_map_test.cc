@@ -289,6 +289,43 @@ TEST_F(BlockMapModel, ACheckpointThatFailsLosesNothingAndTheNextTakesItAlong) {
   for (int i = 0; i < 30; ++i) look();
 }
 
+TEST_F(BlockMapModel, AMapThatWasNeverWrittenToHasNoIndex) {
+  const Epoch view = map_->freeze();
+  map_->make_reference(view);
+  auto done = ring_.block_on(map_->checkpoint({}, WriteSeq(1), durable()));
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_FALSE(machine_.exists("/index"));
+  EXPECT_EQ(map_->index_bytes(), 0U);
+  EXPECT_EQ(map_->last_checkpoint().reference, view);
+  look();
+  auto changed = ring_.block_on(map_->changed_pages(Epoch(0), view));
+  ASSERT_TRUE(changed) << changed.error().message;
+  EXPECT_TRUE(changed->empty());
+  auto checked = ring_.block_on(map_->check());
+  ASSERT_TRUE(checked) << checked.error().message;
+  EXPECT_EQ(*checked, 0U);
+
+  put();
+  checkpoint();
+  EXPECT_TRUE(machine_.exists("/index"));
+  restart();
+  look();
+}
+
+TEST_F(BlockMapModel, AnIndexThatIsMadeBeforeItsFirstCheckpointIsEmpty) {
+  ring_.block_on(map_->make_index());
+  EXPECT_TRUE(machine_.exists("/index"));
+  ring_.block_on(map_->make_index());
+  restart();
+  EXPECT_EQ(map_->last_checkpoint().next_write, WriteSeq(1));
+  put();
+  checkpoint();
+  ring_.block_on(map_->make_index());  // must not begin anew
+  restart();
+  look();
+  expect_live_counts();
+}
+
 TEST_F(BlockMapModel, TrimmingAHugeRangeCostsNoMemoryByItsLength) {
   const std::size_t before = map_->memory_bytes();
   const std::uint64_t count = (std::uint64_t{32} << 40) / kBlockSize;
