@@ -73,6 +73,10 @@ class Volume {
   Task<void> forget_base(std::string storage);
   // Null: not open.
   std::shared_ptr<Disk> find(const std::string& name) const;
+  // Nothing is open, and no snapshot is known.
+  bool is_idle() const {
+    return storages_.empty() && chain_ == nullptr && snapshots_.empty() && sources_.empty();
+  }
 
   // --- Snapshots ---
   // What a snapshot shows. One that is not captured holds its storage open: open(storage) first.

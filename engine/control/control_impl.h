@@ -294,6 +294,8 @@ struct Control::Impl {
                      Json answer);
   // `request`: whose answer that is; null: nobody's.
   Task<Verdict> remove_snapshot(SnapshotRecord snapshot, ControlRequest* request = nullptr);
+  Task<void> hide(std::string snapshot_id);
+  Task<void> tidy_after(std::string disk_id, ControlRequest& request);
   // Those that go with a disk that is released. What can't be done now settle() does.
   Task<void> remove_automatic_snapshots(DiskRecord disk);
 

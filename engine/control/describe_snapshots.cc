@@ -102,15 +102,16 @@ Verdict read_filter(ParamReader& reader, SnapshotFilter& filter) {
 
 std::string Control::Impl::progress_of(const SnapshotRecord& snapshot) const {
   if (snapshot.status == SnapshotStatus::kAccomplished) return "100%";
-  const auto progress = host.capture_progress(snapshot.id);
+  const auto progress = host.capture_progress(snapshot.disk_id, snapshot.seq);
   if (!progress || progress->total == 0) return "0%";
   return fmt::format("{}%", std::min<std::uint64_t>(99, progress->done * 100 / progress->total));
 }
 
 // As fast as it went until now; 0: done, or nothing is known.
 std::int64_t Control::Impl::remaining_seconds(const SnapshotRecord& snapshot) const {
-  const auto progress = host.capture_progress(snapshot.id);
-  if (snapshot.status != SnapshotStatus::kProgressing || !progress || progress->done == 0) return 0;
+  if (snapshot.status != SnapshotStatus::kProgressing) return 0;
+  const auto progress = host.capture_progress(snapshot.disk_id, snapshot.seq);
+  if (!progress || progress->done == 0) return 0;
   const std::chrono::duration<double> elapsed = now() - snapshot.created;
   const double left =
       static_cast<double>(progress->total - std::min(progress->done, progress->total));

@@ -150,7 +150,8 @@ class DiskHost {
   // more, and what it borrowed from may go. Fine if it is not open.
   virtual Task<void> forget_base(std::string disk_id, std::string storage) = 0;
   // Of a capture, in pages; of a hydration, in bytes. Nothing: none is under way.
-  virtual std::optional<Progress> capture_progress(std::string_view snapshot_id) const = 0;
+  virtual std::optional<Progress> capture_progress(const std::string& disk_id,
+                                                   std::uint64_t seq) const = 0;
   virtual std::optional<Progress> hydration_progress(std::string_view disk_id) const = 0;
   // A served disk loads what it borrows by itself. This begins again what failed, and sets the
   // pace; nothing: the daemon's. Fine if nothing is borrowed. kNotFound: it is not served.

@@ -155,11 +155,15 @@ Task<Verdict> Control::Impl::remove_snapshot(SnapshotRecord snapshot, ControlReq
   change.put(snapshot);
   if (auto failed = co_await commit(std::move(change))) co_return failed;
   if (request != nullptr) answer_early(*request, done());
-  auto hidden = co_await host.hide_snapshot(snapshot.id);
-  if (!hidden) {
-    log(LogLevel::kError, "control", "snapshot {}: {}", snapshot.id, hidden.error().message);
-  }
+  co_await hide(snapshot.id);
   co_return Verdict();
+}
+
+Task<void> Control::Impl::hide(std::string snapshot_id) {
+  auto hidden = co_await host.hide_snapshot(snapshot_id);
+  if (!hidden) {
+    log(LogLevel::kError, "control", "snapshot {}: {}", snapshot_id, hidden.error().message);
+  }
 }
 
 Task<void> Control::Impl::remove_automatic_snapshots(DiskRecord disk) {
@@ -192,11 +196,16 @@ Task<Outcome> Control::Impl::delete_snapshot(ControlRequest& request) {
   const std::string disk_id = snapshot->disk_id;
   if (auto failed = co_await remove_snapshot(*snapshot, &request)) co_return *failed;
   // It is hidden. Whether its content goes is a matter of its disk, which others may have now.
+  co_await tidy_after(disk_id, request);
+  co_return done();
+}
+
+// Lets go of all that the request has, and tidies the disk when it has its turn.
+Task<void> Control::Impl::tidy_after(std::string disk_id, ControlRequest& request) {
   request.guard->unlock();
   ChangeLocks::Keys keys{disk_id};
   *request.guard = co_await changing.lock(std::move(keys));
-  co_await tidy(disk_id);
-  co_return done();
+  co_await tidy(std::move(disk_id));
 }
 
 Task<Outcome> Control::Impl::create_snapshot_group(ControlRequest& request) {
@@ -299,18 +308,24 @@ Task<Outcome> Control::Impl::delete_snapshot_group(ControlRequest& request) {
     }
   }
   if (request.dry_run) co_return would_succeed();
-  const GroupRecord group = *found;
-  const auto snapshots = catalog->snapshots();
-  std::set<std::string> disks;
-  for (const auto& [snapshot_id, snapshot] : snapshots) {
+  // All of it or nothing: then what nothing needs of them goes, a disk at a time.
+  CatalogChange change;
+  change.erase(*found);
+  std::vector<SnapshotRecord> gone;
+  for (const auto& [snapshot_id, snapshot] : catalog->snapshots()) {
     if (snapshot.group_id != id || snapshot.hidden) continue;
-    if (auto failed = co_await remove_snapshot(snapshot)) co_return *failed;
+    gone.push_back(snapshot);
+    gone.back().hidden = true;
+    change.put(gone.back());
+  }
+  if (auto failed = co_await commit(std::move(change))) co_return *failed;
+  answer_early(request, done());
+  std::set<std::string> disks;
+  for (const SnapshotRecord& snapshot : gone) {
+    co_await hide(snapshot.id);
     disks.insert(snapshot.disk_id);
   }
-  CatalogChange change;
-  change.erase(group);
-  if (auto failed = co_await commit(std::move(change))) co_return *failed;
-  for (const std::string& disk_id : disks) co_await tidy(disk_id);
+  for (const std::string& disk_id : disks) co_await tidy_after(disk_id, request);
   co_return done();
 }
 

@@ -54,7 +54,7 @@ class NamesHost final : public DiskHost {
   }
   Task<Result<void>> remove_chain(std::string) override { co_return Result<void>{}; }
   Task<void> forget_base(std::string, std::string) override { co_return; }
-  std::optional<Progress> capture_progress(std::string_view) const override {
+  std::optional<Progress> capture_progress(const std::string&, std::uint64_t) const override {
     return Progress{1, 4, {}};
   }
   std::optional<Progress> hydration_progress(std::string_view) const override {

@@ -389,6 +389,7 @@ Task<std::string> Daemon::metrics() {
   read_process_counters(snapshot);
   snapshot.http_connections = api_->connections() + (api_tcp_ ? api_tcp_->connections() : 0);
   snapshot.http_requests = api_->requests() + (api_tcp_ ? api_tcp_->requests() : 0);
+  snapshot.known_disks = host_->known_disks();
   snapshot.nbd_connections = nbd_->counters().connections.load();
   snapshot.nbd_connections_total = nbd_->counters().connections_total.load();
   snapshot.replicas = replicas_->status();

@@ -84,6 +84,19 @@ EngineHost::Past& EngineHost::past_of(const std::string& disk_id) {
   return past;
 }
 
+void EngineHost::forget(const std::string& disk_id) {
+  const auto past = pasts_.find(disk_id);
+  const auto lock = locks_.find(disk_id);
+  const bool locked = lock != locks_.end() && (lock->second->locked() || lock->second->awaited());
+  if (stopping_ || locked || past == pasts_.end() || served_.count(disk_id) != 0) return;
+  const Past& it = past->second;
+  const bool at_rest = it.snapshots.empty() && it.abandoned.empty() && !it.capturing;
+  if (!at_rest || !it.volume->is_idle()) return;
+  pasts_.erase(past);
+  if (lock != locks_.end()) locks_.erase(lock);
+  loads_.erase(disk_id);
+}
+
 // --- Disks ---
 
 Task<Result<void>> EngineHost::create_disk(DiskSettings settings) {
@@ -220,6 +233,8 @@ Task<Result<void>> EngineHost::delete_storage(std::string storage) {
         co_await snapshot::Volume::remove_storage(past.reactor->environment(), volume, storage);
   }
   co_await control_.enter();
+  guard.unlock();
+  forget(id);
   co_return removed;
 }
 

@@ -107,13 +107,16 @@ class EngineHost final : public DiskHost {
   Task<Result<void>> drop_snapshot(std::string disk_id, std::uint64_t seq) override;
   Task<Result<void>> remove_chain(std::string disk_id) override;
   Task<void> forget_base(std::string disk_id, std::string storage) override;
-  std::optional<Progress> capture_progress(std::string_view snapshot_id) const override;
+  std::optional<Progress> capture_progress(const std::string& disk_id,
+                                           std::uint64_t seq) const override;
   std::optional<Progress> hydration_progress(std::string_view disk_id) const override;
   Task<Result<void>> hydrate_disk(std::string disk_id,
                                   std::optional<std::uint64_t> bytes_per_second) override;
   Task<Result<std::uint64_t>> chain_stored_bytes(std::string disk_id) override;
 
   std::vector<std::string> served_disks() const;
+  // Disks that something is kept of in memory: for metrics.
+  std::size_t known_disks() const { return pasts_.size(); }
 
  private:
   using Source = std::shared_ptr<snapshot::SnapshotSource>;
@@ -153,6 +156,9 @@ class EngineHost final : public DiskHost {
 
   AsyncMutex& lock_of(const std::string& id);
   Past& past_of(const std::string& disk_id);
+  // Of a disk that is gone nothing is kept in memory. The last that had something to do with it
+  // calls this; while anything of it is still there nothing happens.
+  void forget(const std::string& disk_id);
   // "d-x" of the storages "d-x" and "d-x.2", and of the chain "sl-x".
   static std::string owner_of(const std::string& storage);
   snapshot::Volume::Options volume_options() const;

@@ -159,7 +159,7 @@ Task<Result<void>> EngineHost::export_locked(Past& past, std::uint64_t seq) {
 std::shared_ptr<nbd::MetaContextSource> EngineHost::contexts_of(std::string disk_id,
                                                                 std::uint64_t seq,
                                                                 std::weak_ptr<BlockDevice> device) {
-  Past* past = &past_of(disk_id);  // It stays where it is as long as the host.
+  Past* past = &past_of(disk_id);  // It stays where it is as long as the export is there.
   const auto snapshots = [past, seq] {
     std::vector<std::string> ids;
     for (const auto& [number, snapshot] : past->snapshots) {
@@ -335,6 +335,8 @@ Task<Result<void>> EngineHost::remove_chain(std::string disk_id) {
   co_await past.reactor->ring().enter();
   auto removed = co_await past.volume->remove_chain();
   co_await control_.enter();
+  guard.unlock();
+  forget(disk_id);
   co_return removed;
 }
 
@@ -465,15 +467,13 @@ Task<Result<void>> EngineHost::capture_one(Past& past, std::uint64_t seq) {
   co_return Result<void>{};
 }
 
-std::optional<Progress> EngineHost::capture_progress(std::string_view snapshot_id) const {
-  for (const auto& [disk_id, past] : pasts_) {
-    for (const auto& [seq, snapshot] : past.snapshots) {
-      if (snapshot.settings.id == snapshot_id && !snapshot.settings.captured) {
-        return snapshot.progress;
-      }
-    }
-  }
-  return std::nullopt;
+std::optional<Progress> EngineHost::capture_progress(const std::string& disk_id,
+                                                     std::uint64_t seq) const {
+  const auto past = pasts_.find(disk_id);
+  if (past == pasts_.end()) return std::nullopt;
+  const auto it = past->second.snapshots.find(seq);
+  if (it == past->second.snapshots.end() || it->second.settings.captured) return std::nullopt;
+  return it->second.progress;
 }
 
 Task<Result<std::uint64_t>> EngineHost::chain_stored_bytes(std::string disk_id) {

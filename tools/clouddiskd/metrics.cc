@@ -64,6 +64,8 @@ void add_process(Exposition& out, const MetricsSnapshot& s) {
              number(s.http_connections));
   out.single("clouddisk_api_requests_total", MetricType::Counter, "HTTP requests answered.",
              number(s.http_requests));
+  out.single("clouddisk_known_disks", MetricType::Gauge,
+             "Disks that the daemon keeps something of in memory.", number(s.known_disks));
   out.single("clouddisk_nbd_connections", MetricType::Gauge, "Open NBD connections.",
              number(s.nbd_connections));
   out.single("clouddisk_nbd_connections_total", MetricType::Counter, "NBD connections accepted.",

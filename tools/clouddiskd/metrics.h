@@ -23,6 +23,7 @@ struct MetricsSnapshot {
   std::uint64_t open_descriptors = 0;
   std::uint64_t http_connections = 0;
   std::uint64_t http_requests = 0;
+  std::uint64_t known_disks = 0;
   std::uint64_t nbd_connections = 0;
   std::uint64_t nbd_connections_total = 0;
   std::vector<ReplicaStatus> replicas;

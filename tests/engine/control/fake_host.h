@@ -147,7 +147,7 @@ class FakeHost final : public DiskHost {
     if (at != served_.end() && at->second.storage == storage) at->second.base_snapshot.clear();
     bases_forgotten.push_back(std::move(disk_id));
   }
-  std::optional<Progress> capture_progress(std::string_view) const override {
+  std::optional<Progress> capture_progress(const std::string&, std::uint64_t) const override {
     return Progress{1, 4, {}};
   }
   std::optional<Progress> hydration_progress(std::string_view id) const override {

@@ -64,6 +64,24 @@ TEST_F(PromisesTest, TheNextChangeOfADiskWaitsForTheOneBefore) {
   EXPECT_TRUE(daemon.host.stored().empty());
 }
 
+TEST_F(PromisesTest, ASnapshotGroupIsGoneForItsCallerBeforeItsContentIs) {
+  Daemon daemon(root_.path());
+  const std::string disk = daemon.create_disk();
+  daemon.must("AttachDisk", {{"DiskId", disk}, {"InstanceId", "i-local"}});
+  const std::string group =
+      daemon.must("CreateSnapshotGroup", {{"InstanceId", "i-local"}}).value("SnapshotGroupId", "");
+  int pauses = 100;
+  daemon.host.take_time([&]() -> Task<void> {
+    while (--pauses > 0) co_await pause(*daemon.machine.ring);
+  });
+  daemon.must("DeleteSnapshotGroup", {{"SnapshotGroupId", group}, {"Wait", "false"}});
+  EXPECT_GT(pauses, 0) << "the host was waited for";
+  EXPECT_EQ(daemon.must("DescribeSnapshots")["TotalCount"], 0);
+  EXPECT_EQ(daemon.must("DescribeSnapshotGroups")["SnapshotGroups"]["SnapshotGroup"].size(), 0U);
+  wait_for_all(daemon);
+  EXPECT_LE(pauses, 0);
+}
+
 TEST_F(PromisesTest, ADiskThatCanNotBeMadeVanishesAndItsTokenMakesAnother) {
   Daemon daemon(root_.path());
   Params wanted = new_disk();

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <regex>
 #include <set>
+#include <thread>
 
 #include "tests/tools/e2e/test_daemon.h"
 #include "tools/clouddisk/mount_record.h"
@@ -302,6 +303,34 @@ TEST_F(Contract, SigtermEndsItCleanlyAndEverythingIsThereAfterwards) {
   ASSERT_TRUE(client->read(1_MiB, back));
   EXPECT_EQ(back, data);
   EXPECT_EQ(daemon_.stop(), 0);
+}
+
+TEST_F(Contract, OfDisksThatAreGoneNothingIsKeptInMemory) {
+  const auto known_disks = [this] {
+    auto page = http_get(*parse_address("unix:" + daemon_.root() + "/api.sock"), "/metrics",
+                         std::chrono::seconds(10));
+    const std::string_view name = "\nclouddisk_known_disks ";
+    const std::size_t at = page ? page->body.find(name) : std::string::npos;
+    return at == std::string::npos ? -1 : std::stoi(page->body.substr(at + name.size()));
+  };
+  const int before = known_disks();
+  for (int i = 0; i < 3; ++i) {
+    const std::string id = daemon_.make_disk();
+    {
+      auto client = daemon_.connect(id);
+      ASSERT_TRUE(client);
+      ASSERT_TRUE(client->write(0, std::vector<std::byte>(4_KiB, std::byte{1})));
+    }
+    const std::string snapshot = daemon_.ok({"snapshot", "create", id});
+    EXPECT_EQ(known_disks(), before + 1);
+    daemon_.ok({"snapshot", "delete", snapshot});
+    daemon_.ok({"disk", "detach", id});
+    daemon_.ok({"disk", "delete", id});
+  }
+  for (int i = 0; i < 300 && known_disks() != before; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  EXPECT_EQ(known_disks(), before);
 }
 
 TEST_F(Contract, SocketsArePrivateAndMetricsAreServed) {
