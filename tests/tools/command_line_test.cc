@@ -5,6 +5,7 @@
 #include <functional>
 #include <sstream>
 
+#include "engine/qos/category.h"
 #include "tools/clouddisk/process.h"
 #include "tools/clouddisk/session.h"
 #include "tools/clouddiskd/options.h"
@@ -82,6 +83,55 @@ TEST(CommandLine, AnUnknownCommandIsNamed) {
   EXPECT_EQ(
       run({"disk", "--frob"}).err,
       "error: WrongUsage: clouddisk disk has no option '--frob'; see: clouddisk disk --help\n");
+}
+
+TEST(CommandLine, AValueOfTheWrongFormIsToldTheForm) {
+  struct Case {
+    std::vector<const char*> arguments;
+    const char* said;
+  };
+  const Case cases[] = {
+      {{"disk", "create", "--size", "40G"}, "--size is a whole number of GiB, as in 40, not '40G'"},
+      {{"disk", "resize", "d-1", "--size", "1T"}, "--size is a whole number of GiB"},
+      {{"category", "list", "--size", "x"}, "--size is a whole number of GiB"},
+      {{"instance", "create", "--system-size", "40G"}, "--system-size is a whole number of GiB"},
+      {{"instance", "replace-system-disk", "i-1", "--image", "m-1", "--size", "4g"},
+       "--size is a whole number of GiB"},
+      {{"disk", "modify", "d-1", "--delete-with-instance", "maybe"},
+       "--delete-with-instance is true or false, not 'maybe'"},
+      {{"fault", "set", "d-1", "--kind", "slow", "--seed", "x"}, "--seed is a number, as in 3"},
+      {{"replica", "resync", "two"}, "REPLICA is a number, as in 3, not 'two'"},
+      {{"category", "list", "--size", "0"}, "not in range 1 to"},
+  };
+  for (const Case& c : cases) {
+    const Printed result = run(c.arguments);
+    EXPECT_EQ(result.status, 2) << c.said;
+    EXPECT_NE(result.err.find(c.said), std::string::npos) << result.err;
+  }
+  for (const char* option : {"--from", "--to"}) {
+    const Printed result = run({"monitor", "disk", "d-1", option, "yesterday"});
+    EXPECT_EQ(result.status, 1);
+    EXPECT_NE(result.err.find("'yesterday' is no time; write it as 2026-01-01T00:00:00Z"),
+              std::string::npos)
+        << result.err;
+  }
+  const Printed far = run({"disk", "create", "--size", "40", "--store-latency", "2m"});
+  EXPECT_NE(far.err.find("--store-latency: at most 60s"), std::string::npos) << far.err;
+}
+
+TEST(CommandLine, TheHelpOfCreateNamesEveryCategoryThatCanBeHad) {
+  const std::string help = run({"disk", "create", "--help"}).out;
+  for (const CategoryRow* row : category_table(Profile::k2021)) {
+    if (!row->creatable()) continue;
+    EXPECT_NE(help.find(row->category), std::string::npos) << row->category;
+  }
+}
+
+TEST(CommandLine, AnOwnKeyIsAnIdAndASecret) {
+  EXPECT_EQ(run({"key", "create", "--id", "LTAIexample"}).status, 2);
+  EXPECT_NE(run({"key", "create", "--id", "LTAIexample"}).err.find("--secret-file"),
+            std::string::npos);
+  EXPECT_EQ(run({"key", "create", "--secret-file", "-"}).status, 2);
 }
 
 TEST(CommandLine, ADaemonThatDoesNotRunIsStatus1AndSaysHowToStartIt) {

@@ -1,5 +1,6 @@
 #include <optional>
 
+#include "engine/catalog/disk_rules.h"
 #include "tools/clouddisk/disk_format.h"
 #include "tools/clouddisk/mount.h"
 #include "tools/clouddisk/session.h"
@@ -55,6 +56,9 @@ Verdict set_store(Params& params, const StoreArguments& store) {
     if (!latency) {
       return refuse("InvalidParameter", "--store-latency: {}", latency.error().message);
     }
+    if (*latency > std::chrono::microseconds(kStoreLatencyMaxUs)) {
+      return refuse("InvalidParameter", "--store-latency: at most 60s, not '{}'", *store.latency);
+    }
     params["StoreLatencyUs"] =
         std::to_string(std::chrono::duration_cast<std::chrono::microseconds>(*latency).count());
   }
@@ -62,6 +66,9 @@ Verdict set_store(Params& params, const StoreArguments& store) {
     auto bandwidth = parse_size(*store.bandwidth);
     if (!bandwidth) {
       return refuse("InvalidParameter", "--store-bandwidth: {}", bandwidth.error().message);
+    }
+    if (*bandwidth != 0 && *bandwidth < kStoreBandwidthMin) {
+      return refuse("InvalidParameter", "--store-bandwidth: at least 1M, or 0 for no limit");
     }
     params["StoreBytesPerSecond"] = std::to_string(*bandwidth);
   }
@@ -131,7 +138,8 @@ void add_create(CLI::App& disk, Session& session) {
       ->type_name("ID");
   command
       ->add_option("--category", arguments->category,
-                   "cloud_essd, cloud_ssd, cloud_efficiency or cloud; see: clouddisk category list")
+                   "cloud_essd, cloud_auto, cloud_ssd, cloud_efficiency or cloud; see: clouddisk "
+                   "category list")
       ->type_name("NAME")
       ->capture_default_str();
   command->add_option("--performance-level", arguments->level, "PL0, PL1 (default), PL2 or PL3")

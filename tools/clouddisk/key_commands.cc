@@ -27,20 +27,23 @@ void add_key_create(CLI::App& key, Session& session) {
     std::optional<std::string> id, secret_file, description;
     bool env = false;
   };
-  CLI::App* command = add_command(
-      key, "create", "Make an access key; print its id and its secret, which is never shown again",
-      "  clouddisk key create\n"
-      "  clouddisk key create --description ci\n"
-      "  eval \"$(clouddisk key create --env)\"\n"
-      "  clouddisk key create --id LTAIexample --secret-file secret.txt");
+  CLI::App* command =
+      add_command(key, "create",
+                  "Make an access key; print its id and its new secret, which is never shown again",
+                  "  clouddisk key create\n"
+                  "  clouddisk key create --description ci\n"
+                  "  eval \"$(clouddisk key create --env)\"\n"
+                  "  clouddisk key create --id LTAIexample --secret-file secret.txt");
   auto arguments = std::make_shared<Arguments>();
   CLI::Option* id = command->add_option("--id", arguments->id, "Take this id instead of a new one")
                         ->type_name("ID");
-  command
-      ->add_option("--secret-file", arguments->secret_file,
-                   "With --id: the file whose first line is the secret; - for standard input")
-      ->needs(id)
-      ->type_name("FILE");
+  CLI::Option* secret =
+      command
+          ->add_option("--secret-file", arguments->secret_file,
+                       "With --id: the file whose first line is the secret; - for standard input")
+          ->needs(id)
+          ->type_name("FILE");
+  id->needs(secret);
   command->add_option("--description", arguments->description, "2 to 256 characters")
       ->type_name("TEXT");
   command->add_flag("--env", arguments->env,
@@ -56,9 +59,13 @@ void add_key_create(CLI::App& key, Session& session) {
     if (arguments->description) params["Description"] = *arguments->description;
     auto answer = api.call("CreateAccessKey", params);
     if (!answer) return answer.failure();
-    const Json& made = (*answer)["AccessKey"];
+    Json& made = (*answer)["AccessKey"];
+    const bool own = arguments->secret_file && !arguments->env;  // Who brought it has it.
+    if (own) made.erase("AccessKeySecret");
     if (session.json()) {
       print_json(*answer);
+    } else if (own) {
+      print_text(text_of(made, "AccessKeyId") + "\n");
     } else {
       const std::string id = text_of(made, "AccessKeyId");
       const std::string secret = text_of(made, "AccessKeySecret");

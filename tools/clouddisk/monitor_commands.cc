@@ -22,17 +22,21 @@ struct MonitorArguments {
   std::optional<unsigned> period;
 };
 
+Failure no_time(const char* code, const char* option, const std::string& text) {
+  return refuse(code, "{}: '{}' is no time; write it as 2026-01-01T00:00:00Z", option, text);
+}
+
 Outcome<Params> monitor_params(const MonitorArguments& arguments) {
   WallTime to = std::chrono::system_clock::now();
   if (arguments.to) {
     const auto parsed = parse_iso_time(*arguments.to);
-    if (!parsed) return refuse("InvalidEndTime.Malformed", "--to: '{}'", *arguments.to);
+    if (!parsed) return no_time("InvalidEndTime.Malformed", "--to", *arguments.to);
     to = *parsed;
   }
   WallTime from;
   if (arguments.from) {
     const auto parsed = parse_iso_time(*arguments.from);
-    if (!parsed) return refuse("InvalidStartTime.Malformed", "--from: '{}'", *arguments.from);
+    if (!parsed) return no_time("InvalidStartTime.Malformed", "--from", *arguments.from);
     from = *parsed;
   } else {
     auto last = parse_duration(arguments.last);

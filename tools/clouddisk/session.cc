@@ -7,6 +7,36 @@
 namespace clouddisk::cli {
 namespace {
 
+// What options of that type take, whatever the parser says of what they were given.
+std::string_view form_of(std::string_view type) {
+  if (type == "GIB") return "a whole number of GiB, as in 40";
+  if (type == "BOOL") return "true or false";
+  if (type == "N" || type.empty()) return "a number, as in 3";
+  return {};
+}
+
+// Of a value that is not of the option's form; empty: the parser's own message says what is wrong.
+std::string wrong_form(const CLI::App& command, const CLI::Error& error) {
+  const bool no_conversion = dynamic_cast<const CLI::ConversionError*>(&error) != nullptr;
+  if (!no_conversion && dynamic_cast<const CLI::ValidationError*>(&error) == nullptr) return {};
+  const std::string_view text = error.what();
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string name = option->get_name();
+    const std::string_view about =
+        no_conversion ? text.substr(std::min(text.size(), text.find(": ") + 2)) : text;
+    if (!about.starts_with(name + (no_conversion ? " = " : ": ")) || option->empty()) continue;
+    const std::string given = option->results().back();
+    const std::string declared = option->get_type_name();
+    const std::string type = declared.substr(0, declared.find(':'));
+    const std::string_view form = form_of(type);
+    // A number that is out of range is told the range.
+    const bool number = given.find_first_not_of("-0123456789") == std::string::npos;
+    if (form.empty() || (!no_conversion && (type != "GIB" || number))) return {};
+    return fmt::format("{} is {}, not '{}'", name, form, given);
+  }
+  return {};
+}
+
 std::string usage_message(const CLI::App* app, const CLI::Error& error) {
   const std::vector<std::string> left = app->remaining(true);
   std::string command = app->get_name();
@@ -19,6 +49,7 @@ std::string usage_message(const CLI::App* app, const CLI::Error& error) {
     const char* kind = left.front().starts_with('-') ? "option" : "command";
     problem = fmt::format("{} has no {} '{}'", command, kind, left.front());
   }
+  if (const std::string form = wrong_form(*app, error); !form.empty()) problem = form;
   return fmt::format("error: WrongUsage: {}; see: {} --help\n", problem, command);
 }
 

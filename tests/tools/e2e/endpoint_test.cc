@@ -183,7 +183,8 @@ TEST_F(Endpoint, KeysAreMadeOnTheUnixSocketAloneAndEndWhenTheyAreDeleted) {
   const std::string file = daemon_.root() + "/secret";
   std::ofstream(file) << "exampleSecretForVectors0123456\n";
   EXPECT_EQ(daemon_.ok({"key", "create", "--id", "LTAIexampleKeyId01", "--secret-file", file}),
-            "LTAIexampleKeyId01\nexampleSecretForVectors0123456");
+            "LTAIexampleKeyId01")
+      << "who brings a secret has it";
   key_ = {"LTAIexampleKeyId01", "exampleSecretForVectors0123456"};
   EXPECT_EQ(call("DescribeDisks").status, 200);
   for (int replica = 1; replica <= 3; ++replica) {
