@@ -1,5 +1,6 @@
 #include <optional>
 
+#include "engine/base/units.h"
 #include "tools/clouddisk/session.h"
 #include "tools/clouddisk/table.h"
 
@@ -40,7 +41,9 @@ std::string use_text(const Json& row) {
 }
 
 std::string megabytes_text(const Json& row) {
-  return fmt::format("{:g}", static_cast<double>(number_of(row, "BytesPerSecond")) / (1 << 20));
+  const std::uint64_t bytes = number_of(row, "BytesPerSecond");
+  if (bytes % 1_MiB == 0) return with_thousands(bytes / 1_MiB);
+  return fmt::format("{:g}", static_cast<double>(bytes) / static_cast<double>(1_MiB));
 }
 
 std::string table_text(const Json& answer, const Arguments& arguments) {
