@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "engine/qos/category.h"
+#include "tools/clouddisk/api_words.h"
 #include "tools/clouddisk/process.h"
 #include "tools/clouddisk/session.h"
 #include "tools/clouddiskd/options.h"
@@ -134,6 +135,18 @@ TEST(CommandLine, AnOwnKeyIsAnIdAndASecret) {
   EXPECT_EQ(run({"key", "create", "--secret-file", "-"}).status, 2);
 }
 
+TEST(CommandLine, WordsOfTheApiBecomeOptions) {
+  EXPECT_EQ(in_words_of_the_command_line("stop it, or use Force=true."),
+            "stop it, or use --force.");
+  EXPECT_EQ(in_words_of_the_command_line("CopiedSnapshotsRetentionDays needs "
+                                         "EnableCrossRegionCopy=true."),
+            "--copy-retention-days needs --copy-to.");
+  EXPECT_EQ(in_words_of_the_command_line("RetentionDays is a whole number, not 'x'."),
+            "--retention-days is a whole number, not 'x'.");
+  const std::string mine = "There is no disk 'ResourceType', nor MyClientToken2.";
+  EXPECT_EQ(in_words_of_the_command_line(mine), mine);
+}
+
 TEST(CommandLine, ADaemonThatDoesNotRunIsStatus1AndSaysHowToStartIt) {
   const std::vector<std::vector<const char*>> cases = {
       {"disk", "list"},          {"disk", "create", "--size", "40"},
@@ -146,8 +159,13 @@ TEST(CommandLine, ADaemonThatDoesNotRunIsStatus1AndSaysHowToStartIt) {
     EXPECT_EQ(result.status, 1);
     EXPECT_EQ(result.out, "");
     EXPECT_TRUE(result.err.starts_with("error: DaemonNotRunning: ")) << result.err;
-    EXPECT_NE(result.err.find("clouddiskd --root /tmp/clouddisk-nobody-here"), std::string::npos);
+    EXPECT_NE(result.err.find("clouddiskd --root /tmp/clouddisk-nobody-here\n"), std::string::npos);
   }
+  const Printed elsewhere =
+      run({"--root", "/tmp/x", "--api", "unix:/tmp/clouddisk-nobody-here.sock", "disk", "list"});
+  const char* const command =
+      "clouddiskd --root /tmp/x --api unix:/tmp/clouddisk-nobody-here.sock\n";
+  EXPECT_NE(elsewhere.err.find(command), std::string::npos) << elsewhere.err;
 }
 
 TEST(CommandLine, GlobalOptionsMayFollowTheCommandAndComeFromTheEnvironment) {

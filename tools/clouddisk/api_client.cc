@@ -10,6 +10,7 @@
 
 #include "engine/base/units.h"
 #include "tools/auth/signer.h"
+#include "tools/clouddisk/api_words.h"
 #include "tools/http/client.h"
 #include "tools/http/message.h"
 
@@ -32,12 +33,13 @@ std::optional<auth::Credentials> credentials_of_environment() {
 }
 
 Failure unreachable(const Error& error, const Address& address, const std::string& root) {
+  const bool is_default = address.is_unix() && address.path == root + "/api.sock";
   switch (error.code) {
     case Errc::kNotFound:
     case Errc::kShutdown:
       return refuse("DaemonNotRunning",
-                    "nobody serves {}; start the daemon with: clouddiskd --root {}", address.text(),
-                    root);
+                    "nobody serves {}; start the daemon with: clouddiskd --root {}{}",
+                    address.text(), root, is_default ? "" : " --api " + address.text());
     case Errc::kPermission:
       return refuse("PermissionDenied",
                     "{} belongs to another user; run the command as the user of the daemon or as "
@@ -89,7 +91,8 @@ Failure from_error_body(const Json& body, int status) {
   Failure failure{text_of(body, "Code"), text_of(body, "Message")};
   if (failure.code.empty()) failure.code = fmt::format("HttpStatus{}", status);
   if (const std::string_view remedy = remedy_for(failure.code); !remedy.empty()) {
-    if (!failure.message.empty()) failure.message += ' ';
+    // One that quotes what was signed ends in the middle of it.
+    if (!failure.message.empty()) failure.message += failure.message.ends_with('.') ? ' ' : '\n';
     failure.message += remedy;
   }
   return failure;
@@ -112,6 +115,14 @@ std::uint64_t number_of(const Json& object, const std::string& member) {
 }
 
 Outcome<Json> ApiClient::call(const std::string& action, Params params) const {
+  auto answer = perform(action, std::move(params));
+  if (answer) return answer;
+  Failure failure = answer.failure();
+  failure.message = in_words_of_the_command_line(std::move(failure.message));
+  return failure;
+}
+
+Outcome<Json> ApiClient::perform(const std::string& action, Params params) const {
   params["Action"] = action;
   params.try_emplace("Version", "2014-05-26");
   params.try_emplace("Format", "JSON");

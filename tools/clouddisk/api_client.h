@@ -17,8 +17,11 @@ class ApiClient {
  public:
   ApiClient(Address address, std::string root) : address_(std::move(address)), root_(root) {}
 
-  // Performs one action. When the daemon does not answer, the failure says how to start it.
+  // Performs one action for a command: a refusal names its options instead of the API's parameters.
+  // When the daemon does not answer, the failure says how to start it.
   Outcome<Json> call(const std::string& action, Params params) const;
+  // The same, and a refusal is as the API has it.
+  Outcome<Json> perform(const std::string& action, Params params) const;
 
   // Follows paging to the end and gives the first page's answer with every page's items in
   // `wrapper`.`item`, as in call_all("DescribeDisks", …, "Disks", "Disk").

@@ -25,7 +25,7 @@ void add_api_command(CLI::App& root, Session& session) {
       }
       params[parameter.substr(0, equals)] = parameter.substr(equals + 1);
     }
-    auto answer = api.call(arguments->action, params);
+    auto answer = api.perform(arguments->action, params);
     if (!answer) return answer.failure();
     print_json(*answer);
     return Done{};

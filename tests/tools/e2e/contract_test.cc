@@ -200,6 +200,15 @@ TEST_F(Contract, RefusalsNameTheWayOut) {
   daemon_.ok({"disk", "attach", id, "--instance", instance});
   says({"disk", "reinit", id}, "--restart-instance, or with: clouddisk instance stop " + instance);
   says({"disk", "hydrate", id, "--rate", "500"}, "--rate: at least 1M");
+  says({"disk", "create", "--size", "40", "--category", "x"}, "see: clouddisk category list");
+  EXPECT_NE(daemon_.ok({"category", "list", "--size", "2000"}).find(" 1,120 "), std::string::npos);
+  says({"image", "create"}, "Give --instance, or --snapshot");
+  says({"image", "share", "m-none"}, "--with");
+  says({"policy", "create", "--copy-to", "nowhere"}, "--copy-to is another region");
+  says({"policy", "create", "--copy-retention-days", "7"},
+       "--copy-retention-days needs --copy-to.");
+  says({"instance", "delete", instance}, "stop it, or use --force");
+  says({"api", "DeleteInstance", "InstanceId=" + instance}, "stop it, or use Force=true");
   says({"snapshot", "chain", "d-none"}, "InvalidDiskId.NotFound");
   says({"snapshot", "chain", "s-none"}, "s-none is a snapshot");
   const std::string snapshot = daemon_.ok({"snapshot", "create", id, "--wait"});

@@ -405,6 +405,9 @@ TEST_F(Endpoint, TheCommandLineSignsOverTcp) {
   EXPECT_EQ(uri.substr(0, 3), "nbd") << uri;
   ::setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "another", 1);
   daemon_.refused("SignatureDoesNotMatch", {"--api", api, "disk", "list"});
+  const std::string why = daemon_.cli({"--api", api, "disk", "list"}).errors;
+  EXPECT_TRUE(why.ends_with("\nCheck the secret of the access key\n"))
+      << "apart from the text that was signed: " << why;
   const std::string lines = daemon_.ok({"key", "create", "--env"});
   EXPECT_TRUE(
       std::regex_match(lines, std::regex("export ALIBABA_CLOUD_ACCESS_KEY_ID='LTAI\\w{20}'\n"
