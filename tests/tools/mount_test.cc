@@ -108,6 +108,10 @@ class MountTest : public testing::Test {
     ASSERT_TRUE(mounted) << mounted.failure().code << ": " << mounted.failure().message;
     ASSERT_TRUE(is_mount_point(request_.directory));
   }
+  void expect_mounts_anew() {
+    request_.mkfs = "";
+    expect_mounts();
+  }
   void expect_unmounts() {
     auto done = unmount_disk(root_, id_);
     ASSERT_TRUE(done) << done.failure().code << ": " << done.failure().message;
@@ -244,6 +248,14 @@ TEST_F(MountTest, TheSecondMountOfADiskOrADirectoryIsRefused) {
   auto nothing = unmount_disk(root_, id_);
   ASSERT_FALSE(nothing);
   EXPECT_EQ(nothing.failure().code, "NotMounted");
+  EXPECT_NE(nothing.failure().message.find("nothing is"), std::string::npos)
+      << nothing.failure().message;
+  expect_mounts_anew();
+  auto another = unmount_disk(root_, id_ + "x");
+  ASSERT_FALSE(another);
+  EXPECT_NE(another.failure().message.find(id_ + " at " + request_.directory), std::string::npos)
+      << another.failure().message;
+  expect_unmounts();
 }
 
 TEST_F(MountTest, AServerThatIsNotThereLeavesNothing) {
@@ -299,6 +311,32 @@ TEST_F(MountTest, AMountRidesOutARestartOfTheServer) {
   ::close(fd);
   restart.join();
   expect_unmounts();
+}
+
+TEST_F(MountTest, AnUmountThatWaitsForTheServerSaysSoAtOnce) {
+  expect_mounts();
+  write_file(request_.directory + "/f", "still to be written");
+  std::vector<std::string> said;
+  const auto say = [&](const std::string& text) {
+    said.push_back(text);
+    EXPECT_TRUE(is_mount_point(request_.directory)) << "before it waits";
+    serve();
+  };
+  stop_serving(SIGKILL);
+  auto done = unmount_disk(root_, id_, say);
+  ASSERT_TRUE(done) << done.failure().message;
+  ASSERT_EQ(said.size(), 1U);
+  for (const std::string& part : {"nobody serves " + id_ + " at unix:" + folder_ + "/nbd.sock",
+                                  std::string("two minutes"), "clouddiskd --root " + root_}) {
+    EXPECT_NE(said[0].find(part), std::string::npos) << said[0];
+  }
+  expect_nothing_left();
+  request_.mkfs = "";
+  expect_mounts();
+  EXPECT_EQ(read_file(request_.directory + "/f"), "still to be written");
+  said.clear();
+  EXPECT_TRUE(unmount_disk(root_, id_, say));
+  EXPECT_TRUE(said.empty()) << "it is served";
 }
 
 TEST_F(MountTest, UmountClearsUpAfterAMountThatWasKilledAnywhere) {

@@ -26,6 +26,7 @@ namespace fs = std::filesystem;
 constexpr double kPatience = 10;            // seconds, for what ends or appears by itself
 constexpr double kBusyPatience = 3;         // seconds, for a mount that is in use
 constexpr std::chrono::seconds kSlow{600};  // mkfs, fsck, and an umount that writes a lot back
+constexpr std::chrono::seconds kAskServer{5};
 constexpr std::size_t kSocketPathMax = 107;
 
 struct Program {
@@ -464,6 +465,43 @@ std::optional<MountRecord> record_of(const std::string& root, const std::string&
   return std::nullopt;
 }
 
+// What is mounted, for who named something else.
+std::string what_is_mounted(const std::vector<MountRecord>& records) {
+  std::string text;
+  for (const MountRecord& record : records) {
+    text += fmt::format("{}{} at {}", text.empty() ? "" : ", ", record.id, record.directory);
+  }
+  return text.empty() ? "nothing is; for mounts of others see: findmnt" : "mounted are: " + text;
+}
+
+// Whether the daemon serves the disk where the relay looks for it; empty: it does, or there is no
+// relay. As the relay was told, which knows better than the options of this command.
+std::string why_the_relay_waits(const MountRecord& record, const std::string& root) {
+  if (record.relay_socket.empty() || find_program("nbdinfo").empty()) return {};
+  std::string socket, host, port;
+  for (const pid_t relay : processes_with("nbdkit", record.relay_socket)) {
+    const std::string words = read_text(fmt::format("/proc/{}/cmdline", relay));
+    std::istringstream arguments(words);
+    for (std::string word; std::getline(arguments, word, '\0');) {
+      if (word.starts_with("socket=")) socket = word.substr(word.find('=') + 1);
+      if (word.starts_with("hostname=")) host = word.substr(word.find('=') + 1);
+      if (word.starts_with("port=")) port = word.substr(word.find('=') + 1);
+    }
+  }
+  if (host.find(':') != std::string::npos) host = fmt::format("[{}]", host);
+  const auto address =
+      parse_address(socket.empty() ? fmt::format("tcp:{}:{}", host, port) : "unix:" + socket);
+  if (!address) return {};
+  auto asked = run_program({"nbdinfo", "--size", nbd_uri(*address, false, record.id)}, kAskServer);
+  if (asked && asked->ok()) return {};
+  return fmt::format(
+      "nobody serves {} at {}; what is still to be written waits for it, about two minutes, or "
+      "several times that if it is much, and is lost then; it goes on as soon as the disk is "
+      "served "
+      "again (clouddiskd --root {})",
+      record.id, address->text(), root);
+}
+
 Verdict need_root() {
   if (::geteuid() == 0) return Done{};
   return refuse("PermissionDenied",
@@ -510,7 +548,8 @@ Outcome<MountResult> mount_disk(const MountRequest& request) {
   return failure;
 }
 
-Outcome<std::string> unmount_disk(const std::string& root, const std::string& id_or_directory) {
+Outcome<std::string> unmount_disk(const std::string& root, const std::string& id_or_directory,
+                                  const std::function<void(const std::string&)>& say) {
   if (auto allowed = need_root(); !allowed) return allowed.failure();
   std::error_code error;
   const std::string directory = fs::weakly_canonical(fs::absolute(id_or_directory, error), error);
@@ -521,12 +560,14 @@ Outcome<std::string> unmount_disk(const std::string& root, const std::string& id
     // Somebody else may have unmounted it while this command waited for the lock.
     const auto record = record_of(root, found.id);
     if (!record) break;
+    if (say && is_mount_point(record->directory)) {
+      if (const std::string why = why_the_relay_waits(*record, root); !why.empty()) say(why);
+    }
     if (auto done = tear_down(*record); !done) return done.failure();
     return record->id;
   }
-  return refuse("NotMounted",
-                "{} is not mounted by clouddisk with root {}; see: clouddisk disk list",
-                id_or_directory, root);
+  return refuse("NotMounted", "{} is not mounted by clouddisk with root {}; {}", id_or_directory,
+                root, what_is_mounted(find_records(root)));
 }
 
 std::optional<std::string> mounted_at(const std::string& root, const std::string& id) {

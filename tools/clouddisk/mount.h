@@ -12,6 +12,7 @@
 // Blocking; needs root. One command at a time a root folder (a lock on the folder of records).
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,8 +50,10 @@ Outcome<MountResult> mount_disk(const MountRequest& request);
 // By disk id or by directory. DirectoryBusy, with nothing torn down, while somebody uses it;
 // DeviceBusy, with the directory unmounted and the rest left for a repeat, while the device is
 // mounted in another mount namespace or held open.
-// Gives the id. NotMounted when there is nothing to undo.
-Outcome<std::string> unmount_disk(const std::string& root, const std::string& id_or_directory);
+// Gives the id. NotMounted when there is nothing to undo. `say` hears beforehand why it may take
+// minutes: the relay waits for a daemon that does not serve the disk.
+Outcome<std::string> unmount_disk(const std::string& root, const std::string& id_or_directory,
+                                  const std::function<void(const std::string&)>& say = {});
 
 // Where a disk is mounted, or was meant to be by a mount that did not end.
 std::optional<std::string> mounted_at(const std::string& root, const std::string& id);

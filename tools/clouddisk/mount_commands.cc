@@ -109,7 +109,9 @@ void add_mount_commands(CLI::App& disk, Session& session) {
       ->type_name("");
   umount->callback([target, &session] {
     session.command = [target, &session] {
-      auto done = unmount_disk(session.root, *target);
+      auto done = unmount_disk(session.root, *target, [](const std::string& why) {
+        fmt::print(stderr, "note: {}\n", why);
+      });
       if (!done) return print_failure(done.failure());
       if (session.json()) print_json({{"DiskId", *done}});
       return kExitOk;
