@@ -176,6 +176,7 @@ Task<Result<std::unique_ptr<Control>>> Control::open(Ring& ring, ReplicaSet& rep
   if (!catalog) co_return fail(catalog.error(), "open the catalog");
   impl->catalog = std::move(*catalog);
   if (auto made = co_await impl->ensure_local_instance(); !made) co_return made.error();
+  impl->tell_of_unknown_places();
   impl->tell_past();
   {
     // What is served may be hydrated, and what is captured told of, before this is through.

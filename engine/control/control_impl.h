@@ -194,6 +194,9 @@ struct Control::Impl {
   Task<void> serve_all();
   Task<Result<void>> ensure_local_instance();
 
+  // --- unknown_places.cc ---
+  void tell_of_unknown_places() const;
+
   // --- disk_actions.cc ---
   // What CreateDisk, or DataDisk.N of an instance, asks for, with the rules: empty or of a
   // snapshot.

@@ -1,6 +1,9 @@
 // The interface as a whole: names, errors, regions, our own actions, restarts.
 #include "engine/control/control.h"
 
+#include <algorithm>
+#include <sstream>
+
 #include "engine/control/action_names.h"
 #include "engine/control/params.h"
 #include "tests/engine/control/control_fixture.h"
@@ -18,6 +21,47 @@ TEST_F(ControlTest, ActionsAreKnownUnknownOrNotHere) {
   EXPECT_TRUE(cloud_has_action("AddTags"));
   EXPECT_TRUE(cloud_has_action("UntagResources"));
   EXPECT_FALSE(cloud_has_action("DescribeReplicas")) << "ours, not the cloud's";
+}
+
+TEST_F(ControlTest, WhatIsInAPlaceThatTheStartDoesNotNameIsTold) {
+  const auto told_by = [&](const std::vector<std::string>& regions,
+                           const std::vector<std::string>& zones,
+                           const std::function<void(Daemon&)>& use = {}) {
+    testing::internal::CaptureStderr();
+    {
+      Daemon daemon(root_.path(), {.places = *Places::parse(regions, zones), .seed = 42});
+      if (use) use(daemon);
+    }
+    std::string told, line;
+    std::istringstream lines(testing::internal::GetCapturedStderr());
+    while (std::getline(lines, line)) {
+      if (line.find("does not name") != std::string::npos) told += line + '\n';
+    }
+    return told;
+  };
+  EXPECT_EQ(told_by({"here"}, {"here-a", "here-b"},
+                    [](Daemon& daemon) {
+                      daemon.create_disk();
+                      daemon.create_disk(
+                          {{"Size", "40"}, {"DiskCategory", "cloud_essd"}, {"ZoneId", "here-b"}});
+                    }),
+            "");
+  const std::string zone = told_by({"here"}, {"here-a"});
+  EXPECT_EQ(std::count(zone.begin(), zone.end(), '\n'), 1) << zone;
+  EXPECT_NE(zone.find("1 disk is in zone here-b of region here"), std::string::npos) << zone;
+  EXPECT_NE(zone.find("Start with --zone here-b as well"), std::string::npos) << zone;
+  const std::string region = told_by({"there"}, {}, [](Daemon& daemon) {
+    EXPECT_EQ(daemon.must("DescribeDisks")["TotalCount"], 2) << "as it says";
+    EXPECT_REFUSED(daemon.ask("DescribeDisks", {{"RegionId", "here"}}), 404,
+                   "InvalidRegionId.NotFound");
+  });
+  EXPECT_EQ(std::count(region.begin(), region.end(), '\n'), 1) << region;
+  EXPECT_NE(region.find("2 disks, 1 instance (i-local) are in region here"), std::string::npos)
+      << region;
+  EXPECT_NE(region.find("Start with --region here --zone here-a --zone here-b as well"),
+            std::string::npos)
+      << region;
+  EXPECT_EQ(told_by({"there", "here"}, {"here-a", "here-b"}), "");
 }
 
 TEST_F(ControlTest, ErrorsAndSuccessesHaveTheirForm) {
