@@ -126,7 +126,11 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0.01, 86400.0))
       ->capture_default_str();
   app.add_option("--seed", options.seed, "Of offsets and content")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  }
   if (!serve_at.empty()) return serve(serve_at, size_bytes);
 
   if (uri.empty()) {

@@ -29,7 +29,11 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember(scenarios));
   app.add_option("--soak", soak, "Everything at once for so long, as in 1h or 20m");
   app.add_option("--seed", seed, "Of the soak's draws; default: the time, printed");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
 
   load::Report report;
   if (!soak.empty()) {

@@ -99,7 +99,11 @@ int main(int argc, char** argv) {
   app.add_flag("--list-variants", list_variants, "Print the broken variants");
   app.add_flag("--trace", options.trace, "Print every action on standard error");
   app.add_flag("--log", verbose, "Print what the engine logs");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
   set_log_level(verbose ? LogLevel::kInfo : LogLevel::kOff);
   if (list_variants) {
     for (std::size_t i = 1; i < static_cast<std::size_t>(Variant::kCount); ++i) {
