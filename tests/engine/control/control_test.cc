@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "engine/base/log.h"
 #include "engine/control/action_names.h"
 #include "engine/control/params.h"
 #include "tests/engine/control/control_fixture.h"
@@ -29,7 +30,8 @@ TEST_F(ControlTest, WhatIsInAPlaceThatTheStartDoesNotNameIsTold) {
                            const std::function<void(Daemon&)>& use = {}) {
     testing::internal::CaptureStderr();
     {
-      Daemon daemon(root_.path(), {.places = *Places::parse(regions, zones), .seed = 42});
+      const auto hear = [](FakeHost&) { set_log_level(LogLevel::kWarning); };  // Machine: kOff
+      Daemon daemon(root_.path(), {.places = *Places::parse(regions, zones), .seed = 42}, 0, hear);
       if (use) use(daemon);
     }
     std::string told, line;
