@@ -178,6 +178,10 @@ Task<Result<std::unique_ptr<Control>>> Control::open(Ring& ring, ReplicaSet& rep
   if (auto made = co_await impl->ensure_local_instance(); !made) co_return made.error();
   impl->tell_of_unknown_places();
   impl->tell_past();
+  for (const auto& [id, disk] : impl->catalog->disks()) {
+    // What a crash left of its rollbacks is looked for.
+    impl->untidy = impl->untidy || disk.storages > 0;
+  }
   {
     // What is served may be hydrated, and what is captured told of, before this is through.
     auto all = co_await impl->changing.lock_all();

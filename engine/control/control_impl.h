@@ -95,7 +95,10 @@ struct Control::Impl {
   std::size_t unfinished = 0;  // actions that were answered and go on
   // Images and policies that are not on record yet, and the region of each.
   std::map<std::string, std::string> planned_images, planned_policies;
-  WallTime expiry_retry{};       // the same of snapshots whose retention has passed
+  WallTime expiry_retry{};  // the same of snapshots whose retention has passed
+  // Storages that their disks have no more, and that may be there yet. Those of an earlier life are
+  // found by looking: see drop_storages().
+  std::set<std::string> former_storages;
   bool awaits_captures = false;  // a deleted disk stays until its snapshot is captured
   bool untidy = false;           // a capture that borrowed from another disk's snapshot has ended
 
@@ -394,6 +397,7 @@ struct Control::Impl {
   Task<bool> on_hydrated(std::string disk_id, std::string storage);
   Task<void> on_released(std::string disk_id);
   Task<void> release_disk(std::string disk_id);
+  void note_former(const SnapshotRecord& snapshot);
   ChainRecord chain_of(const DiskRecord& disk) const;  // a new one if need be
 
   // --- tidy.cc ---
@@ -405,7 +409,12 @@ struct Control::Impl {
   Task<bool> forget_undo(std::vector<DiskRecord> disks);
   Task<bool> drop_snapshots(std::vector<SnapshotRecord> snapshots);
   Task<bool> drop_chains(std::vector<ChainRecord> chains);
-  Task<bool> drop_storages(std::string disk_id);  // empty: of all disks. False: some stay.
+  bool is_needed(const std::string& storage) const;
+  Task<bool> drop_storage(std::string storage);
+  // Of former_storages, those of a disk that are not needed; or all of all disks, which are looked
+  // for. False: some stay.
+  Task<bool> drop_storages(std::string disk_id);
+  Task<bool> drop_storages();
   bool is_needed(const SnapshotRecord& snapshot) const;
 
   // --- describe_snapshots.cc ---

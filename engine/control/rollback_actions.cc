@@ -33,6 +33,7 @@ Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* b
   const std::uint64_t descends_from = own ? base->seq : 0;
   ChainRecord chain = chain_of(disk);
   const bool lets_go = !disk.undo_base.empty();  // of what may be another disk's
+  const std::string former = disk.undo_storage;
   const bool had_no_undo = disk.undo_storage.empty();
   disk.undo_storage = disk.storage;
   disk.undo_base = disk.base_snapshot;
@@ -59,6 +60,7 @@ Task<Outcome> Control::Impl::begin_anew(DiskRecord disk, const SnapshotRecord* b
   }
   if (failed) co_return *failed;
   untidy = untidy || lets_go;
+  if (!former.empty()) former_storages.insert(former);
   co_await tidy(disk.id);
   co_return done();
 }
@@ -73,7 +75,7 @@ Task<Verdict> Control::Impl::exchange_storage(DiskRecord disk, ChainRecord chain
   change.put(chain);
   auto failed = co_await commit(std::move(change));
   // What a commit that failed left is none of the disk's, as far as the catalog knows.
-  if (failed && !co_await drop_storages(disk.id)) untidy = true;
+  if (failed && !co_await drop_storage(disk.storage)) untidy = true;
   co_return failed;
 }
 
@@ -183,6 +185,7 @@ Task<Outcome> Control::Impl::undo_reset_disk(ControlRequest& request) {
   ChainRecord chain = chain_of(disk);
   chain.current = disk.undo_current;
   untidy = untidy || !disk.base_snapshot.empty();  // It may be another disk's.
+  const std::string former = disk.storage;
   disk.storage = disk.undo_storage;
   disk.base_snapshot = disk.undo_base;
   disk.undo_storage.clear();
@@ -194,6 +197,7 @@ Task<Outcome> Control::Impl::undo_reset_disk(ControlRequest& request) {
   change.put(chain);
   if (auto failed = co_await commit(std::move(change))) co_return *failed;
   answer_early(request, done());
+  former_storages.insert(former);
   co_await tidy(disk_id);
   co_return done();
 }

@@ -72,7 +72,7 @@ Task<Control::Impl::Removal> Control::Impl::remove_storage(DiskRecord disk) {
     co_return Removal::kFailed;
   }
   // Former ones that stayed.
-  if (disk.storages > 0 && !co_await drop_storages(disk.id)) co_return Removal::kFailed;
+  if (!co_await drop_storages(disk.id)) co_return Removal::kFailed;
   co_return Removal::kDone;
 }
 

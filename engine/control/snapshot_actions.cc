@@ -69,6 +69,7 @@ Task<Verdict> Control::Impl::take(std::vector<NewSnapshot>& taken, CatalogChange
     // There is a newer state now: what was before the last rollback can't be returned to.
     DiskRecord disk = one.disk;
     untidy = untidy || !disk.undo_base.empty();
+    if (!disk.undo_storage.empty()) former_storages.insert(disk.undo_storage);
     disk.undo_storage.clear();
     disk.undo_base.clear();
     disk.undo_current = 0;

@@ -138,7 +138,17 @@ Task<bool> Control::Impl::on_captured(CaptureResult result) {
   change.put(chain);
   untidy = untidy || !snapshot.storage_base.empty();
   if (co_await commit(std::move(change))) co_return false;
+  note_former(snapshot);
   co_return true;
+}
+
+// What was frozen in a former storage was all that it was kept for.
+void Control::Impl::note_former(const SnapshotRecord& snapshot) {
+  const DiskRecord* disk = catalog->find_disk(snapshot.disk_id);
+  const std::string& storage = snapshot.storage;
+  if (disk != nullptr && disk->storage != storage && disk->undo_storage != storage) {
+    former_storages.insert(storage);
+  }
 }
 
 Task<bool> Control::Impl::on_capture_failed(std::string snapshot_id, std::string reason) {
@@ -173,6 +183,7 @@ Task<bool> Control::Impl::on_capture_failed(std::string snapshot_id, std::string
     change.put(child);
   }
   if (co_await commit(std::move(change))) co_return false;
+  note_former(snapshot);
   note_event(EventType::kSnapshotFailed, snapshot.disk_id,
              fmt::format("snapshot {}: {}", snapshot_id, snapshot.failure));
   auto hidden = co_await host.hide_snapshot(snapshot_id);

@@ -44,6 +44,7 @@ Task<bool> Control::Impl::forget_undo(std::vector<DiskRecord> disks) {
     const bool stays = disk.status == DiskStatus::kReIniting || disk.undo_until >= now();
     if (disk.undo_storage.empty() || stays) continue;
     untidy = untidy || !disk.undo_base.empty();
+    former_storages.insert(disk.undo_storage);
     disk.undo_storage.clear();
     disk.undo_base.clear();
     disk.undo_current = 0;
@@ -101,33 +102,50 @@ Task<bool> Control::Impl::drop_chains(std::vector<ChainRecord> chains) {
   co_return true;
 }
 
+// A former storage of a disk: what was frozen in it may not be captured yet.
+bool Control::Impl::is_needed(const std::string& storage) const {
+  const std::string owner = storage.substr(0, storage.find('.'));
+  const DiskRecord* disk = catalog->find_disk(owner);
+  if (disk != nullptr && (disk->storage == storage || disk->undo_storage == storage)) return true;
+  for (const SnapshotRecord* snapshot : catalog->snapshots_of_disk(owner)) {
+    if (snapshot->status == SnapshotStatus::kProgressing && snapshot->storage == storage)
+      return true;
+  }
+  return false;
+}
+
+Task<bool> Control::Impl::drop_storage(std::string storage) {
+  log(LogLevel::kInfo, "control", "storage {} is needed no more", storage);
+  auto gone = co_await host.delete_storage(storage);
+  if (gone) {
+    former_storages.erase(storage);
+  } else {
+    log(LogLevel::kError, "control", "storage {} stays for now: {}", storage, gone.error().message);
+  }
+  co_return gone.has_value();
+}
+
 Task<bool> Control::Impl::drop_storages(std::string disk_id) {
+  const auto known = former_storages;  // a copy: it changes below
+  bool all = true;
+  for (const std::string& storage : known) {
+    if (storage.substr(0, storage.find('.')) != disk_id || is_needed(storage)) continue;
+    if (!co_await drop_storage(storage)) all = false;
+  }
+  co_return all;
+}
+
+// Whatever is there, also of an earlier life of the daemon.
+Task<bool> Control::Impl::drop_storages() {
   auto storages = co_await host.storages();
   if (!storages) co_return false;
   bool all = true;
-  std::set<std::string> needed;
-  for (const auto& [id, disk] : catalog->disks()) {
-    needed.insert(disk.storage);
-    needed.insert(disk.undo_storage);
-  }
-  for (const auto& [id, chain] : catalog->chains()) needed.insert(id);
-  for (const auto& [id, snapshot] : catalog->snapshots()) {
-    if (snapshot.status == SnapshotStatus::kProgressing) needed.insert(snapshot.storage);
-  }
   for (const std::string& storage : *storages) {
     // Only what is surely a former storage of a disk: "d-x" while d-x has another, or "d-x.2".
-    const std::size_t dot = storage.find('.');
-    const std::string owner = storage.substr(0, dot);
-    if (!disk_id.empty() && owner != disk_id) continue;
-    const bool former = dot != std::string::npos || catalog->find_disk(storage) != nullptr;
-    if (needed.count(storage) != 0 || !storage.starts_with("d-") || !former) continue;
-    log(LogLevel::kInfo, "control", "storage {} is needed no more", storage);
-    auto gone = co_await host.delete_storage(storage);
-    if (!gone) {
-      log(LogLevel::kError, "control", "storage {} stays for now: {}", storage,
-          gone.error().message);
-      all = false;
-    }
+    const bool former =
+        storage.find('.') != std::string::npos || catalog->find_disk(storage) != nullptr;
+    if (!storage.starts_with("d-") || !former || is_needed(storage)) continue;
+    if (!co_await drop_storage(storage)) all = false;
   }
   co_return all;
 }
@@ -145,7 +163,7 @@ Task<void> Control::Impl::tidy() {
     for (const auto& [id, chain] : catalog->chains()) chains.push_back(chain);
     recorded = co_await drop_chains(std::move(chains));
   }
-  if (recorded) recorded = co_await drop_storages({});
+  if (recorded) recorded = co_await drop_storages();
   if (!recorded) untidy = true;
 }
 
@@ -161,11 +179,7 @@ Task<void> Control::Impl::tidy(std::string disk_id) {
     chains.push_back(*chain);
   }
   if (recorded) recorded = co_await drop_chains(std::move(chains));
-  const DiskRecord* disk = catalog->find_disk(disk_id);
-  // "d-x" and "d-x.1" are its own and that of its undo.
-  const unsigned needed = disk != nullptr && !disk->undo_storage.empty() ? 1 : 0;
-  const bool has_others = disk != nullptr && disk->storages > needed;
-  if (recorded && has_others) recorded = co_await drop_storages(std::move(disk_id));
+  if (recorded) recorded = co_await drop_storages(std::move(disk_id));
   if (!recorded) untidy = true;
 }
 
