@@ -81,6 +81,12 @@ class Environment {
     if (error) size = 0;
     map_bytes_ = size + size / 4 + kHeadroom;
     auto opened = open_env(map_bytes_, there ? MDB_RDONLY : 0U);
+    if (!opened && !there) {
+      // What was begun for want of space would be a damaged file to the next to open it.
+      for (const char* name : {"/data.mdb", "/lock.mdb"}) {
+        std::filesystem::remove(directory + name, error);
+      }
+    }
     // Older programs let the group read it. Whose it is not can't change that, and need not.
     if (opened && there) static_cast<void>(::chmod((directory + "/data.mdb").c_str(), kFileMode));
     if (opened) note_size();

@@ -1,6 +1,8 @@
 // kv.h, held by both implementations: LMDB in a folder, and the simulator's model.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -96,6 +98,23 @@ TEST_P(KvContract, WhatWasCommittedIsThereAfterReopening) {
   EXPECT_EQ(get(*kv, "b"), "");
   EXPECT_EQ(get(*kv, "c"), std::nullopt);
   EXPECT_GT(kv->size_bytes(), 0U);
+}
+
+TEST(LmdbKv, OneThatThereWasNoSpaceForIsMadeLater) {
+  const TemporaryFolder folder;
+  ASSERT_OK(open_lmdb(folder.path(), {}));
+  // The lock file stays as it is: what fails is to write the first pages.
+  std::filesystem::remove(folder.path() + "/data.mdb");
+  const auto before = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &limit), 0);
+  const rlimit none{0, limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &none), 0);
+  const bool made = open_lmdb(folder.path(), {}).has_value();
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+  std::signal(SIGXFSZ, before);
+  EXPECT_FALSE(made);
+  EXPECT_OK(open_lmdb(folder.path(), {}));
 }
 
 TEST_P(KvContract, WithoutCreateAMissingOneIsNotFound) {
