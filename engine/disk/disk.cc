@@ -158,7 +158,7 @@ Task<Result<void>> Disk::recover() {
       map_->epoch(), options_.log, [this](const Batch& batch) { apply(batch); });
   if (!started) co_return started.error();
   log_ = std::move(*started);
-  log_->before_first_segment([this] { return map_->make_index(); });
+  log_->before_segments([this] { return map_->make_index(); });
   auto segments = co_await store_->list();
   if (!segments) co_return segments.error();
   segments_.insert(segments->begin(), segments->end());

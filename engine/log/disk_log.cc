@@ -264,7 +264,7 @@ Task<Result<void>> DiskLog::make_room(const Pending& pending) {
 }
 
 Task<Result<void>> DiskLog::begin_segment(LogPosition after) {
-  if (newest_.value == 0 && before_first_) co_await before_first_();
+  if (before_segments_) co_await before_segments_();
   while (preparing_ || allocating_) co_await progress_.wait();
   const bool prepared = prepared_.value != 0 && !roll_wanted_ && !broken_;
   if (prepared_.value != 0 && !prepared) {

@@ -51,10 +51,8 @@ class DiskLog {
                                                       Options options, Apply apply);
   ~DiskLog();
 
-  // Awaited before the first segment of a log that has none is begun.
-  void before_first_segment(std::function<Task<void>()> before) {
-    before_first_ = std::move(before);
-  }
+  // Awaited before a segment is begun.
+  void before_segments(std::function<Task<void>()> before) { before_segments_ = std::move(before); }
 
   // One write request: whole blocks, at most kBatchPayloadBlocksMax. All of it is in one batch.
   Task<Result<void>> append_write(Lba lba, Buffer blocks);
@@ -173,7 +171,7 @@ class DiskLog {
   DiskTag disk_;
   Options options_;
   Apply apply_;
-  std::function<Task<void>()> before_first_;
+  std::function<Task<void>()> before_segments_;
 
   Epoch epoch_;
   unsigned holds_ = 0;

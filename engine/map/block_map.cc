@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/base/log.h"
 #include "engine/map/lazy_kv.h"
 
 namespace clouddisk {
@@ -122,13 +123,17 @@ Task<Result<std::unique_ptr<BlockMap>>> BlockMap::create(Ring& ring, PageCache& 
 }
 
 Task<void> BlockMap::make_index() {
-  // A checkpoint that is under way makes it, or has nothing to say.
+  // A checkpoint that is under way makes it.
   if (on_record_ || making_ || merging_) co_return;
   making_ = true;
   const auto store = store_;
   const Checkpoint first = checkpoint_;
   auto built = co_await ring_.blocking([&store, &first] { return store->finish_build(first, {}); });
-  if (built) on_record_ = true;
+  if (built) {
+    on_record_ = true;
+  } else {
+    log(LogLevel::kWarning, "map", "the index is made later: {}", built.error().message);
+  }
   making_ = false;
   made_.wake_all();
 }

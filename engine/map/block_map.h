@@ -118,8 +118,8 @@ class BlockMap {
   Task<Result<void>> checkpoint(LogPosition position, WriteSeq next_write,
                                 Task<Result<void>> log_durable);
   // Makes the index of a map that create() gave, where it is not made yet: before the log has
-  // anything that a checkpoint does not know. Where it can't be made the next checkpoint tries
-  // again; without it a start makes it from the log.
+  // anything that a checkpoint does not know. Where it can't be made, which the log says, the next
+  // call or checkpoint tries again; without it a start makes it from the log.
   Task<void> make_index();
   // What is durable in the index, or would be if there were anything to say.
   const Checkpoint& last_checkpoint() const { return checkpoint_; }
