@@ -341,6 +341,7 @@ Task<void> Daemon::tick() {
 Task<void> Daemon::schedule() {
   while (!stopping_) {
     co_await control_->keep_schedule(ring_.wall_now());
+    host_->forget_idle();
     if (stopping_) break;
     const bool woken = co_await woken_.wait_until(ring_.now() + kScheduleEvery);
     static_cast<void>(woken);

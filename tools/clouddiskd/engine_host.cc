@@ -84,17 +84,22 @@ EngineHost::Past& EngineHost::past_of(const std::string& disk_id) {
   return past;
 }
 
-void EngineHost::forget(const std::string& disk_id) {
-  const auto past = pasts_.find(disk_id);
-  const auto lock = locks_.find(disk_id);
-  const bool locked = lock != locks_.end() && (lock->second->locked() || lock->second->awaited());
-  if (stopping_ || locked || past == pasts_.end() || served_.count(disk_id) != 0) return;
-  const Past& it = past->second;
-  const bool at_rest = it.snapshots.empty() && it.abandoned.empty() && !it.capturing;
-  if (!at_rest || !it.volume->is_idle()) return;
-  pasts_.erase(past);
-  if (lock != locks_.end()) locks_.erase(lock);
-  loads_.erase(disk_id);
+void EngineHost::forget_idle() {
+  if (stopping_) return;
+  const auto is_held = [this](const std::string& id) {
+    const auto lock = locks_.find(id);
+    const bool locked = lock != locks_.end() && (lock->second->locked() || lock->second->awaited());
+    return locked || served_.count(id) != 0;
+  };
+  std::erase_if(pasts_, [&](const auto& entry) {
+    const auto& [id, past] = entry;
+    const bool at_rest = past.snapshots.empty() && past.abandoned.empty() && !past.capturing;
+    return at_rest && !is_held(id) && past.volume->is_idle();
+  });
+  std::erase_if(locks_, [&](const auto& entry) {
+    return !is_held(entry.first) && pasts_.count(entry.first) == 0;
+  });
+  std::erase_if(loads_, [this](const auto& entry) { return served_.count(entry.first) == 0; });
 }
 
 // --- Disks ---
@@ -233,8 +238,6 @@ Task<Result<void>> EngineHost::delete_storage(std::string storage) {
         co_await snapshot::Volume::remove_storage(past.reactor->environment(), volume, storage);
   }
   co_await control_.enter();
-  guard.unlock();
-  forget(id);
   co_return removed;
 }
 

@@ -115,6 +115,9 @@ class EngineHost final : public DiskHost {
   Task<Result<std::uint64_t>> chain_stored_bytes(std::string disk_id) override;
 
   std::vector<std::string> served_disks() const;
+  // Lets go of what is kept in memory of disks that nothing is open of: they may be gone. It is
+  // made again when it is asked for. The clock's.
+  void forget_idle();
   // Disks that something is kept of in memory: for metrics.
   std::size_t known_disks() const { return pasts_.size(); }
 
@@ -156,9 +159,6 @@ class EngineHost final : public DiskHost {
 
   AsyncMutex& lock_of(const std::string& id);
   Past& past_of(const std::string& disk_id);
-  // Of a disk that is gone nothing is kept in memory. The last that had something to do with it
-  // calls this; while anything of it is still there nothing happens.
-  void forget(const std::string& disk_id);
   // "d-x" of the storages "d-x" and "d-x.2", and of the chain "sl-x".
   static std::string owner_of(const std::string& storage);
   snapshot::Volume::Options volume_options() const;

@@ -363,7 +363,8 @@ Task<Result<void>> EngineHost::scrub_index(std::string storage) {
                    : "it is made anew from the log when the disk is attached again: detach and "
                      "attach it soon, or restart the daemon");
   } else if (!checked && checked.error().code != Errc::kNotFound) {
-    co_return checked.error();  // None is no damage: the next open makes one.
+    co_return checked
+        .error();  // None is no damage: it was never written to, or the next open makes one.
   }
   if (!chain_sound && chain_sound.error().code == Errc::kCorrupt) {
     ++scrub_.pass.indexes_damaged;

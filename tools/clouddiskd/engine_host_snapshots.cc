@@ -335,8 +335,6 @@ Task<Result<void>> EngineHost::remove_chain(std::string disk_id) {
   co_await past.reactor->ring().enter();
   auto removed = co_await past.volume->remove_chain();
   co_await control_.enter();
-  guard.unlock();
-  forget(disk_id);
   co_return removed;
 }
 

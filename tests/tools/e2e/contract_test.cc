@@ -331,7 +331,7 @@ TEST_F(Contract, OfDisksThatAreGoneNothingIsKeptInMemory) {
       ASSERT_TRUE(client->write(0, std::vector<std::byte>(4_KiB, std::byte{1})));
     }
     const std::string snapshot = daemon_.ok({"snapshot", "create", id});
-    EXPECT_EQ(known_disks(), before + 1);
+    EXPECT_GT(known_disks(), before);
     daemon_.ok({"snapshot", "delete", snapshot});
     daemon_.ok({"disk", "detach", id});
     daemon_.ok({"disk", "delete", id});
