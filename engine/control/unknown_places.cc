@@ -30,6 +30,30 @@ std::string counts_text(const Found& found) {
   return fmt::format("{} {}", text, all == 1 ? "is" : "are");
 }
 
+// What to start with for all to be named: what this start has, and what is missing. Empty where no
+// names do that: a zone that was given when there was one region may fit none of several.
+std::string advice(const Places& places, const std::string& region,
+                   const std::set<std::string>& zones) {
+  std::vector<std::string> regions, all_zones(zones.begin(), zones.end());
+  for (const Region& known : places.regions()) {
+    regions.push_back(known.id);
+    all_zones.insert(all_zones.end(), known.zones.begin(), known.zones.end());
+  }
+  if (places.find(region) == nullptr) regions.push_back(region);
+  auto together = Places::parse(regions, all_zones);
+  if (!together) return {};
+  for (const std::string& zone : zones) {
+    const Region* owner = together->find_by_zone(zone);
+    if (owner == nullptr || owner->id != region) return {};
+  }
+  std::string options = ". Start with";
+  for (const Region& one : together->regions()) {
+    options += " --region " + one.id;
+    for (const std::string& zone : one.zones) options += " --zone " + zone;
+  }
+  return options;
+}
+
 }  // namespace
 
 void Control::Impl::tell_of_unknown_places() const {
@@ -52,27 +76,25 @@ void Control::Impl::tell_of_unknown_places() const {
   for (const auto& [id, snapshot] : catalog->snapshots()) {
     if (!snapshot.hidden) count("snapshot", snapshot.region, {}, false);
   }
-  for (const auto& [id, group] : catalog->groups())
+  for (const auto& [id, group] : catalog->groups()) {
     count("snapshot group", group.region, {}, false);
+  }
   for (const auto& [id, image] : catalog->images()) count("image", image.region, {}, false);
   for (const auto& [id, policy] : catalog->policies()) count("policy", policy.region, {}, false);
   for (const auto& [region, found] : regions) {
-    std::string wanted = "--region " + region;
-    for (const std::string& zone : found.zones) wanted += " --zone " + zone;
     log(LogLevel::kWarning, "control",
         "{} in region {}, which this start does not name: found by id and where no RegionId is "
-        "given, refused with RegionId={}; what is new is made in {}, apart from them. Start with "
-        "{} as well",
-        counts_text(found), region, region, places.home().zones.front(), wanted);
+        "given, refused with RegionId={}; what is new is made in {}, apart from them{}",
+        counts_text(found), region, region, places.home().zones.front(),
+        advice(places, region, found.zones));
   }
   for (const auto& [where, found] : zones) {
     log(LogLevel::kWarning, "control",
         "{} in zone {} of region {}, which this start does not name: found by id and where no "
         "ZoneId is given, refused with ZoneId={}; what is new is made in {}, and a disk is "
-        "attached "
-        "to an instance of its own zone only. Start with --zone {} as well",
+        "attached to an instance of its own zone only{}",
         counts_text(found), where.second, where.first, where.second,
-        places.find(where.first)->zones.front(), where.second);
+        places.find(where.first)->zones.front(), advice(places, where.first, {where.second}));
   }
 }
 

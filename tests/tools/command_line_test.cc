@@ -102,6 +102,8 @@ TEST(CommandLine, AValueOfTheWrongFormIsToldTheForm) {
        "--delete-with-instance is true or false, not 'maybe'"},
       {{"fault", "set", "d-1", "--kind", "slow", "--seed", "x"}, "--seed is a number, as in 3"},
       {{"replica", "resync", "two"}, "REPLICA is a number, as in 3, not 'two'"},
+      {{"replica", "resync", "99999999999999999999"}, "REPLICA can't be 99999999999999999999"},
+      {{"key", "create", "--env=maybe"}, "--env takes no value"},
       {{"category", "list", "--size", "0"}, "not in range 1 to"},
   };
   for (const Case& c : cases) {

@@ -326,7 +326,7 @@ TEST_F(MountTest, AnUmountThatWaitsForTheServerSaysSoAtOnce) {
   auto done = unmount_disk(root_, id_, say);
   ASSERT_TRUE(done) << done.failure().message;
   ASSERT_EQ(said.size(), 1U);
-  for (const std::string& part : {"nobody serves " + id_ + " at unix:" + folder_ + "/nbd.sock",
+  for (const std::string& part : {id_ + " is not served at unix:" + folder_ + "/nbd.sock",
                                   std::string("two minutes"), "clouddiskd --root " + root_}) {
     EXPECT_NE(said[0].find(part), std::string::npos) << said[0];
   }

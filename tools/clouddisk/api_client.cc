@@ -34,9 +34,16 @@ std::optional<auth::Credentials> credentials_of_environment() {
 
 Failure unreachable(const Error& error, const Address& address, const std::string& root) {
   const bool is_default = address.is_unix() && address.path == root + "/api.sock";
+  const bool is_here = address.is_unix() || address.host.starts_with("127.") ||
+                       address.host == "::1" || address.host == "localhost";
   switch (error.code) {
     case Errc::kNotFound:
     case Errc::kShutdown:
+      if (!is_here) {
+        return refuse("DaemonNotRunning",
+                      "nobody serves {}; check the address, or start the daemon there",
+                      address.text());
+      }
       return refuse("DaemonNotRunning",
                     "nobody serves {}; start the daemon with: clouddiskd --root {}{}",
                     address.text(), root, is_default ? "" : " --api " + address.text());
@@ -92,7 +99,9 @@ Failure from_error_body(const Json& body, int status) {
   if (failure.code.empty()) failure.code = fmt::format("HttpStatus{}", status);
   if (const std::string_view remedy = remedy_for(failure.code); !remedy.empty()) {
     // One that quotes what was signed ends in the middle of it.
-    if (!failure.message.empty()) failure.message += failure.message.ends_with('.') ? ' ' : '\n';
+    const bool quotes = failure.code == "SignatureDoesNotMatch";
+    const bool ends = failure.message.empty() || failure.message.ends_with('.');
+    if (!failure.message.empty()) failure.message += quotes ? "\n" : ends ? " " : ". ";
     failure.message += remedy;
   }
   return failure;

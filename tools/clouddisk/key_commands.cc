@@ -61,7 +61,7 @@ void add_key_create(CLI::App& key, Session& session) {
     if (!answer) return answer.failure();
     Json& made = (*answer)["AccessKey"];
     const bool own = arguments->secret_file && !arguments->env;  // Who brought it has it.
-    if (own) made.erase("AccessKeySecret");
+    if (own && made.is_object()) made.erase("AccessKeySecret");
     if (session.json()) {
       print_json(*answer);
     } else if (own) {

@@ -471,7 +471,7 @@ std::string what_is_mounted(const std::vector<MountRecord>& records) {
   for (const MountRecord& record : records) {
     text += fmt::format("{}{} at {}", text.empty() ? "" : ", ", record.id, record.directory);
   }
-  return text.empty() ? "nothing is; for mounts of others see: findmnt" : "mounted are: " + text;
+  return text.empty() ? "nothing is; for mounts of others see: findmnt" : "noted are: " + text;
 }
 
 // Whether the daemon serves the disk where the relay looks for it; empty: it does, or there is no
@@ -495,10 +495,9 @@ std::string why_the_relay_waits(const MountRecord& record, const std::string& ro
   auto asked = run_program({"nbdinfo", "--size", nbd_uri(*address, false, record.id)}, kAskServer);
   if (asked && asked->ok()) return {};
   return fmt::format(
-      "nobody serves {} at {}; what is still to be written waits for it, about two minutes, or "
+      "{} is not served at {}; what is still to be written waits for it, about two minutes, or "
       "several times that if it is much, and is lost then; it goes on as soon as the disk is "
-      "served "
-      "again (clouddiskd --root {})",
+      "there again (a daemon that is down: clouddiskd --root {})",
       record.id, address->text(), root);
 }
 

@@ -25,12 +25,16 @@ std::string wrong_form(const CLI::App& command, const CLI::Error& error) {
     const std::string_view about =
         no_conversion ? text.substr(std::min(text.size(), text.find(": ") + 2)) : text;
     if (!about.starts_with(name + (no_conversion ? " = " : ": ")) || option->empty()) continue;
+    if (option->get_items_expected_max() == 0) return fmt::format("{} takes no value", name);
     const std::string given = option->results().back();
     const std::string declared = option->get_type_name();
     const std::string type = declared.substr(0, declared.find(':'));
     const std::string_view form = form_of(type);
     // A number that is out of range is told the range.
     const bool number = given.find_first_not_of("-0123456789") == std::string::npos;
+    if (no_conversion && number && !given.empty()) {
+      return fmt::format("{} can't be {}: that is more than any", name, given);
+    }
     if (form.empty() || (!no_conversion && (type != "GIB" || number))) return {};
     return fmt::format("{} is {}, not '{}'", name, form, given);
   }

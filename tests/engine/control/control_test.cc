@@ -51,7 +51,8 @@ TEST_F(ControlTest, WhatIsInAPlaceThatTheStartDoesNotNameIsTold) {
   const std::string zone = told_by({"here"}, {"here-a"});
   EXPECT_EQ(std::count(zone.begin(), zone.end(), '\n'), 1) << zone;
   EXPECT_NE(zone.find("1 disk is in zone here-b of region here"), std::string::npos) << zone;
-  EXPECT_NE(zone.find("Start with --zone here-b as well"), std::string::npos) << zone;
+  EXPECT_NE(zone.find("Start with --region here --zone here-b --zone here-a"), std::string::npos)
+      << zone;
   const std::string region = told_by({"there"}, {}, [](Daemon& daemon) {
     EXPECT_EQ(daemon.must("DescribeDisks")["TotalCount"], 2) << "as it says";
     EXPECT_REFUSED(daemon.ask("DescribeDisks", {{"RegionId", "here"}}), 404,
@@ -60,10 +61,24 @@ TEST_F(ControlTest, WhatIsInAPlaceThatTheStartDoesNotNameIsTold) {
   EXPECT_EQ(std::count(region.begin(), region.end(), '\n'), 1) << region;
   EXPECT_NE(region.find("2 disks, 1 instance (i-local) are in region here"), std::string::npos)
       << region;
-  EXPECT_NE(region.find("Start with --region here --zone here-a --zone here-b as well"),
+  EXPECT_NE(region.find("Start with --region there --zone there-a --region here --zone here-a "
+                        "--zone here-b"),
             std::string::npos)
       << region;
-  EXPECT_EQ(told_by({"there", "here"}, {"here-a", "here-b"}), "");
+  EXPECT_EQ(told_by({"there", "here"}, {"there-a", "here-a", "here-b"}), "") << "as advised";
+}
+
+TEST_F(ControlTest, APlaceThatCanNotBeNamedBesideOthersIsToldWithoutAdvice) {
+  Places places = *Places::parse({"here"}, {"z1"});
+  { Daemon daemon(root_.path(), {.places = places, .seed = 42}); }
+  testing::internal::CaptureStderr();
+  {
+    const auto hear = [](FakeHost&) { set_log_level(LogLevel::kWarning); };
+    Daemon daemon(root_.path(), {.places = *Places::parse({"there"}, {}), .seed = 42}, 0, hear);
+  }
+  const std::string told = testing::internal::GetCapturedStderr();
+  EXPECT_NE(told.find("1 instance (i-local) is in region here"), std::string::npos) << told;
+  EXPECT_EQ(told.find("Start with"), std::string::npos) << told;
 }
 
 TEST_F(ControlTest, ErrorsAndSuccessesHaveTheirForm) {
