@@ -1,7 +1,7 @@
-// removed_disks.h: takes a disk's folder away at once, however much is in it: unless it is empty, it
-// is renamed to <replica>/removed/, and its files go in the background. A large disk has thousands
-// of files, and whoever deletes it or rolls it back again does not wait for them. That it is gone
-// from disks/ is durable; a power loss may leave its space to the file system's check.
+// removed_disks.h: takes a disk's folder away at once, however much is in it: unless it is empty,
+// it is renamed to <replica>/removed/, and its files go in the background. A large disk has
+// thousands of files, and whoever deletes it or rolls it back again does not wait for them. That it
+// is gone from disks/ is durable; a power loss may leave its space to the file system's check.
 //
 // Thread: set_aside() any ring's; purge_removed() one at a time.
 #pragma once
