@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 namespace clouddisk {
@@ -25,8 +26,10 @@ constexpr int kProbeSeconds = 10;
 constexpr int kProbes = 6;
 constexpr int kUnacknowledgedMs = 120'000;
 // A process that was killed is gone before its sockets are: the kernel still ends the requests that
-// its io_uring had under way. Who starts at once in its place has to wait for that.
+// its io_uring had under way, which takes seconds on a busy host. Who starts at once in its place
+// has to wait for that; for one that lives, only as long as it may take to die.
 constexpr int kTakenTries = 50;
+constexpr int kDeadTries = 1500;
 constexpr useconds_t kTakenWaitUs = 20'000;
 
 sockaddr_un unix_name(const std::string& path) {
@@ -36,7 +39,15 @@ sockaddr_un unix_name(const std::string& path) {
   return name;
 }
 
-// Makes room for a socket at `path`.
+// Whether who listens at the other end is gone.
+bool is_dead(const Socket& connected) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(connected.fd(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  return peer.pid > 0 && ::kill(peer.pid, 0) != 0 && errno == ESRCH;
+}
+
+// Makes room for a socket at `path`. kTimedOut: it is a dead process's, and not free yet.
 Result<void> remove_stale(const std::string& path, const sockaddr_un& name) {
   struct stat info {};
   if (::lstat(path.c_str(), &info) != 0) {
@@ -52,6 +63,9 @@ Result<void> remove_stale(const std::string& path, const sockaddr_un& name) {
   if (!probe) return fail_errno(errno, "socket");
   const int rc = ::connect(probe.fd(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
   const int error = errno;
+  if (rc == 0 && is_dead(probe)) {
+    return fail(Errc::kTimedOut, "{} is that of a process that was killed: try again later", path);
+  }
   if (rc == 0 || error == EAGAIN || error == EPROTOTYPE) {
     return fail(Errc::kBusy, "{} is served by another process: stop it or name another path", path);
   }
@@ -155,7 +169,11 @@ Result<Listener> Listener::open(Address address) {
   for (int tries = 1;; ++tries) {
     auto socket = address.is_unix() ? listen_unix(address) : listen_tcp(address);
     if (socket) return Listener(std::move(*socket), std::move(address));
-    if (socket.error().code != Errc::kBusy || tries == kTakenTries) return socket.error();
+    const Errc code = socket.error().code;
+    const int tries_max = code == Errc::kBusy       ? kTakenTries
+                          : code == Errc::kTimedOut ? kDeadTries
+                                                    : 0;
+    if (tries >= tries_max) return socket.error();
     ::usleep(kTakenWaitUs);
   }
 }

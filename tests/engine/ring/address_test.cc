@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -87,6 +88,25 @@ TEST(Listener, TakesOverAStaleSocketAndNeverOneThatIsServed) {
     EXPECT_TRUE(connect_to_unix(address.path)) << "the first goes on";
   }
   EXPECT_FALSE(std::filesystem::exists(address.path));
+}
+
+// As after kill -9 on a busy host: who listened is gone, and its socket still takes connections.
+TEST(Listener, WaitsLongForASocketOfTheDead) {
+  TemporaryFolder folder;
+  const Address address = Address::unix_socket(folder.path() + "/s");
+  const pid_t listener = ::fork();
+  ASSERT_GE(listener, 0);
+  if (listener == 0) {
+    auto opened = Listener::open(address);
+    if (opened && ::fork() == 0) ::usleep(2'000'000);  // It has the socket, too.
+    ::_exit(opened ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(listener, &status, 0), listener);
+  ASSERT_EQ(status, 0);
+  ASSERT_TRUE(connect_to_unix(address.path)) << "the socket lives on";
+  auto next = Listener::open(address);
+  EXPECT_TRUE(next) << next.error().message;
 }
 
 // The kernel may keep them for a moment after a process with an io_uring was killed.

@@ -233,10 +233,11 @@ TEST(WorkerPool, StartsWorkInTheOrderOfSubmission) {
 
 TEST(WorkerPool, StartsWhatIsFirstBeforeAllThatWaits) {
   std::vector<int> order;
+  std::promise<void> go_on;
+  std::future<void> told = go_on.get_future();
   {
     WorkerPool pool(1);
-    std::promise<void> go_on;
-    pool.submit([&go_on] { go_on.get_future().wait(); });
+    pool.submit([&told] { told.wait(); });
     for (int i = 10; i < 13; ++i) pool.submit([&order, i] { order.push_back(i); });
     for (int i = 0; i < 3; ++i) pool.submit_first([&order, i] { order.push_back(i); });
     go_on.set_value();
