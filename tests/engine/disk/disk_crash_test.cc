@@ -227,6 +227,8 @@ TEST(DiskCrash, ARemovalThatIsCutOffLeavesNoIndexThatNobodyFinds) {
       ASSERT_TRUE(ring.block_on(Disk::create(*maker.environment, who(), {})));
       auto disk = ring.block_on(Disk::open(*maker.environment, who(), {}));
       ASSERT_TRUE(disk) << disk.error().message;
+      Buffer block = ring.block_on(maker.client_buffers.allocate(kBlockSize));
+      ASSERT_TRUE(ring.block_on((*disk)->write(0, std::move(block), false)));
       ASSERT_TRUE(ring.block_on((*disk)->close()));
     }
     ASSERT_FALSE(machine.files_below("/root/index").empty());
