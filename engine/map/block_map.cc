@@ -390,10 +390,11 @@ Task<Result<void>> BlockMap::checkpoint(LogPosition position, WriteSeq next_writ
   if (result && !on_record_ && says_nothing(input)) {
     checkpoint_ = input.checkpoint;
   } else if (result) {
+    // Even one whose commit fails may be on the device: the first checkpoint must not come after.
+    on_record_ = true;
     const auto store = store_;
     auto merged = co_await ring_.blocking([&store, &input] { return store->merge(input); });
     if (merged) {
-      on_record_ = true;
       checkpoint_ = merged->checkpoint;
       take_live(merged->live);
       ++generation_;

@@ -151,7 +151,7 @@ class BlockMap {
   Ring& ring_;
   PageCache& cache_;
   std::shared_ptr<PageStore> store_;  // shared with workers
-  bool on_record_;                    // the index is made
+  bool on_record_;                    // the index is made, or a checkpoint has tried to
   bool making_ = false;
   Signal made_;  // or could not be
   Options options_;
