@@ -167,6 +167,14 @@ bool Session::begin(const Request& request) {
 
 bool Session::begin_write(const Request& request) {
   if (request.length > kPiece || request.length > end_ - begin_) return false;
+  const bool fua = (request.flags & kFlagFua) != 0;
+  const std::span<const std::byte> payload(received_.get() + begin_, request.length);
+  if (auto begun = device_.write_now(request.offset, payload, fua)) {
+    begin_ += request.length;
+    under_way_.add();
+    spawn(finish_write(request, std::move(*begun)));
+    return true;
+  }
   const std::uint64_t held = pool_bytes(request.length);
   if (!payload_.try_acquire(held)) return false;
   Buffer data = device_.buffers().try_allocate(request.length);
@@ -174,7 +182,7 @@ bool Session::begin_write(const Request& request) {
     payload_.release(held);
     return false;
   }
-  std::memcpy(data.data(), received_.get() + begin_, request.length);
+  std::memcpy(data.data(), payload.data(), payload.size());
   begin_ += request.length;
   under_way_.add();
   spawn(write(request, std::move(data), held));
@@ -292,6 +300,12 @@ Task<Result<void>> Session::perform(const Request& request) {
       break;
   }
   co_return fail(Errc::kInvalid, "command {}", static_cast<unsigned>(request.command));
+}
+
+Task<void> Session::finish_write(Request request, Task<Result<void>> begun) {
+  const auto result = co_await std::move(begun);
+  answer(request, error_of(result));
+  under_way_.done();
 }
 
 Task<void> Session::write(Request request, Buffer data, std::uint64_t held) {

@@ -2,8 +2,9 @@
 //
 // One receive brings many requests; each runs as a coroutine of its own, begun in the order of
 // arrival, and the reply queue puts what is ready into as few sends as it can. A small write's
-// payload is copied once, from the receive buffer to aligned memory; the rest of a large one is
-// received straight into it. What is longer than the device takes at once goes piece by piece.
+// payload is copied once: from the receive buffer into the device's own batch, or, when that has to
+// be waited for, to aligned memory first; the rest of a large one is received straight there. What
+// is longer than the device takes at once goes piece by piece.
 //
 // Bounds: kRequestsMax requests, and the session's share of the memory for payloads and answers
 // (payload_budget.h); then it reads no further, and the client waits.
@@ -70,6 +71,7 @@ class Session {
 
   Task<void> serve(Request request);
   Task<Result<void>> perform(const Request& request);
+  Task<void> finish_write(Request request, Task<Result<void>> begun);
   Task<void> write(Request request, Buffer data, std::uint64_t held);
   Task<void> write_piece(Request request, std::uint64_t offset, Buffer data, std::uint64_t held,
                          std::shared_ptr<LongWrite> whole);

@@ -45,7 +45,7 @@ FLUSH = [
              batch=["--load", "write", "--fua", "--depth", "1"]),
 ]
 
-CACHED_MIB = 64  # half of the daemon's default --read-cache
+CACHED_MIB = 32  # half of what a disk has of the default --read-cache on two reactors
 CACHED_TARGETS = ("ours", "raw-cached", "nbdkit-file", "nbd-server", "nbdkit-memory", "null")
 
 

@@ -9,6 +9,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "engine/base/result.h"
@@ -53,6 +55,14 @@ class BlockDevice {
   // (I2). Writes of up to 64 KiB are atomic (I3). 0 < data.size() <= kTransferMax; the memory must
   // not change until the call returns.
   virtual Task<Result<void>> write(std::uint64_t offset, Buffer data, bool fua) = 0;
+  // The same for a payload that nobody keeps: it is used before the call returns, and the task, to
+  // be awaited at once, waits for the rest. Nothing: it can't be begun without waiting, and nothing
+  // happened; write() can.
+  virtual std::optional<Task<Result<void>>> write_now(std::uint64_t /*offset*/,
+                                                      std::span<const std::byte> /*data*/,
+                                                      bool /*fua*/) {
+    return std::nullopt;
+  }
   // Everything acknowledged before the call, on any connection, is durable when it returns.
   virtual Task<Result<void>> flush() = 0;
   // Any length. The range reads as zeros afterwards.

@@ -25,6 +25,10 @@ SpaceUse Compactor::use() const {
   return use;
 }
 
+bool Compactor::admits_at_once() const {
+  return write_pressure(use()) <= 0;
+}
+
 Task<Result<void>> Compactor::admit() {
   const double pressure = write_pressure(use());
   if (pressure <= 0) co_return Result<void>{};

@@ -25,8 +25,9 @@ class Compactor {
   bool due() const { return compaction_due(use()); }
   // Rounds until no more is due. kNoSpace and kReplicasLost end it early; nothing is lost.
   Task<Result<void>> run();
-  // Called by every write before it begins.
+  // Called by every write before it begins: it waits while there is little space.
   Task<Result<void>> admit();
+  bool admits_at_once() const;
   SpaceUse use() const;
   std::uint64_t moved_bytes() const { return moved_bytes_; }
 

@@ -78,6 +78,8 @@ class Disk final : public BlockDevice {
   bool read_only() const override { return false; }
   Task<Result<Buffer>> read(std::uint64_t offset, std::uint32_t length) override;
   Task<Result<void>> write(std::uint64_t offset, Buffer data, bool fua) override;
+  std::optional<Task<Result<void>>> write_now(std::uint64_t offset, std::span<const std::byte> data,
+                                              bool fua) override;
   Task<Result<void>> flush() override;
   Task<Result<void>> trim(std::uint64_t offset, std::uint64_t length, bool fua) override;
   Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t length,
@@ -181,7 +183,10 @@ class Disk final : public BlockDevice {
   std::uint64_t block_count() const { return blocks_for(size_bytes_); }
 
   Task<Result<void>> admit_write();
-  Task<Result<void>> write_aligned(Lba first, Buffer data);
+  bool admit_write_at_once();
+  Task<Result<void>> finish_write(DiskLog::PendingRef batch, Lba first, std::uint64_t count,
+                                  bool fua);
+  Task<Buffer> aligned_copy(Buffer data);
   Task<Result<void>> write_partial(std::uint64_t offset, Buffer data);
   Task<Result<void>> clear(std::uint64_t offset, std::uint64_t length, EntryKind kind, bool fua);
   Task<Result<void>> clear_partial(std::uint64_t offset, std::uint64_t length);

@@ -42,7 +42,9 @@ Task<Result<Buffer>> Disk::read(std::uint64_t offset, std::uint32_t length) {
   std::array<BlockEntry, kTransferMax / kBlockSize + 1> storage;
   const auto entries = std::span(storage).first(count);
   if (base_is_far()) co_await fetch(first, count);
-  Buffer into = co_await environment_.client_buffers.allocate(count * kBlockSize);
+  Buffer into;
+  if (!buffers().awaited()) into = buffers().try_allocate(count * kBlockSize);
+  if (!into) into = co_await buffers().allocate(count * kBlockSize);
   const ReadGate::Pass pass(gate_);
   if (!map_->try_lookup(first, entries)) {
     if (auto found = co_await lookup(std::nullopt, first, entries); !found) co_return found.error();
@@ -217,6 +219,11 @@ Task<Result<void>> Disk::admit_write() {
   co_return Result<void>{};
 }
 
+bool Disk::admit_write_at_once() {
+  maintain_if_due();
+  return !closed_ && !map_->must_wait() && (!compactor_ || compactor_->admits_at_once());
+}
+
 Task<Result<void>> Disk::write(std::uint64_t offset, Buffer data, bool fua) {
   CHECK(data.size() > 0 && data.size() <= kTransferMax);
   if (offset > size_bytes_ || data.size() > size_bytes_ - offset) {
@@ -229,10 +236,14 @@ Task<Result<void>> Disk::write(std::uint64_t offset, Buffer data, bool fua) {
   RangeLock::Hold hold(ranges_, Lba(offset / kBlockSize),
                        blocks_for(offset + data.size()) - offset / kBlockSize, !whole);
   if (!hold.ready()) co_await hold.acquire();
-  if (auto admitted = co_await admit_write(); !admitted) co_return admitted;
+  if (!admit_write_at_once()) {
+    if (auto admitted = co_await admit_write(); !admitted) co_return admitted;
+  }
   Result<void> result;
   if (whole) {
-    result = co_await write_aligned(Lba(offset / kBlockSize), std::move(data));
+    const bool copied = data.size() <= DiskLog::kCopyMax;  // by the log
+    if (!copied && !memory_aligned(data)) data = co_await aligned_copy(std::move(data));
+    result = co_await log_->append_write(Lba(offset / kBlockSize), std::move(data));
   } else {
     result = co_await write_partial(offset, std::move(data));
   }
@@ -240,13 +251,35 @@ Task<Result<void>> Disk::write(std::uint64_t offset, Buffer data, bool fua) {
   co_return result;
 }
 
-Task<Result<void>> Disk::write_aligned(Lba first, Buffer data) {
-  if (data.size() > DiskLog::kCopyMax && !memory_aligned(data)) {
-    Buffer copy = co_await environment_.work_buffers.allocate(data.size());
-    std::memcpy(copy.data(), data.data(), data.size());
-    data = std::move(copy);
-  }
-  co_return co_await log_->append_write(first, std::move(data));
+// Whole blocks, few, that overlap no write of part of a block. The batch has them before the range
+// is held, but nothing runs in between.
+std::optional<Task<Result<void>>> Disk::write_now(std::uint64_t offset,
+                                                  std::span<const std::byte> data, bool fua) {
+  CHECK(!data.empty() && data.size() <= kTransferMax);
+  if (!aligned(offset) || !aligned(data.size()) || data.size() > DiskLog::kCopyMax) return {};
+  if (offset > size_bytes_ || data.size() > size_bytes_ - offset) return {};
+  const Lba first(offset / kBlockSize);
+  const std::uint64_t count = data.size() / kBlockSize;
+  if (ranges_.has_exclusive() || !admit_write_at_once()) return {};
+  DiskLog::PendingRef batch = log_->try_append_write(first, data);
+  if (!batch) return {};
+  ++client_requests_;
+  return finish_write(std::move(batch), first, count, fua);
+}
+
+Task<Result<void>> Disk::finish_write(DiskLog::PendingRef batch, Lba first, std::uint64_t count,
+                                      bool fua) {
+  const RangeLock::Hold hold(ranges_, first, count, false);
+  auto result = co_await log_->finish(std::move(batch));
+  if (result && fua && !broken(Variant::kFuaWithoutFlush)) result = co_await log_->flush();
+  co_return result;
+}
+
+// In memory that the device takes.
+Task<Buffer> Disk::aligned_copy(Buffer data) {
+  Buffer copy = co_await environment_.work_buffers.allocate(data.size());
+  std::memcpy(copy.data(), data.data(), data.size());
+  co_return copy;
 }
 
 // Reads what the first and the last block keep, puts the new bytes over it, writes whole blocks.

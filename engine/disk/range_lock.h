@@ -14,6 +14,8 @@ class RangeLock {
  public:
   explicit RangeLock(Ring& ring) : changed_(ring) {}
   ~RangeLock() { CHECK(first_ == nullptr); }
+  // Somebody holds a range alone, or waits to.
+  bool has_exclusive() const { return exclusive_count_ > 0; }
 
   // Held from acquire() to destruction. Stays where it is (in a coroutine's frame).
   class Hold {

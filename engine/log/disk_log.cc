@@ -15,6 +15,12 @@ constexpr std::uint64_t kQueuedBlocksMax = 8_MiB / kBlockSize;
 constexpr std::uint32_t kPrepareAtBlock = kSegmentBlocks / 2;
 constexpr std::uint32_t kAllocateAheadBlocks = 4_MiB / kBlockSize;  // some ms of appends
 
+void add_checksums(std::span<const std::byte> blocks, std::vector<std::uint64_t>& checksums) {
+  for (std::size_t at = 0; at < blocks.size(); at += kBlockSize) {
+    checksums.push_back(checksum64(blocks.subspan(at, kBlockSize)));
+  }
+}
+
 }  // namespace
 
 DiskLog::DiskLog(SegmentStore& store, BufferPool& pool, DiskTag disk, Options options, Apply apply)
@@ -64,18 +70,40 @@ Task<Result<void>> DiskLog::append_write(Lba lba, Buffer blocks) {
   const auto count = static_cast<std::uint32_t>(blocks.size() / kBlockSize);
   CHECK(count > 0 && count <= kBatchPayloadBlocksMax && blocks.size() % kBlockSize == 0);
   const bool copied = blocks.size() <= kCopyMax;
-  auto guard = co_await joining_.lock();
-  auto pending = co_await join(1, count, copied);
-  if (!pending) co_return pending.error();
+  PendingRef pending;
+  if (copied) pending = try_append_write(lba, blocks.span());
+  if (!pending) {
+    const auto guard = co_await joining_.lock();
+    auto joined = co_await join(1, count, copied);
+    if (!joined) co_return joined.error();
+    pending = std::move(*joined);
+    const LogEntry entry = next_entry(EntryKind::kWrite, lba, count);
+    if (copied) {
+      place_copied(*pending, entry, blocks.span());
+    } else {
+      place_referenced(*pending, entry, blocks);
+    }
+  }
+  while (!pending->finished) co_await pending->ended.wait();
+  co_return pending->result;
+}
+
+DiskLog::PendingRef DiskLog::try_append_write(Lba lba, std::span<const std::byte> blocks) {
+  const auto count = static_cast<std::uint32_t>(blocks.size() / kBlockSize);
+  CHECK(count > 0 && blocks.size() <= kCopyMax && blocks.size() % kBlockSize == 0);
+  PendingRef pending = try_join(1, count, true);
+  if (pending) place_copied(*pending, next_entry(EntryKind::kWrite, lba, count), blocks);
+  return pending;
+}
+
+LogEntry DiskLog::next_entry(EntryKind kind, Lba lba, std::uint64_t count) {
   LogEntry entry;
-  entry.kind = EntryKind::kWrite;
+  entry.kind = kind;
   entry.lba = lba;
   entry.count = count;
   entry.write = next_write_;
   next_write_ = next_write_.next();
-  place(**pending, entry, blocks, copied);
-  guard.unlock();
-  co_return co_await finish(*pending);
+  return entry;
 }
 
 Task<Result<void>> DiskLog::append_range(EntryKind kind, Lba lba, std::uint64_t count) {
@@ -83,13 +111,7 @@ Task<Result<void>> DiskLog::append_range(EntryKind kind, Lba lba, std::uint64_t 
   auto guard = co_await joining_.lock();
   auto pending = co_await join(1, 0, true);
   if (!pending) co_return pending.error();
-  LogEntry entry;
-  entry.kind = kind;
-  entry.lba = lba;
-  entry.count = count;
-  entry.write = next_write_;
-  next_write_ = next_write_.next();
-  (*pending)->batch.entries.push_back(entry);
+  (*pending)->batch.entries.push_back(next_entry(kind, lba, count));
   guard.unlock();
   co_return co_await finish(*pending);
 }
@@ -115,7 +137,7 @@ Task<Result<void>> DiskLog::append_relocated(std::vector<LogEntry>& entries, Seg
       continue;
     }
     const std::size_t size = entry.count * kBlockSize;
-    place(pending, entry, blocks.slice(at, size), false);
+    place_referenced(pending, entry, blocks.slice(at, size));
     at += size;
   }
   guard.unlock();
@@ -135,6 +157,18 @@ bool DiskLog::fits(const Pending& pending, std::size_t entries, std::uint32_t bl
   return !copied || pending.staged_blocks + blocks <= kStagedBlocksMax;
 }
 
+DiskLog::PendingRef DiskLog::try_join(std::size_t entries, std::uint32_t blocks, bool copied) {
+  if (closed_ || joining_.locked() || joining_.awaited()) return nullptr;
+  if (queued_blocks_ >= kQueuedBlocksMax) return nullptr;
+  if (queue_.empty() || !fits(*queue_.back(), entries, blocks, copied)) {
+    if (pool_.awaited()) return nullptr;
+    Buffer staging = pool_.try_allocate(kStagingBlocks * kBlockSize);
+    if (!staging) return nullptr;
+    queue_.push_back(std::make_shared<Pending>(ring_, std::move(staging)));
+  }
+  return count_in(blocks);
+}
+
 Task<Result<DiskLog::PendingRef>> DiskLog::join(std::size_t entries, std::uint32_t blocks,
                                                 bool copied) {
   while (!closed_ && queued_blocks_ >= kQueuedBlocksMax) co_await progress_.wait();
@@ -142,39 +176,36 @@ Task<Result<DiskLog::PendingRef>> DiskLog::join(std::size_t entries, std::uint32
     Buffer staging = co_await pool_.allocate(kStagingBlocks * kBlockSize);
     if (closed_) co_return fail(Errc::kShutdown, "the disk is being closed");
     // Meanwhile the queue may have moved on; only its end matters, and only we add to it.
-    auto pending = std::make_shared<Pending>(ring_);
-    pending->staging = std::move(staging);
-    queue_.push_back(std::move(pending));
+    queue_.push_back(std::make_shared<Pending>(ring_, std::move(staging)));
   }
   if (closed_) co_return fail(Errc::kShutdown, "the disk is being closed");
+  co_return count_in(blocks);
+}
+
+DiskLog::PendingRef DiskLog::count_in(std::uint32_t blocks) {
   queued_blocks_ += blocks;
   flush_if_due();  // After one that failed at the bound nothing else would begin another.
   kick();
-  co_return queue_.back();
+  return queue_.back();
 }
 
-// Copies or keeps the payload and books its checksums.
-void DiskLog::place(Pending& pending, LogEntry entry, const Buffer& blocks, bool copied) {
-  const auto count = static_cast<std::uint32_t>(entry.count);
-  std::span<const std::byte> data = blocks.span();
-  if (copied) {
-    const std::size_t at = (kDescriptorBlocksMax + pending.staged_blocks) * kBlockSize;
-    std::memcpy(pending.staging.data() + at, blocks.data(), blocks.size());
-    data = pending.staging.span().subspan(at, blocks.size());
-  }
-  auto& checksums = copied ? pending.batch.checksums : pending.referenced_checksums;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    checksums.push_back(checksum64(data.subspan(i * kBlockSize, kBlockSize)));
-  }
-  if (copied) {
-    entry.block = pending.staged_blocks;
-    pending.staged_blocks += count;
-  } else {
-    entry.block = pending.referenced_blocks;
-    pending.referenced_blocks += count;
-    pending.referenced.push_back(blocks);
-    pending.referenced_entries.push_back(static_cast<std::uint32_t>(pending.batch.entries.size()));
-  }
+// Both book the checksums of the payload.
+void DiskLog::place_copied(Pending& pending, LogEntry entry, std::span<const std::byte> blocks) {
+  const auto into = pending.staging.span().subspan(
+      (kDescriptorBlocksMax + pending.staged_blocks) * kBlockSize, blocks.size());
+  std::memcpy(into.data(), blocks.data(), blocks.size());
+  add_checksums(into, pending.batch.checksums);
+  entry.block = pending.staged_blocks;
+  pending.staged_blocks += static_cast<std::uint32_t>(entry.count);
+  pending.batch.entries.push_back(entry);
+}
+
+void DiskLog::place_referenced(Pending& pending, LogEntry entry, const Buffer& blocks) {
+  add_checksums(blocks.span(), pending.referenced_checksums);
+  entry.block = pending.referenced_blocks;
+  pending.referenced_blocks += static_cast<std::uint32_t>(entry.count);
+  pending.referenced.push_back(blocks);
+  pending.referenced_entries.push_back(static_cast<std::uint32_t>(pending.batch.entries.size()));
   pending.batch.entries.push_back(entry);
 }
 

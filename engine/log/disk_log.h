@@ -57,6 +57,12 @@ class DiskLog {
   // One write request: whole blocks, at most kBatchPayloadBlocksMax. All of it is in one batch.
   Task<Result<void>> append_write(Lba lba, Buffer blocks);
   // kZero or kTrim.
+  // The same at once, for a payload of up to kCopyMax that is there only until the call returns.
+  // Null: something has to be waited for first, and nothing happened. Await finish() of the batch.
+  struct Pending;
+  using PendingRef = std::shared_ptr<Pending>;
+  PendingRef try_append_write(Lba lba, std::span<const std::byte> blocks);
+  Task<Result<void>> finish(PendingRef pending);
   Task<Result<void>> append_range(EntryKind kind, Lba lba, std::uint64_t count);
   // Moved entries with the sequence and epoch of their writes; the payload in the order of the
   // entries. `entries[i].block` is ignored. On return `entries` carries where the blocks went.
@@ -107,24 +113,6 @@ class DiskLog {
   DiskTag disk() const { return disk_; }
 
  private:
-  // A batch being gathered, written or waiting for its turn to be acknowledged.
-  struct Pending {
-    explicit Pending(Ring& ring) : ended(ring) {}
-    Batch batch;  // entries' blocks count from the start of their part until launch() places them
-    Buffer staging;  // kDescriptorBlocksMax blocks for the descriptor, then the copied payload
-    std::uint32_t staged_blocks = 0;
-    std::vector<Buffer> referenced;  // payload that is not copied, behind the staged part
-    std::uint32_t referenced_blocks = 0;
-    std::vector<std::uint64_t> referenced_checksums;
-    std::vector<std::uint32_t> referenced_entries;  // indexes into batch.entries
-    bool written = false;
-    bool finished = false;
-    Result<void> result;
-    Signal ended;
-
-    std::uint32_t payload_blocks() const { return staged_blocks + referenced_blocks; }
-  };
-  using PendingRef = std::shared_ptr<Pending>;
   struct Segment {
     SegmentSeq segment;       // 0: none is begun
     Footer contents;          // acknowledged entries
@@ -135,11 +123,16 @@ class DiskLog {
 
   DiskLog(SegmentStore& store, BufferPool& pool, DiskTag disk, Options options, Apply apply);
 
-  // The batch that takes so much more, made if need be. Waits while the queue is full.
+  // The batch that takes so much more, made if need be; null: that has to be waited for. What it is
+  // joined for is added before anything else runs.
+  PendingRef try_join(std::size_t entries, std::uint32_t blocks, bool copied);
+  // The same, and waits while the queue is full.
   Task<Result<PendingRef>> join(std::size_t entries, std::uint32_t blocks, bool copied);
+  PendingRef count_in(std::uint32_t blocks);
   static bool fits(const Pending& pending, std::size_t entries, std::uint32_t blocks, bool copied);
-  Task<Result<void>> finish(PendingRef pending);
-  void place(Pending& pending, LogEntry entry, const Buffer& blocks, bool copied);
+  LogEntry next_entry(EntryKind kind, Lba lba, std::uint64_t count);
+  void place_copied(Pending& pending, LogEntry entry, std::span<const std::byte> blocks);
+  void place_referenced(Pending& pending, LogEntry entry, const Buffer& blocks);
 
   void kick();
   bool may_launch() const;
@@ -207,6 +200,24 @@ class DiskLog {
   Signal progress_;  // a batch ended, a flush ended, a segment was sealed, room in the queue
   AsyncMutex joining_;
   WaitGroup background_;
+};
+
+// A batch being gathered, written or waiting for its turn to be acknowledged.
+struct DiskLog::Pending {
+  Pending(Ring& ring, Buffer memory) : staging(std::move(memory)), ended(ring) {}
+  Batch batch;     // entries' blocks count from the start of their part until launch() places them
+  Buffer staging;  // kDescriptorBlocksMax blocks for the descriptor, then the copied payload
+  std::uint32_t staged_blocks = 0;
+  std::vector<Buffer> referenced;  // payload that is not copied, behind the staged part
+  std::uint32_t referenced_blocks = 0;
+  std::vector<std::uint64_t> referenced_checksums;
+  std::vector<std::uint32_t> referenced_entries;  // indexes into batch.entries
+  bool written = false;
+  bool finished = false;
+  Result<void> result;
+  Signal ended;
+
+  std::uint32_t payload_blocks() const { return staged_blocks + referenced_blocks; }
 };
 
 }  // namespace clouddisk

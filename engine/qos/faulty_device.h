@@ -33,6 +33,11 @@ class FaultyDevice final : public BlockDevice {
     if (plan_.armed()) return faulty_write(offset, std::move(data), fua);
     return below_.write(offset, std::move(data), fua);
   }
+  std::optional<Task<Result<void>>> write_now(std::uint64_t offset, std::span<const std::byte> data,
+                                              bool fua) override {
+    if (plan_.armed()) return std::nullopt;
+    return below_.write_now(offset, data, fua);
+  }
   Task<Result<void>> flush() override {
     if (plan_.armed()) return faulty_flush();
     return below_.flush();

@@ -34,7 +34,7 @@ Task<TimePoint> LimitedDevice::enter(IoCost cost) {
 
 Task<void> LimitedDevice::emulate_latency(TimePoint admitted) {
   const TimePoint served = ring().now();
-  if (nominal_latency_ > Duration::zero() && served < admitted + nominal_latency_) {
+  if (served < admitted + nominal_latency_) {
     co_await ring().sleep_until(admitted + nominal_latency_);
     counters_.emulated_nanoseconds += nanoseconds(ring().now() - served);
   }
@@ -43,11 +43,12 @@ Task<void> LimitedDevice::emulate_latency(TimePoint admitted) {
 Task<Result<Buffer>> LimitedDevice::read(std::uint64_t offset, std::uint32_t length) {
   const TimePoint arrived = ring().now();
   const IoCost cost = cost_of(gate_.limits().size_cost, length);
-  const TimePoint admitted = co_await enter(cost);
+  TimePoint admitted = arrived;
+  if (!gate_.try_pass(cost)) admitted = co_await enter(cost);
   UnderWay under_way(*this, admitted);
   auto result = co_await below_.read(offset, length);
   under_way.end();
-  co_await emulate_latency(admitted);
+  if (nominal_latency_ > Duration::zero()) co_await emulate_latency(admitted);
   ++counters_.reads;
   counters_.read_nanoseconds += nanoseconds(ring().now() - arrived);
   if (result) {
@@ -62,11 +63,40 @@ Task<Result<void>> LimitedDevice::write(std::uint64_t offset, Buffer data, bool 
   const TimePoint arrived = ring().now();
   const std::uint64_t length = data.size();
   const IoCost cost = cost_of(gate_.limits().size_cost, length);
-  const TimePoint admitted = co_await enter(cost);
+  TimePoint admitted = arrived;
+  if (!gate_.try_pass(cost)) admitted = co_await enter(cost);
   UnderWay under_way(*this, admitted);
   auto result = co_await below_.write(offset, std::move(data), fua);
   under_way.end();
-  co_await emulate_latency(admitted);
+  if (nominal_latency_ > Duration::zero()) co_await emulate_latency(admitted);
+  count_write(arrived, result, length);
+  co_return result;
+}
+
+std::optional<Task<Result<void>>> LimitedDevice::write_now(std::uint64_t offset,
+                                                           std::span<const std::byte> data,
+                                                           bool fua) {
+  const TimePoint arrived = ring().now();
+  const IoCost cost = cost_of(gate_.limits().size_cost, data.size());
+  if (!gate_.may_pass(cost)) return std::nullopt;
+  auto begun = below_.write_now(offset, data, fua);
+  if (!begun) return std::nullopt;
+  CHECK(gate_.try_pass(cost));
+  return finish_write(arrived, data.size(), std::move(*begun));
+}
+
+Task<Result<void>> LimitedDevice::finish_write(TimePoint arrived, std::uint64_t length,
+                                               Task<Result<void>> begun) {
+  UnderWay under_way(*this, arrived);
+  auto result = co_await std::move(begun);
+  under_way.end();
+  if (nominal_latency_ > Duration::zero()) co_await emulate_latency(arrived);
+  count_write(arrived, result, length);
+  co_return result;
+}
+
+void LimitedDevice::count_write(TimePoint arrived, const Result<void>& result,
+                                std::uint64_t length) {
   ++counters_.writes;
   counters_.write_nanoseconds += nanoseconds(ring().now() - arrived);
   if (result) {
@@ -74,7 +104,6 @@ Task<Result<void>> LimitedDevice::write(std::uint64_t offset, Buffer data, bool 
   } else {
     ++counters_.errors;
   }
-  co_return result;
 }
 
 Task<Result<void>> LimitedDevice::flush() {

@@ -41,6 +41,8 @@ class LimitedDevice final : public BlockDevice {
 
   Task<Result<Buffer>> read(std::uint64_t offset, std::uint32_t length) override;
   Task<Result<void>> write(std::uint64_t offset, Buffer data, bool fua) override;
+  std::optional<Task<Result<void>>> write_now(std::uint64_t offset, std::span<const std::byte> data,
+                                              bool fua) override;
   Task<Result<void>> flush() override;
   Task<Result<void>> trim(std::uint64_t offset, std::uint64_t length, bool fua) override;
   Task<Result<void>> write_zeroes(std::uint64_t offset, std::uint64_t length,
@@ -85,6 +87,9 @@ class LimitedDevice final : public BlockDevice {
     UnderWay* previous_;
   };
 
+  Task<Result<void>> finish_write(TimePoint arrived, std::uint64_t length,
+                                  Task<Result<void>> begun);
+  void count_write(TimePoint arrived, const Result<void>& result, std::uint64_t length);
   Task<TimePoint> enter(IoCost cost);
   Task<void> emulate_latency(TimePoint admitted);
 

@@ -57,6 +57,18 @@ bool ThrottleGate::Pass::await_ready() {
   return gate_.first_ == nullptr && go_at_ <= arrived_;
 }
 
+bool ThrottleGate::may_pass(IoCost cost) const {
+  if (first_ != nullptr || shared_ != nullptr) return false;
+  return throttle_.unlimited() || throttle_.earliest(cost) <= ring_.now();
+}
+
+bool ThrottleGate::try_pass(IoCost cost) {
+  if (first_ != nullptr || shared_ != nullptr) return false;
+  if (throttle_.unlimited()) return true;
+  const TimePoint now = ring_.now();
+  return throttle_.admit(cost, now, now).has_value();
+}
+
 void ThrottleGate::Pass::await_suspend(std::coroutine_handle<> handle) {
   handle_ = handle;
   (gate_.last_ != nullptr ? gate_.last_->next_ : gate_.first_) = this;

@@ -86,6 +86,10 @@ class ThrottleGate {
   // co_await returns when the request may go, with the time it waited. Without limits, or with
   // credit left, it does not suspend.
   Pass pass(IoCost cost) { return Pass(*this, cost); }
+  // Whether a request may go at once, and that it went. False may also mean that only pass() can
+  // tell: where limits are shared, asking takes a turn.
+  bool may_pass(IoCost cost) const;
+  bool try_pass(IoCost cost);
 
   const DiskLimits& limits() const { return throttle_.limits(); }
   // At once, for those that wait as well. No limits lets everyone go.

@@ -70,6 +70,8 @@ class BufferPool {
   Task<Buffer> allocate(std::size_t size);
   // Without waiting; an empty Buffer when there is no room.
   Buffer try_allocate(std::size_t size);
+  // Somebody waits for room: who is fair does not take any before them.
+  bool awaited() const { return next_ticket_ != serving_; }
 
   std::span<std::byte> arena() const { return arena_; }
   std::size_t used_bytes() const { return used_; }

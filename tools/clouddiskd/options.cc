@@ -83,8 +83,9 @@ void add_options(CLI::App& app, Raw& raw) {
   app.add_option("--cache", raw.cache, "Memory for the maps of all disks, as in 512M, 2G")
       ->type_name("SIZE")
       ->capture_default_str();
-  app.add_option("--read-cache", raw.read_cache,
-                 "Memory for blocks of all disks that were read lately; 0: none")
+  app.add_option(
+         "--read-cache", raw.read_cache,
+         "Memory for blocks of all disks that were read lately, a part for each reactor; 0: none")
       ->type_name("SIZE")
       ->capture_default_str();
   app.add_option("--log-level", raw.log_level, "debug, info, warning, error or off")

@@ -347,6 +347,57 @@ TEST_F(DiskTest, WhatWasReadLatelyComesFromMemoryUntilItChanges) {
   EXPECT_EQ(machine_->reads.counters().misses, counted.misses);
 }
 
+TEST_F(DiskTest, AWriteThatBeginsAtOnceNeedsItsPayloadNoLonger) {
+  const auto first = pattern(64_KiB, 1);
+  auto payload = first;
+  auto begun = disk_->write_now(8_KiB, payload, true);
+  ASSERT_TRUE(begun);
+  std::fill(payload.begin(), payload.end(), std::byte{0xee});
+  ASSERT_TRUE(ring_->block_on(std::move(*begun)));
+  EXPECT_EQ(read(8_KiB, 64_KiB), first);
+  restart();
+  EXPECT_EQ(read(8_KiB, 64_KiB), first);
+  // What has to be read first, referenced or refused is write()'s.
+  EXPECT_FALSE(disk_->write_now(512, std::span(payload).first(4_KiB), false));
+  EXPECT_FALSE(disk_->write_now(0, std::span(payload).first(512), false));
+  EXPECT_FALSE(disk_->write_now(0, pattern(68_KiB, 2), false));
+  EXPECT_FALSE(disk_->write_now(kSize - 4_KiB, std::span(payload).first(8_KiB), false));
+  EXPECT_FALSE(disk_->write_now(kSize, std::span(payload).first(4_KiB), false));
+  EXPECT_FALSE(disk_->write_now(~std::uint64_t{0} - 4095, std::span(payload).first(4_KiB), false));
+  EXPECT_EQ(read(8_KiB, 64_KiB), first);
+}
+
+// A partial write keeps what the block held: one that comes at once may neither pass it nor be lost
+// to it.
+TEST_F(DiskTest, WritesThatBeginAtOnceKeepApartFromPartialOnes) {
+  const auto whole = pattern(4_KiB, 1);
+  const auto part = pattern(512, 2);
+  const auto write_part = [this](std::vector<std::byte> data) -> Task<Result<void>> {
+    Buffer buffer = co_await machine_->client_buffers.allocate(data.size());
+    std::memcpy(buffer.data(), data.data(), data.size());
+    co_return co_await disk_->write(1024, std::move(buffer), false);
+  };
+  const auto later = [](Task<Result<void>> task, WaitGroup& group) -> Task<void> {
+    EXPECT_TRUE(co_await std::move(task));
+    group.done();
+  };
+  const auto both = [&]() -> Task<int> {
+    WaitGroup writes(*ring_);
+    auto begun = disk_->write_now(0, whole, false);
+    if (!begun) co_return 1;
+    writes.add(2);
+    spawn(later(std::move(*begun), writes));
+    spawn(later(write_part(part), writes));
+    if (disk_->write_now(0, whole, false)) co_return 2;  // The part is under way.
+    co_await writes.wait();
+    co_return 0;
+  };
+  EXPECT_EQ(ring_->block_on(both()), 0);
+  auto expected = whole;
+  std::copy(part.begin(), part.end(), expected.begin() + 1024);
+  EXPECT_EQ(read(0, 4_KiB), expected);
+}
+
 // Random requests against an array, with restarts and lost indexes in between.
 TEST_F(DiskTest, BehavesLikeAnArray) {
   const std::uint64_t seed = announce_seed();
@@ -363,7 +414,10 @@ TEST_F(DiskTest, BehavesLikeAnArray) {
     const std::uint64_t offset = random.below((kSize - length) / unit + 1) * unit;
     if (kind < 55) {
       const auto data = pattern(length, random.next());
-      ASSERT_TRUE(write(offset, data, random.one_in(20)));
+      const bool fua = random.one_in(20);
+      std::optional<Task<Result<void>>> begun;
+      if (random.one_in(2)) begun = disk_->write_now(offset, data, fua);
+      ASSERT_TRUE(begun ? ring_->block_on(std::move(*begun)) : write(offset, data, fua));
       std::copy(data.begin(), data.end(), model.begin() + static_cast<std::ptrdiff_t>(offset));
     } else if (kind < 85) {
       const auto data = read(offset, static_cast<std::uint32_t>(length));

@@ -34,6 +34,11 @@ class MemoryDevice final : public BlockDevice {
     std::memcpy(bytes.data() + offset, data.data(), data.size());
     co_return Result<void>{};
   }
+  std::optional<Task<Result<void>>> write_now(std::uint64_t offset, std::span<const std::byte> data,
+                                              bool) override {
+    std::memcpy(bytes.data() + offset, data.data(), data.size());
+    return nothing_left();
+  }
   Task<Result<void>> flush() override {
     ++flushes;
     co_return Result<void>{};
@@ -52,6 +57,7 @@ class MemoryDevice final : public BlockDevice {
   Task<Result<void>> prefetch(std::uint64_t, std::uint64_t) override { co_return Result<void>{}; }
 
  private:
+  Task<Result<void>> nothing_left() { co_return Result<void>{}; }
   Task<Result<void>> clear(std::uint64_t offset, std::uint64_t length) {
     std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(offset), length, std::byte{0});
     co_return Result<void>{};
@@ -112,6 +118,17 @@ TEST_F(FaultyDeviceTest, WithoutAFaultItIsTheDeviceBelow) {
   EXPECT_EQ(back->data()[9], std::byte{5});
   ASSERT_OK(ring_.block_on(device_.flush()));
   EXPECT_EQ(memory_.flushes, 1U);
+}
+
+TEST_F(FaultyDeviceTest, WithAFaultNoWriteGoesPastIt) {
+  const std::vector<std::byte> data(4096, std::byte{5});
+  auto begun = device_.write_now(0, data, false);
+  ASSERT_TRUE(begun);
+  ASSERT_OK(ring_.block_on(std::move(*begun)));
+  EXPECT_EQ(stored(5), 4096U);
+  set(FaultKind::kError, kFaultWrite);
+  EXPECT_FALSE(device_.write_now(4096, data, false));
+  EXPECT_EQ(stored(5), 4096U);
 }
 
 TEST_F(FaultyDeviceTest, SlowTakesItsDelayLongerAndThenSucceeds) {

@@ -151,6 +151,33 @@ TEST_F(DiskLogTest, AWriteKeepsThePayloadOfItsCallAndItsPlaceIsToldToTheMap) {
   EXPECT_EQ(std::memcmp(stored.data(), blocks.data(), stored.size()), 0);
 }
 
+TEST_F(DiskLogTest, AWriteAtOnceIsInTheBatchWhenTheCallReturns) {
+  std::vector<std::byte> blocks(2 * kBlockSize, std::byte{0xab});
+  const auto kept = blocks;
+  auto batch = log_->try_append_write(Lba(9), blocks);
+  ASSERT_NE(batch, nullptr);
+  std::fill(blocks.begin(), blocks.end(), std::byte{0xee});
+  const auto answer = run(log_->finish(std::move(batch)));
+  ASSERT_OK(answer->result);
+  const LogEntry& entry = applied_.at(0).entries.at(0);
+  EXPECT_EQ(entry.lba, Lba(9));
+  const auto stored = store_.bytes(applied_[0].segment, entry.block, 2);
+  EXPECT_EQ(std::memcmp(stored.data(), kept.data(), stored.size()), 0);
+}
+
+TEST_F(DiskLogTest, NoWriteAtOncePassesOneThatWaitsAndNoneComesAfterTheEnd) {
+  const std::vector<std::byte> block(kBlockSize);
+  log_->hold();
+  std::vector<AnswerRef> answers;
+  for (std::uint64_t i = 0; i < 9; ++i) answers.push_back(write(1000 * i, 256));  // 8 MiB wait.
+  EXPECT_EQ(log_->try_append_write(Lba(1), block), nullptr);
+  log_->release();
+  settle();
+  for (const auto& answer : answers) EXPECT_OK(answer->result);
+  ASSERT_TRUE(run(unfailing(log_->close()))->done);
+  EXPECT_EQ(log_->try_append_write(Lba(1), block), nullptr);
+}
+
 TEST_F(DiskLogTest, CopiedAndReferencedPayloadOfOneBatchEachStandWhereTheirEntrySays) {
   log_->hold();
   std::vector<AnswerRef> answers = {write(1), write(200, 64), write(2), write(130, 70)};

@@ -30,6 +30,11 @@ class SlowDevice final : public BlockDevice {
     co_return co_await pool_.allocate(length);
   }
   Task<Result<void>> write(std::uint64_t, Buffer, bool) override { return serve(); }
+  std::optional<Task<Result<void>>> write_now(std::uint64_t, std::span<const std::byte>,
+                                              bool) override {
+    if (busy) return std::nullopt;
+    return serve();
+  }
   Task<Result<void>> flush() override { return serve(); }
   Task<Result<void>> trim(std::uint64_t, std::uint64_t, bool) override { return serve(); }
   Task<Result<void>> write_zeroes(std::uint64_t, std::uint64_t, ZeroOptions) override {
@@ -42,6 +47,7 @@ class SlowDevice final : public BlockDevice {
 
   Duration service = microseconds(50);
   bool failing = false;
+  bool busy = false;  // It takes nothing at once.
   std::vector<TimePoint> begun;
 
  private:
@@ -82,6 +88,8 @@ class LimitedDeviceTest : public ::testing::Test {
     Buffer buffer = co_await device_.buffers().allocate(length);
     co_return co_await limited.write(0, std::move(buffer), false);
   }
+
+  Task<void> sleep(Duration duration) { co_await ring_.sleep_for(duration); }
 
   ClockRing ring_;
   SlowDevice device_{ring_};
@@ -218,6 +226,48 @@ TEST_F(LimitedDeviceTest, NominalLatencyIsKeptAtDepthOne) {
   run_load(1, slow + milliseconds(30),
            [&](unsigned) -> Task<void> { EXPECT_TRUE(co_await limited.read(0, 4_KiB)); });
   EXPECT_EQ(limited.counters().reads, 600U);
+}
+
+TEST_F(LimitedDeviceTest, WritesThatBeginAtOnceDoSoWithinTheLimitsAndAreCountedOnce) {
+  const std::vector<std::byte> data(4_KiB);
+  LimitedDevice limited(device_, {1'000, 0});
+  device_.busy = true;
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(limited.write_now(0, data, false));
+  device_.busy = false;
+  unsigned begun = 0;
+  while (auto write = limited.write_now(0, data, false)) {
+    EXPECT_TRUE(ring_.block_on(std::move(*write)));
+    ASSERT_LT(++begun, 10U) << "no time passes but the device's 50 us";
+  }
+  EXPECT_GE(begun, 2U) << "what the device refused cost nothing";
+  EXPECT_EQ(limited.counters().writes, begun);
+  EXPECT_EQ(limited.counters().written_bytes, begun * 4_KiB);
+  const TimePoint start = ring_.now();
+  run_load(16, start + seconds(1), [&](unsigned) -> Task<void> {
+    if (auto at_once = limited.write_now(0, data, false)) {
+      EXPECT_TRUE(co_await std::move(*at_once));
+    } else {
+      EXPECT_TRUE(co_await write(limited, 4_KiB));
+    }
+  });
+  EXPECT_NEAR(static_cast<double>(begun_in_second(start)), 1'000, 10);
+  device_.failing = true;
+  ring_.block_on(sleep(milliseconds(50)));
+  auto failed = limited.write_now(0, data, false);
+  ASSERT_TRUE(failed);
+  EXPECT_FALSE(ring_.block_on(std::move(*failed)));
+  EXPECT_EQ(limited.counters().errors, 1U);
+}
+
+TEST_F(LimitedDeviceTest, AWriteThatBeganAtOnceTakesTheNominalLatencyToo) {
+  LimitedDevice limited(device_, {});
+  limited.set_nominal_latency(microseconds(200));
+  const std::vector<std::byte> data(4_KiB);
+  auto write = limited.write_now(0, data, false);
+  ASSERT_TRUE(write);
+  const TimePoint asked = ring_.now();
+  EXPECT_TRUE(ring_.block_on(std::move(*write)));
+  EXPECT_EQ(ring_.now(), asked + microseconds(200));
 }
 
 TEST_F(LimitedDeviceTest, ErrorsAreCountedAndPassedOn) {
