@@ -21,14 +21,16 @@ struct CheckMachine {
         packs(ring, 16_MiB),
         work(ring, 16_MiB),
         log(ring, 32_MiB),
-        environment{ring, set, files, pages, client, work, log},
-        pack_environment{ring, set, files, pages, packs, work, log} {}
+        headers(ring, 2_MiB),
+        environment{ring, set, files, pages, client, work, log, headers},
+        pack_environment{ring, set, files, pages, packs, work, log, headers} {}
   FileCache files;
   PageCache pages;
   BufferPool client;
   BufferPool packs;
   BufferPool work;
   BufferPool log;
+  BufferPool headers;
   DiskEnvironment environment;
   DiskEnvironment pack_environment;
 };

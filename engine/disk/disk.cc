@@ -153,9 +153,10 @@ Task<Result<void>> Disk::recover() {
   settle_views();
   const Checkpoint& checkpoint = map_->last_checkpoint();
   const WriteSeq next_write = std::max(recovered->next_write, checkpoint.next_write);
-  auto started = co_await DiskLog::start(
-      *store_, environment_.log_buffers, disk_tag(id()), std::move(*recovered), next_write,
-      map_->epoch(), options_.log, [this](const Batch& batch) { apply(batch); });
+  auto started =
+      co_await DiskLog::start(*store_, {environment_.log_buffers, environment_.header_buffers},
+                              disk_tag(id()), std::move(*recovered), next_write, map_->epoch(),
+                              options_.log, [this](const Batch& batch) { apply(batch); });
   if (!started) co_return started.error();
   log_ = std::move(*started);
   log_->before_segments([this] { return map_->make_index(); });

@@ -11,7 +11,8 @@
 namespace clouddisk {
 
 // Pools in a line: who holds client memory may wait for work memory, who holds work memory for log
-// memory, and log memory is given back by the device alone. So no two wait for each other. What
+// memory, who holds log memory for the header of a segment, and that is given back by the device
+// alone. So no two wait for each other. What
 // snapshots are packed in has an environment with client memory of its own, in the line behind
 // work: a read of a borrowed block holds client or work memory already.
 struct DiskEnvironment {
@@ -21,7 +22,8 @@ struct DiskEnvironment {
   PageCache& pages;
   BufferPool& client_buffers;  // requests' payloads and answers
   BufferPool& work_buffers;    // read-modify-write, repair, compaction
-  BufferPool& log_buffers;     // batches, headers, footers
+  BufferPool& log_buffers;     // batches, footers, what is read of the log
+  BufferPool& header_buffers;  // of new segments: batches that hold log memory wait for these
   ReadCache* reads = nullptr;  // what clients read lately; null: nothing is kept
 };
 

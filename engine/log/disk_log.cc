@@ -23,9 +23,10 @@ void add_checksums(std::span<const std::byte> blocks, std::vector<std::uint64_t>
 
 }  // namespace
 
-DiskLog::DiskLog(SegmentStore& store, BufferPool& pool, DiskTag disk, Options options, Apply apply)
+DiskLog::DiskLog(SegmentStore& store, Memory memory, DiskTag disk, Options options, Apply apply)
     : store_(store),
-      pool_(pool),
+      pool_(memory.batches),
+      headers_(memory.headers),
       ring_(store.ring()),
       disk_(disk),
       options_(options),
@@ -38,11 +39,11 @@ DiskLog::~DiskLog() {
   CHECK(background_.count() == 0);
 }
 
-Task<Result<std::unique_ptr<DiskLog>>> DiskLog::start(SegmentStore& store, BufferPool& pool,
+Task<Result<std::unique_ptr<DiskLog>>> DiskLog::start(SegmentStore& store, Memory memory,
                                                       DiskTag disk, RecoveredLog recovered,
                                                       WriteSeq next_write, Epoch epoch,
                                                       Options options, Apply apply) {
-  std::unique_ptr<DiskLog> log(new DiskLog(store, pool, disk, options, std::move(apply)));
+  std::unique_ptr<DiskLog> log(new DiskLog(store, memory, disk, options, std::move(apply)));
   for (const SegmentSeq segment : recovered.unreachable) {
     if (auto removed = co_await store.remove(segment); !removed) {
       co_return fail(removed.error(), "remove segment {}, begun after the end of the log",
@@ -311,7 +312,7 @@ Task<Result<void>> DiskLog::begin_segment(LogPosition after) {
   header.start = LogPosition{segment, kFirstBatchBlock, after.next_batch, after.chain};
   header.durable = durable_;
   header.created_ns = static_cast<std::uint64_t>(ring_.wall_now().time_since_epoch().count());
-  Buffer block = co_await pool_.allocate(kBlockSize);
+  Buffer block = co_await headers_.allocate(kBlockSize);
   encode_header(header, block.span());
   Result<void> begun;
   if (prepared) {
@@ -558,7 +559,7 @@ void DiskLog::prepare_if_due() {
 
 Task<void> DiskLog::prepare_next() {
   const SegmentSeq segment = newest_.next();
-  Buffer blank = co_await pool_.allocate(kBlockSize);
+  Buffer blank = co_await headers_.allocate(kBlockSize);
   std::memset(blank.data(), 0, blank.size());  // No header: recovery knows it was never begun.
   auto made = co_await store_.create(segment, blank);
   if (made) {

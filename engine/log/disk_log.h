@@ -9,10 +9,9 @@
 //   survives power loss | on every in-sync replica | on its way, not acknowledged
 //
 // Thread: the disk's ring makes every call. No locks inside.
-// Ownership: borrows store and pool, which outlive the log. A payload of up to kCopyMax is copied
-// when
-//   append() is called; a larger one is kept alive by its Buffer and must not change until append()
-//   returned.
+// Ownership: borrows store and memory, which outlive the log. A payload of up to kCopyMax is copied
+//   when append() is called; a larger one is kept alive by its Buffer and must not change until
+//   append() returned.
 // Errors: values. kNoSpace: nothing was written, and the log goes on as soon as there is room (I9).
 //   kReplicasLost: too few copies; the log goes on, in a new segment, once there are enough again.
 #pragma once
@@ -41,11 +40,17 @@ class DiskLog {
     std::uint64_t flush_bytes_max = 64_MiB;       // unflushed, before the log flushes by itself
     std::uint64_t unflushed_bytes_max = 256_MiB;  // beyond it appends wait: bounds recovery
   };
+  // Shared with other logs. A batch that has its memory may need a new segment before it can leave:
+  // headers come from elsewhere, or as many logs as there is room for would wait for each other.
+  struct Memory {
+    BufferPool& batches;
+    BufferPool& headers;
+  };
   // Takes the entries of each batch as it is acknowledged, in order, before the appends return.
   using Apply = std::function<void(const Batch& batch)>;
 
   // Goes on where recovery ended; removes what it found unreachable.
-  static Task<Result<std::unique_ptr<DiskLog>>> start(SegmentStore& store, BufferPool& pool,
+  static Task<Result<std::unique_ptr<DiskLog>>> start(SegmentStore& store, Memory memory,
                                                       DiskTag disk, RecoveredLog recovered,
                                                       WriteSeq next_write, Epoch epoch,
                                                       Options options, Apply apply);
@@ -56,13 +61,13 @@ class DiskLog {
 
   // One write request: whole blocks, at most kBatchPayloadBlocksMax. All of it is in one batch.
   Task<Result<void>> append_write(Lba lba, Buffer blocks);
-  // kZero or kTrim.
   // The same at once, for a payload of up to kCopyMax that is there only until the call returns.
   // Null: something has to be waited for first, and nothing happened. Await finish() of the batch.
   struct Pending;
   using PendingRef = std::shared_ptr<Pending>;
   PendingRef try_append_write(Lba lba, std::span<const std::byte> blocks);
   Task<Result<void>> finish(PendingRef pending);
+  // kZero or kTrim.
   Task<Result<void>> append_range(EntryKind kind, Lba lba, std::uint64_t count);
   // Moved entries with the sequence and epoch of their writes; the payload in the order of the
   // entries. `entries[i].block` is ignored. On return `entries` carries where the blocks went.
@@ -121,7 +126,7 @@ class DiskLog {
     LogPosition end;  // once it takes no more
   };
 
-  DiskLog(SegmentStore& store, BufferPool& pool, DiskTag disk, Options options, Apply apply);
+  DiskLog(SegmentStore& store, Memory memory, DiskTag disk, Options options, Apply apply);
 
   // The batch that takes so much more, made if need be; null: that has to be waited for. What it is
   // joined for is added before anything else runs.
@@ -160,6 +165,7 @@ class DiskLog {
 
   SegmentStore& store_;
   BufferPool& pool_;
+  BufferPool& headers_;
   Ring& ring_;
   DiskTag disk_;
   Options options_;

@@ -72,7 +72,8 @@ Life::Life(Ring& ring)
       client_buffers(ring, 16_MiB),
       pack_buffers(ring, 8_MiB),
       work_buffers(ring, 8_MiB),
-      log_buffers(ring, 8_MiB) {}
+      log_buffers(ring, 8_MiB),
+      header_buffers(ring, 2_MiB) {}
 
 World::World(const Options& options)
     : options_(options),
@@ -333,10 +334,11 @@ Task<Result<void>> World::open_everything() {
   Life& life = *life_;
   life.replicas = std::move(*replicas);
   life.environment.emplace(DiskEnvironment{*ring_, *life.replicas, life.files, life.pages,
-                                           life.client_buffers, life.work_buffers,
-                                           life.log_buffers});
+                                           life.client_buffers, life.work_buffers, life.log_buffers,
+                                           life.header_buffers});
   life.packs.emplace(DiskEnvironment{*ring_, *life.replicas, life.files, life.pages,
-                                     life.pack_buffers, life.work_buffers, life.log_buffers});
+                                     life.pack_buffers, life.work_buffers, life.log_buffers,
+                                     life.header_buffers});
   auto catalog = co_await CatalogStore::open(*ring_, *life.replicas, {});
   if (!catalog) co_return catalog.error();
   life.catalog = std::move(*catalog);

@@ -80,6 +80,7 @@ struct Life {
   BufferPool pack_buffers;
   BufferPool work_buffers;
   BufferPool log_buffers;
+  BufferPool header_buffers;
   std::unique_ptr<ReplicaSet> replicas;
   std::unique_ptr<CatalogStore> catalog;
   std::optional<DiskEnvironment> environment;

@@ -38,11 +38,12 @@ void Reactor::run(ReplicaSet& replicas, WorkerPool& workers, ReactorOptions opti
   BufferPool packs(**ring, options.pack_buffer_bytes);
   BufferPool work(**ring, options.work_buffer_bytes);
   BufferPool log(**ring, options.log_buffer_bytes);
+  BufferPool headers(**ring, options.header_buffer_bytes);
   static_cast<void>((*ring)->register_memory(log.arena()));  // Slower without, no worse.
-  DiskEnvironment environment{**ring, replicas, files, pages, client, work, log, &reads};
+  DiskEnvironment environment{**ring, replicas, files, pages, client, work, log, headers, &reads};
   ring_ = ring->get();
   environment_ = &environment;
-  DiskEnvironment pack_environment{**ring, replicas, files, pages, packs, work, log};
+  DiskEnvironment pack_environment{**ring, replicas, files, pages, packs, work, log, headers};
   pack_environment_ = &pack_environment;
   started.set_value(Result<void>{});
   (*ring)->run_until([this] { return stop_.load(); });

@@ -19,6 +19,7 @@ struct ReactorOptions {
   std::size_t pack_buffer_bytes = 32_MiB;  // of what snapshots are packed in
   std::size_t work_buffer_bytes = 32_MiB;
   std::size_t log_buffer_bytes = 32_MiB;
+  std::size_t header_buffer_bytes = 2_MiB;
   std::size_t files_max = 2048;
 };
 

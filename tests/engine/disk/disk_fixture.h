@@ -24,7 +24,8 @@ struct Machine {
         client_buffers(ring, 64_MiB),
         pack_buffers(ring, 16_MiB),
         work_buffers(ring, 32_MiB),
-        log_buffers(ring, 32_MiB) {
+        log_buffers(ring, 32_MiB),
+        header_buffers(ring, 2_MiB) {
     ReplicaSet::Options options;
     for (unsigned i = 0; i < kReplicaCount; ++i) {
       options.folders[i] = root + "/replica-" + std::to_string(i + 1);
@@ -34,9 +35,9 @@ struct Machine {
     if (opened) {
       replicas = std::move(*opened);
       environment.emplace(DiskEnvironment{ring, *replicas, files, pages, client_buffers,
-                                          work_buffers, log_buffers, &reads});
-      packs.emplace(
-          DiskEnvironment{ring, *replicas, files, pages, pack_buffers, work_buffers, log_buffers});
+                                          work_buffers, log_buffers, header_buffers, &reads});
+      packs.emplace(DiskEnvironment{ring, *replicas, files, pages, pack_buffers, work_buffers,
+                                    log_buffers, header_buffers});
     } else {
       error = opened.error();
     }
@@ -51,6 +52,7 @@ struct Machine {
   BufferPool pack_buffers;
   BufferPool work_buffers;
   BufferPool log_buffers;
+  BufferPool header_buffers;
   std::optional<DiskEnvironment> environment;
   std::optional<DiskEnvironment> packs;  // for what snapshots are packed in
   DiskEnvironment& pack_environment() { return *packs; }

@@ -40,7 +40,7 @@ class DiskLogTest : public testing::Test {
     if (log_) end();
     RecoveredLog recovered;
     auto started = ring_.block_on(
-        DiskLog::start(store_, pool_, kDisk, recovered, WriteSeq(1), Epoch(1), options,
+        DiskLog::start(store_, {pool_, headers_}, kDisk, recovered, WriteSeq(1), Epoch(1), options,
                        [this](const Batch& batch) { applied_.push_back(batch); }));
     ASSERT_OK(started);
     log_ = std::move(*started);
@@ -84,6 +84,7 @@ class DiskLogTest : public testing::Test {
   SimMachine machine_{1};
   SimRing ring_{machine_};
   BufferPool pool_{ring_, 32_MiB};
+  BufferPool headers_{ring_, 2_MiB};
   BufferPool clients_{ring_, 64_MiB};
   HeldStore store_{ring_};
   std::vector<Batch> applied_;
@@ -509,6 +510,41 @@ TEST_F(DiskLogTest, CloseWaitsForWhatIsUnderWayAndRefusesWhatComesAfter) {
   finish(store_.appends[0]);
   EXPECT_TRUE(closing->done);
   EXPECT_OK(under_way->result);
+}
+
+// --- Memory ---
+
+// More disks than the pool has room for a batch of begin at one instant: each batch needs a new
+// segment before it can leave and give its memory back.
+TEST(DiskLogs, MoreThanThePoolHasRoomForBeginTheirSegmentsAtOnce) {
+  constexpr unsigned kLogs = 9;
+  SimMachine machine(1);
+  SimRing ring(machine);
+  BufferPool pool(ring, 2_MiB);  // of four batches
+  BufferPool headers(ring, 2_MiB);
+  std::vector<std::unique_ptr<HeldStore>> stores;
+  std::vector<std::unique_ptr<DiskLog>> logs;
+  for (unsigned i = 0; i < kLogs; ++i) {
+    stores.push_back(std::make_unique<HeldStore>(ring));
+    auto started = ring.block_on(DiskLog::start(*stores[i], {pool, headers}, kDisk, {}, WriteSeq(1),
+                                                Epoch(1), {}, [](const Batch&) {}));
+    ASSERT_OK(started);
+    logs.push_back(std::move(*started));
+  }
+  BufferPool clients(ring, 2_MiB);
+  std::vector<AnswerRef> answers;
+  for (int round = 0; round < 2; ++round) {
+    for (const auto& log : logs) {
+      answers.push_back(std::make_shared<Answer>());
+      spawn(collect(log->append_write(Lba(1), clients.try_allocate(kBlockSize)), answers.back()));
+    }
+  }
+  ring.run_for(std::chrono::seconds(1));
+  for (const auto& answer : answers) {
+    ASSERT_TRUE(answer->done) << "all of them wait for memory that they hold";
+    EXPECT_OK(answer->result);
+  }
+  for (const auto& log : logs) ring.block_on(log->close());
 }
 
 }  // namespace

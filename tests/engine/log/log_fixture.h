@@ -73,9 +73,9 @@ class LogLife {
   Result<RecoveredLog> recover(std::optional<LogPosition> from = std::nullopt) {
     auto recovered = ring->block_on(recover_log(store(), pool(), kLogDisk, from, parts_->replay));
     if (!recovered) return recovered;
-    auto started =
-        ring->block_on(DiskLog::start(store(), pool(), kLogDisk, *recovered, recovered->next_write,
-                                      recovered->epoch, {}, [](const Batch&) {}));
+    auto started = ring->block_on(DiskLog::start(store(), {pool(), headers()}, kLogDisk, *recovered,
+                                                 recovered->next_write, recovered->epoch, {},
+                                                 [](const Batch&) {}));
     if (!started) return started.error();
     parts_->log = std::move(*started);
     return recovered;
@@ -103,6 +103,7 @@ class LogLife {
   LocalSegmentStore& store() { return *parts_->store; }
   DiskLog& log() { return *parts_->log; }
   BufferPool& pool() { return parts_->pool; }
+  BufferPool& headers() { return parts_->headers; }
   FileCache& files() { return parts_->files; }
 
   std::unique_ptr<SimRing> ring;
@@ -110,9 +111,10 @@ class LogLife {
 
  private:
   struct Parts {
-    explicit Parts(Ring& ring) : files(ring, 64), pool(ring, 32_MiB) {}
+    explicit Parts(Ring& ring) : files(ring, 64), pool(ring, 32_MiB), headers(ring, 2_MiB) {}
     FileCache files;
     BufferPool pool;
+    BufferPool headers;
     std::unique_ptr<ReplicaSet> replicas;
     std::shared_ptr<LocalSegmentStore> store;
     RememberedReplay replay;
