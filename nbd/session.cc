@@ -169,14 +169,14 @@ bool Session::begin_write(const Request& request) {
   if (request.length > kPiece || request.length > end_ - begin_) return false;
   const bool fua = (request.flags & kFlagFua) != 0;
   const std::span<const std::byte> payload(received_.get() + begin_, request.length);
+  const std::uint64_t held = pool_bytes(request.length);
+  if (!payload_.try_acquire(held)) return false;
   if (auto begun = device_.write_now(request.offset, payload, fua)) {
     begin_ += request.length;
     under_way_.add();
-    spawn(finish_write(request, std::move(*begun)));
+    spawn(finish_write(request, std::move(*begun), held));
     return true;
   }
-  const std::uint64_t held = pool_bytes(request.length);
-  if (!payload_.try_acquire(held)) return false;
   Buffer data = device_.buffers().try_allocate(request.length);
   if (!data) {
     payload_.release(held);
@@ -302,9 +302,10 @@ Task<Result<void>> Session::perform(const Request& request) {
   co_return fail(Errc::kInvalid, "command {}", static_cast<unsigned>(request.command));
 }
 
-Task<void> Session::finish_write(Request request, Task<Result<void>> begun) {
+// What the device keeps of it counts like a buffer of the session's own.
+Task<void> Session::finish_write(Request request, Task<Result<void>> begun, std::uint64_t held) {
   const auto result = co_await std::move(begun);
-  answer(request, error_of(result));
+  answer(request, error_of(result), held);
   under_way_.done();
 }
 

@@ -71,7 +71,7 @@ class Session {
 
   Task<void> serve(Request request);
   Task<Result<void>> perform(const Request& request);
-  Task<void> finish_write(Request request, Task<Result<void>> begun);
+  Task<void> finish_write(Request request, Task<Result<void>> begun, std::uint64_t held);
   Task<void> write(Request request, Buffer data, std::uint64_t held);
   Task<void> write_piece(Request request, std::uint64_t offset, Buffer data, std::uint64_t held,
                          std::shared_ptr<LongWrite> whole);

@@ -97,7 +97,7 @@ struct Control::Impl {
   std::map<std::string, std::string> planned_images, planned_policies;
   WallTime expiry_retry{};  // the same of snapshots whose retention has passed
   // Storages that their disks have no more, and that may be there yet. Those of an earlier life are
-  // found by looking: see drop_storages().
+  // found by looking: see drop_former_storages().
   std::set<std::string> former_storages;
   bool awaits_captures = false;  // a deleted disk stays until its snapshot is captured
   bool untidy = false;           // a capture that borrowed from another disk's snapshot has ended
@@ -411,10 +411,11 @@ struct Control::Impl {
   Task<bool> drop_chains(std::vector<ChainRecord> chains);
   bool is_needed(const std::string& storage) const;
   Task<bool> drop_storage(std::string storage);
-  // Of former_storages, those of a disk that are not needed; or all of all disks, which are looked
-  // for. False: some stay.
+  // Of former_storages, those of a disk that are not needed; or all there are, of a disk or of all
+  // disks, which are looked for. False: some stay.
   Task<bool> drop_storages(std::string disk_id);
-  Task<bool> drop_storages();
+  Task<bool> drop_former_storages(std::string disk_id);
+  Task<bool> drop_former_storages();
   bool is_needed(const SnapshotRecord& snapshot) const;
 
   // --- describe_snapshots.cc ---

@@ -71,8 +71,8 @@ Task<Control::Impl::Removal> Control::Impl::remove_storage(DiskRecord disk) {
         deleted.error().message);
     co_return Removal::kFailed;
   }
-  // Former ones that stayed.
-  if (!co_await drop_storages(disk.id)) co_return Removal::kFailed;
+  // Former ones that stayed, perhaps since an earlier life of the daemon.
+  if (disk.storages > 0 && !co_await drop_former_storages(disk.id)) co_return Removal::kFailed;
   co_return Removal::kDone;
 }
 

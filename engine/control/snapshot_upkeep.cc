@@ -109,8 +109,6 @@ Task<void> Control::Impl::release_disk(std::string disk_id) {
     co_return;
   }
   co_await tidy(disk_id);
-  // Of one that is gone a storage may be left.
-  if (disk == nullptr && !co_await drop_storages(disk_id)) untidy = true;
 }
 
 Task<bool> Control::Impl::on_captured(CaptureResult result) {

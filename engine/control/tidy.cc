@@ -135,8 +135,19 @@ Task<bool> Control::Impl::drop_storages(std::string disk_id) {
   co_return all;
 }
 
+Task<bool> Control::Impl::drop_former_storages(std::string disk_id) {
+  auto storages = co_await host.storages();
+  if (!storages) co_return false;
+  bool all = true;
+  for (const std::string& storage : *storages) {
+    if (storage.substr(0, storage.find('.')) != disk_id || is_needed(storage)) continue;
+    if (!co_await drop_storage(storage)) all = false;
+  }
+  co_return all;
+}
+
 // Whatever is there, also of an earlier life of the daemon.
-Task<bool> Control::Impl::drop_storages() {
+Task<bool> Control::Impl::drop_former_storages() {
   auto storages = co_await host.storages();
   if (!storages) co_return false;
   bool all = true;
@@ -163,7 +174,7 @@ Task<void> Control::Impl::tidy() {
     for (const auto& [id, chain] : catalog->chains()) chains.push_back(chain);
     recorded = co_await drop_chains(std::move(chains));
   }
-  if (recorded) recorded = co_await drop_storages();
+  if (recorded) recorded = co_await drop_former_storages();
   if (!recorded) untidy = true;
 }
 

@@ -30,8 +30,8 @@ std::string counts_text(const Found& found) {
   return fmt::format("{} {}", text, all == 1 ? "is" : "are");
 }
 
-// What to start with for all to be named: what this start has, and what is missing. Empty where no
-// names do that: a zone that was given when there was one region may fit none of several.
+// What to start with for these to be named too: what this start has, and what is missing. Empty
+// where no names do that: a zone that was given when there was one region may fit none of several.
 std::string advice(const Places& places, const std::string& region,
                    const std::set<std::string>& zones) {
   std::vector<std::string> regions, all_zones(zones.begin(), zones.end());

@@ -232,8 +232,8 @@ Result<void> Merge::run() {
 MergeOutput Merge::output() {
   MergeOutput output;
   output.checkpoint = input_.checkpoint;
-  output.checkpoint.mapped_blocks = static_cast<std::uint64_t>(
-      static_cast<std::int64_t>(input_.checkpoint.mapped_blocks) + mapped_delta_);
+  // Unsigned: what a damaged index says may be anything.
+  output.checkpoint.mapped_blocks += static_cast<std::uint64_t>(mapped_delta_);
   output.live = std::make_shared<const LiveCounts>(live_);
   return output;
 }

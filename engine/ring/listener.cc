@@ -166,14 +166,14 @@ Listener::~Listener() {
 }
 
 Result<Listener> Listener::open(Address address) {
+  bool dead = false;  // Once seen it stays: our own probes fill its queue, and then none tells.
   for (int tries = 1;; ++tries) {
     auto socket = address.is_unix() ? listen_unix(address) : listen_tcp(address);
     if (socket) return Listener(std::move(*socket), std::move(address));
     const Errc code = socket.error().code;
-    const int tries_max = code == Errc::kBusy       ? kTakenTries
-                          : code == Errc::kTimedOut ? kDeadTries
-                                                    : 0;
-    if (tries >= tries_max) return socket.error();
+    dead = dead || code == Errc::kTimedOut;
+    const bool taken = code == Errc::kBusy || code == Errc::kTimedOut;
+    if (!taken || tries >= (dead ? kDeadTries : kTakenTries)) return socket.error();
     ::usleep(kTakenWaitUs);
   }
 }

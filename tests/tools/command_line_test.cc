@@ -103,6 +103,7 @@ TEST(CommandLine, AValueOfTheWrongFormIsToldTheForm) {
       {{"fault", "set", "d-1", "--kind", "slow", "--seed", "x"}, "--seed is a number, as in 3"},
       {{"replica", "resync", "two"}, "REPLICA is a number, as in 3, not 'two'"},
       {{"replica", "resync", "99999999999999999999"}, "REPLICA can't be 99999999999999999999"},
+      {{"replica", "resync", "08"}, "REPLICA is a whole number from 0 on"},
       {{"key", "create", "--env=maybe"}, "--env takes no value"},
       {{"category", "list", "--size", "0"}, "not in range 1 to"},
   };

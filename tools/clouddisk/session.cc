@@ -30,11 +30,14 @@ std::string wrong_form(const CLI::App& command, const CLI::Error& error) {
     const std::string declared = option->get_type_name();
     const std::string type = declared.substr(0, declared.find(':'));
     const std::string_view form = form_of(type);
-    // A number that is out of range is told the range.
     const bool number = given.find_first_not_of("-0123456789") == std::string::npos;
     if (no_conversion && number && !given.empty()) {
-      return fmt::format("{} can't be {}: that is more than any", name, given);
+      const bool large = given.size() >= 10 && given.front() != '-';
+      if (large) return fmt::format("{} can't be {}: that is more than any", name, given);
+      return fmt::format("{} is a whole number from 0 on without zeros before it, not '{}'", name,
+                         given);
     }
+    // A number that is out of range is told the range.
     if (form.empty() || (!no_conversion && (type != "GIB" || number))) return {};
     return fmt::format("{} is {}, not '{}'", name, form, given);
   }

@@ -281,5 +281,37 @@ TEST_F(RollbackPromises, AnInstanceStartsWhileItsOldSystemDiskGoes) {
   EXPECT_FALSE(daemon.host.stored().contains(old));
 }
 
+// What an earlier life of the daemon could not remove is not forgotten with the disk's record.
+TEST_F(RollbackPromises, ADiskThatIsDeletedLeavesNoStorageOfAnEarlierLife) {
+  const auto storages_of = [](Daemon& daemon, const std::string& disk) {
+    std::vector<std::string> found;
+    for (const std::string& storage : daemon.host.stored()) {
+      if (storage.starts_with(disk)) found.push_back(storage);
+    }
+    return found;
+  };
+  std::string id;
+  {
+    Daemon daemon(life());
+    const Disk disk = make_disk(daemon);
+    id = disk.id;
+    daemon.host.fail_next("delete", Errc::kIo, 1000);
+    for (int i = 0; i < 2; ++i) {
+      daemon.must("ResetDisk", {{"DiskId", id}, {"SnapshotId", disk.snapshot}});
+      wait_for_all(daemon);
+    }
+    daemon.must("DeleteDisk", {{"DiskId", id}});
+    wait_for_all(daemon);
+    EXPECT_EQ(storages_of(daemon, id), std::vector<std::string>({id, id + ".1", id + ".2"}));
+  }
+  Daemon daemon(life());
+  wait_for_all(daemon);
+  tick(daemon, 1);
+  wait_for_all(daemon);
+  EXPECT_EQ(storages_of(daemon, id), std::vector<std::string>());
+  const auto disks = daemon.must("DescribeDisks", {});
+  EXPECT_EQ(disks["TotalCount"], 0);
+}
+
 }  // namespace
 }  // namespace clouddisk

@@ -98,6 +98,8 @@ TEST(Listener, WaitsLongForASocketOfTheDead) {
   ASSERT_GE(listener, 0);
   if (listener == 0) {
     auto opened = Listener::open(address);
+    // A short queue: those who ask fill it, and are then told that it is full.
+    if (opened) ::listen(opened->socket(), 3);
     if (opened && ::fork() == 0) ::usleep(2'000'000);  // It has the socket, too.
     ::_exit(opened ? 0 : 1);
   }
