@@ -149,9 +149,9 @@ Verdict copy_must_go_elsewhere(const SnapshotRecord& source, std::string_view re
 
 Verdict snapshot_must_be_in_region(const SnapshotRecord& snapshot, std::string_view region) {
   if (snapshot.region == region) return std::nullopt;
-  return Refusal{
-      404, "InvalidSnapshotId.NotFound",
-      fmt::format("Snapshot {} is in region {}, not in {}.", snapshot.id, snapshot.region, region)};
+  return Refusal{404, "InvalidSnapshotId.NotFound",
+                 fmt::format("Snapshot {} is in region {}, not in {}: give a zone of its region.",
+                             snapshot.id, snapshot.region, region)};
 }
 
 Verdict snapshot_must_be_of_a_data_disk(const SnapshotRecord& snapshot) {

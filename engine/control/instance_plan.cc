@@ -55,8 +55,11 @@ Verdict Control::Impl::find_launch_image(const ControlRequest& request, std::str
   if (!is_custom_image(image_id)) return std::nullopt;
   image = catalog->find_image(image_id);
   if (image == nullptr || image->region != region) {
+    std::string elsewhere = ".";
+    if (image != nullptr)
+      elsewhere = fmt::format(", but in {}: give a zone of that region.", image->region);
     return Refusal{404, "InvalidImageId.NotFound",
-                   fmt::format("There is no image '{}' in {}.", image_id, region)};
+                   fmt::format("There is no image '{}' in {}{}", image_id, region, elsewhere)};
   }
   return image_must_be_available(*image, status_of_image(*image));
 }

@@ -101,6 +101,9 @@ TEST(CommandLine, AValueOfTheWrongFormIsToldTheForm) {
       {{"disk", "modify", "d-1", "--delete-with-instance", "maybe"},
        "--delete-with-instance is true or false, not 'maybe'"},
       {{"fault", "set", "d-1", "--kind", "slow", "--seed", "x"}, "--seed is a number, as in 3"},
+      {{"disk", "create", "--sise", "40"}, "clouddisk disk create has no option '--sise'"},
+      {{"api", "DescribeDisks", "Foo"}, "'Foo' is not NAME=VALUE"},
+      {{"policy", "create", "--time", "25"}, "--time is a whole hour"},
       {{"replica", "resync", "two"}, "REPLICA is a number, as in 3, not 'two'"},
       {{"replica", "resync", "99999999999999999999"}, "REPLICA can't be 99999999999999999999"},
       {{"replica", "resync", "08"}, "REPLICA is a whole number from 0 on"},
@@ -179,8 +182,10 @@ TEST(CommandLine, GlobalOptionsMayFollowTheCommandAndComeFromTheEnvironment) {
   ::unsetenv("CLOUDDISK_ROOT");
   EXPECT_NE(environment.err.find("/tmp/clouddisk-from-environment"), std::string::npos);
   const Printed bad = run({"--api", "nonsense", "disk", "list"});
-  EXPECT_EQ(bad.status, 1);
-  EXPECT_TRUE(bad.err.starts_with("error: InvalidParameter: ")) << bad.err;
+  EXPECT_EQ(bad.status, 2);
+  EXPECT_TRUE(bad.err.starts_with("error: WrongUsage: ")) << bad.err;
+  const Printed tls = run({"--api", "tls:127.0.0.1:1", "disk", "list"});
+  EXPECT_NE(tls.err.find("This program does not speak TLS"), std::string::npos) << tls.err;
 }
 
 TEST(CommandLine, EveryCommandHasAPurposeAndExamples) {

@@ -10,7 +10,7 @@ TEST(PolicySchedule, HoursDaysAndRetentionAsPeopleWriteThem) {
   for (const char* wrong : {"24", "6:30", "-1", "", "six", "006", "6:00:00"}) {
     auto refused = time_points_of({"6", wrong});
     ASSERT_FALSE(refused) << wrong;
-    EXPECT_EQ(refused.failure().code, "ParameterInvalid");
+    EXPECT_EQ(refused.failure().code, "WrongUsage");
     EXPECT_NE(refused.failure().message.find(std::string("'") + wrong + "'"), std::string::npos);
   }
   EXPECT_EQ(*weekdays_of({"sun", "Monday", "3", "mon"}), R"(["1","3","7"])");

@@ -21,7 +21,7 @@ void add_api_command(CLI::App& root, Session& session) {
     for (const std::string& parameter : arguments->parameters) {
       const std::size_t equals = parameter.find('=');
       if (equals == std::string::npos || equals == 0) {
-        return refuse("InvalidParameter", "'{}' is not NAME=VALUE", parameter);
+        return refuse(kWrongUsage, "'{}' is not NAME=VALUE", parameter);
       }
       params[parameter.substr(0, equals)] = parameter.substr(equals + 1);
     }

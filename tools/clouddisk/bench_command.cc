@@ -72,7 +72,7 @@ Outcome<std::vector<Planned>> make_plans(const ApiClient& api, const BenchDaemon
       plans.push_back(std::move(planned));
     }
     if (plans.empty()) {
-      return refuse("InvalidParameter",
+      return refuse(kWrongUsage,
                     "The matrix has no such category and level; see: clouddisk category list");
     }
   } else {
@@ -82,7 +82,7 @@ Outcome<std::vector<Planned>> make_plans(const ApiClient& api, const BenchDaemon
   }
   for (Planned& planned : plans) {
     auto cases = bench::make_plan(planned.disk, options);
-    if (!cases) return refuse("InvalidParameter", "{}", cases.error().message);
+    if (!cases) return refuse(kWrongUsage, "{}", cases.error().message);
     planned.cases = std::move(*cases);
   }
   return plans;

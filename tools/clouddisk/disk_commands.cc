@@ -54,10 +54,10 @@ Verdict set_store(Params& params, const StoreArguments& store) {
   if (store.latency) {
     auto latency = parse_duration(*store.latency);
     if (!latency) {
-      return refuse("InvalidParameter", "--store-latency: {}", latency.error().message);
+      return refuse(kWrongUsage, "--store-latency: {}", latency.error().message);
     }
     if (*latency > std::chrono::microseconds(kStoreLatencyMaxUs)) {
-      return refuse("InvalidParameter", "--store-latency: at most 60s, not '{}'", *store.latency);
+      return refuse(kWrongUsage, "--store-latency: at most 60s, not '{}'", *store.latency);
     }
     params["StoreLatencyUs"] =
         std::to_string(std::chrono::duration_cast<std::chrono::microseconds>(*latency).count());
@@ -65,10 +65,10 @@ Verdict set_store(Params& params, const StoreArguments& store) {
   if (store.bandwidth) {
     auto bandwidth = parse_size(*store.bandwidth);
     if (!bandwidth) {
-      return refuse("InvalidParameter", "--store-bandwidth: {}", bandwidth.error().message);
+      return refuse(kWrongUsage, "--store-bandwidth: {}", bandwidth.error().message);
     }
     if (*bandwidth != 0 && *bandwidth < kStoreBandwidthMin) {
-      return refuse("InvalidParameter", "--store-bandwidth: at least 1M, or 0 for no limit");
+      return refuse(kWrongUsage, "--store-bandwidth: at least 1M, or 0 for no limit");
     }
     params["StoreBytesPerSecond"] = std::to_string(*bandwidth);
   }
@@ -454,7 +454,7 @@ void add_modify(CLI::App& disk, Session& session) {
                     "Fetch what the disk borrows as the daemon says, not as the disk does");
   on_call(command, session, [arguments, &session](const ApiClient& api) -> Verdict {
     if (!arguments->changes_spec() && !arguments->changes_attribute()) {
-      return refuse("MissingParameter",
+      return refuse(kWrongUsage,
                     "Nothing to change: give --category, --performance-level, --name, "
                     "--description, --delete-with-instance or --store-latency");
     }

@@ -46,7 +46,7 @@ void add_event_list(CLI::App& event, Session& session) {
     if (arguments->going_on) params["GoesOn"] = "true";
     if (arguments->last) {
       auto last = parse_duration(*arguments->last);
-      if (!last) return refuse("InvalidParameter", "--last: {}", last.error().message);
+      if (!last) return refuse(kWrongUsage, "--last: {}", last.error().message);
       params["EventTime.Start"] = iso_time(std::chrono::system_clock::now() - *last);
     }
     auto answer = api.call_all("DescribeDiskEvents", params, "Events", "Event");

@@ -24,7 +24,7 @@ Verdict set_fault_blocks(Params& params, const std::string& text) {
   const std::string last = dash == std::string::npos ? first : text.substr(dash + 1);
   for (const std::string& part : {first, last}) {
     if (part.empty() || part.find_first_not_of("0123456789") != std::string::npos) {
-      return refuse("InvalidParameter",
+      return refuse(kWrongUsage,
                     "--lba: '{}' is no range of 4 KiB blocks; write it as 0-255, or 7 for one",
                     text);
     }
@@ -39,7 +39,7 @@ Verdict set_duration(Params& params, const std::string& parameter, const std::st
                      const std::optional<std::string>& text) {
   if (!text) return Done{};
   auto duration = parse_duration(*text);
-  if (!duration) return refuse("InvalidParameter", "{}: {}", option, duration.error().message);
+  if (!duration) return refuse(kWrongUsage, "{}: {}", option, duration.error().message);
   const auto count = std::chrono::ceil<Unit>(*duration).count();
   params[parameter] = std::to_string(count);
   return Done{};

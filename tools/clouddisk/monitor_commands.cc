@@ -40,7 +40,7 @@ Outcome<Params> monitor_params(const MonitorArguments& arguments) {
     from = *parsed;
   } else {
     auto last = parse_duration(arguments.last);
-    if (!last) return refuse("InvalidParameter", "--last: {}", last.error().message);
+    if (!last) return refuse(kWrongUsage, "--last: {}", last.error().message);
     from = to - *last;
   }
   // The shortest that fits into one answer; times are rounded up to minutes there.

@@ -16,9 +16,10 @@ struct Arguments {
 };
 
 // Attaches the disk when nobody uses it yet, and says so.
-Outcome<Json> attached_disk(const ApiClient& api, const std::string& id) {
+Outcome<Json> attached_disk(const ApiClient& api, const std::string& id, bool& was_free) {
   auto found = api.disk(id);
-  if (!found || text_of(*found, "Status") != "Available") return found;
+  was_free = found && text_of(*found, "Status") == "Available";
+  if (!was_free) return found;
   auto answer =
       api.call("AttachDisk", {{"DiskId", id}, {"InstanceId", std::string(kLocalInstance)}});
   if (!answer) return answer.failure();
@@ -26,26 +27,46 @@ Outcome<Json> attached_disk(const ApiClient& api, const std::string& id) {
   return api.disk(id);
 }
 
-Verdict mount_command(const ApiClient& api, const Session& session, const Arguments& arguments) {
-  auto disk = attached_disk(api, arguments.id);
-  if (!disk) return disk.failure();
+void detach_again(const ApiClient& api, const std::string& id) {
+  auto answer =
+      api.call("DetachDisk", {{"DiskId", id}, {"InstanceId", std::string(kLocalInstance)}});
+  if (answer) {
+    fmt::print(stderr, "detached {} from {} again\n", id, kLocalInstance);
+  } else {
+    fmt::print(stderr, "{} stays attached to {}: {}\n", id, kLocalInstance,
+               answer.failure().message);
+  }
+}
+
+Outcome<MountResult> mount_attached(const ApiClient& api, const Session& session,
+                                    const Arguments& arguments) {
   auto exports = api.exports(arguments.id);
   if (!exports) return exports.failure();
   auto address = parse_address(exports->front().address);
   if (!address) return refuse("ExportNotReachable", "{}", address.error().message);
   static const std::map<std::string, MountWay> kWays{
       {"auto", MountWay::kAuto}, {"kernel", MountWay::kKernel}, {"fuse", MountWay::kFuse}};
-  auto mounted = mount_disk({.root = session.root,
-                             .id = arguments.id,
-                             .nbd = *address,
-                             .directory = arguments.directory,
-                             .mkfs = arguments.mkfs,
-                             .read_only = arguments.read_only,
-                             .grow = arguments.grow,
-                             .options = arguments.options,
-                             .way = kWays.at(arguments.way),
-                             .relay = !arguments.no_relay});
-  if (!mounted) return mounted.failure();
+  return mount_disk({.root = session.root,
+                     .id = arguments.id,
+                     .nbd = *address,
+                     .directory = arguments.directory,
+                     .mkfs = arguments.mkfs,
+                     .read_only = arguments.read_only,
+                     .grow = arguments.grow,
+                     .options = arguments.options,
+                     .way = kWays.at(arguments.way),
+                     .relay = !arguments.no_relay});
+}
+
+Verdict mount_command(const ApiClient& api, const Session& session, const Arguments& arguments) {
+  bool was_free = false;
+  auto disk = attached_disk(api, arguments.id, was_free);
+  if (!disk) return disk.failure();
+  auto mounted = mount_attached(api, session, arguments);
+  if (!mounted) {
+    if (was_free) detach_again(api, arguments.id);
+    return mounted.failure();
+  }
   const std::string way = mounted->way == MountWay::kKernel ? "kernel" : "fuse";
   if (session.json()) {
     print_json({{"DiskId", arguments.id},

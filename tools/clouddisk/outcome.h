@@ -16,6 +16,9 @@ struct Failure {
   std::string message;  // what is wrong and what to do
 };
 
+// What was asked for has the wrong form: nothing was asked of the daemon, and the exit status is 2.
+inline constexpr const char* kWrongUsage = "WrongUsage";
+
 template <class... Args>
 [[nodiscard]] Failure refuse(std::string code, fmt::format_string<Args...> format, Args&&... args) {
   return Failure{std::move(code), fmt::format(format, std::forward<Args>(args)...)};

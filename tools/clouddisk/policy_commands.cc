@@ -280,7 +280,7 @@ void add_policy_modify(CLI::App& policy, Session& session) {
     auto params = schedule_params(arguments->schedule);
     if (!params) return params.failure();
     if (params->empty()) {
-      return refuse("MissingParameter",
+      return refuse(kWrongUsage,
                     "Nothing to change: give --name, --time, --weekday, --retention-days, "
                     "--copy-to or --copy-retention-days");
     }

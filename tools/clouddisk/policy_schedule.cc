@@ -53,7 +53,7 @@ Outcome<std::string> time_points_of(const std::vector<std::string>& times) {
     if (hour.ends_with(":00")) hour.remove_suffix(3);
     const auto number = number_in(hour, 0, 23);
     if (!number || hour.size() > 2) {
-      return refuse("ParameterInvalid", "--time is a whole hour, 0 to 23 or 06:00, not '{}'", text);
+      return refuse(kWrongUsage, "--time is a whole hour, 0 to 23 or 06:00, not '{}'", text);
     }
     list.push_back(std::to_string(*number));
   }
@@ -69,8 +69,7 @@ Outcome<std::string> weekdays_of(const std::vector<std::string>& days) {
     }
     const auto day = weekday_of(text);
     if (!day) {
-      return refuse("ParameterInvalid", "--weekday is mon to sun, 1 (Monday) to 7 or all, not '{}'",
-                    text);
+      return refuse(kWrongUsage, "--weekday is mon to sun, 1 (Monday) to 7 or all, not '{}'", text);
     }
     list.push_back(std::to_string(*day));
   }
@@ -83,7 +82,7 @@ Outcome<std::string> weekdays_of(const std::vector<std::string>& days) {
 Outcome<std::string> retention_of(const std::string& text) {
   if (text == "forever") return std::string("-1");
   if (const auto days = number_in(text, 1, 65'535)) return std::to_string(*days);
-  return refuse("ParameterInvalid", "--retention-days is 1 to 65535, or forever, not '{}'", text);
+  return refuse(kWrongUsage, "--retention-days is 1 to 65535, or forever, not '{}'", text);
 }
 
 std::string times_text(const Json& policy) {

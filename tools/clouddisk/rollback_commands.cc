@@ -174,9 +174,9 @@ void add_hydrate(CLI::App& disk, Session& session) {
       Params params{{"DiskId", arguments->id}};
       if (arguments->rate) {
         auto rate = parse_size(*arguments->rate);
-        if (!rate) return refuse("InvalidParameter", "--rate: {}", rate.error().message);
+        if (!rate) return refuse(kWrongUsage, "--rate: {}", rate.error().message);
         if (*rate != 0 && *rate < kRateMin) {
-          return refuse("InvalidParameter", "--rate: at least 1M, or 0: as fast as it goes");
+          return refuse(kWrongUsage, "--rate: at least 1M, or 0: as fast as it goes");
         }
         params["BytesPerSecond"] = std::to_string(*rate);
       }

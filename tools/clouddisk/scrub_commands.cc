@@ -108,7 +108,7 @@ void add_start(CLI::App& scrub, Session& session) {
     Params params;
     if (arguments->rate) {
       auto rate = parse_size(*arguments->rate);
-      if (!rate) return refuse("InvalidParameter", "--rate: {}", rate.error().message);
+      if (!rate) return refuse(kWrongUsage, "--rate: {}", rate.error().message);
       params["BytesPerSecond"] = std::to_string(*rate);
     }
     auto started = api.call("StartScrub", params);

@@ -52,7 +52,9 @@ std::string usage_message(const CLI::App* app, const CLI::Error& error) {
     command += ' ' + app->get_name();
   }
   std::string problem = error.what();
-  if (app->get_require_subcommand_min() > 0 && !left.empty()) {
+  const bool incomplete = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+  const bool misspelt = incomplete && !left.empty() && left.front().starts_with("--");
+  if ((app->get_require_subcommand_min() > 0 && !left.empty()) || misspelt) {
     const char* kind = left.front().starts_with('-') ? "option" : "command";
     problem = fmt::format("{} has no {} '{}'", command, kind, left.front());
   }
@@ -64,14 +66,17 @@ std::string usage_message(const CLI::App* app, const CLI::Error& error) {
 
 Outcome<ApiClient> Session::client() const {
   auto address = parse_address(api.empty() ? "unix:" + root + "/api.sock" : api);
-  if (!address) return refuse("InvalidParameter", "{}", address.error().message);
+  if (!address) {
+    const char* hint = api.starts_with("tls:") ? ". This program does not speak TLS" : "";
+    return refuse(kWrongUsage, "{}{}", address.error().message, hint);
+  }
   return ApiClient(*address, root);
 }
 
 int print_failure(const Failure& failure) {
   std::fflush(stdout);
   std::fprintf(stderr, "error: %s: %s\n", failure.code.c_str(), failure.message.c_str());
-  return kExitRefused;
+  return failure.code == kWrongUsage ? kExitUsage : kExitRefused;
 }
 
 void print_json(const Json& json) {

@@ -34,7 +34,7 @@ struct Session {
   Outcome<ApiClient> client() const;
 };
 
-// "error: CODE: what to do" on stderr; gives kExitRefused.
+// "error: CODE: what to do" on stderr; gives kExitRefused, or kExitUsage for wrong usage.
 int print_failure(const Failure& failure);
 void print_json(const Json& json);
 void print_text(std::string_view text);

@@ -283,8 +283,9 @@ void add_chain(CLI::App& parent, Session& session) {
     }
     const Json& link = found[0];
     const std::vector<Json> snapshots = (*answer)["Snapshots"]["Snapshot"];
-    print_text(fmt::format("{} of {}: {} of 256 snapshots, {} stored\n",
-                           text_of(link, "SnapshotLinkId"), *id, number_of(link, "TotalCount"),
+    print_text(fmt::format("{} of {}: {} snapshot{}, {} stored\n", text_of(link, "SnapshotLinkId"),
+                           *id, number_of(link, "TotalCount"),
+                           number_of(link, "TotalCount") == 1 ? "" : "s",
                            format_bytes(number_of(link, "TotalSize"))));
     constexpr std::uint64_t kNowhere = 0;  // no snapshot has that number
     const std::uint64_t current = disk ? number_of(link, "CurrentSN") : kNowhere;

@@ -150,8 +150,8 @@ TEST_F(BenchCommand, WhatMakesNoSenseIsRefusedBeforeAnythingIsMade) {
         << fmt::format("{}", fmt::join(arguments, " "));
   }
   daemon_.refused("InvalidDiskId.NotFound", {"bench", "d-none"});
-  daemon_.refused("InvalidParameter", {"bench", id_, "--case", "randread-5k"});
-  daemon_.refused("InvalidParameter", {"bench", "--matrix", "--category", "cloud_turbo"});
+  daemon_.refused("WrongUsage", {"bench", id_, "--case", "randread-5k"});
+  daemon_.refused("WrongUsage", {"bench", "--matrix", "--category", "cloud_turbo"});
   daemon_.refused("ReportFailed", {"bench", id_, "--report", daemon_.root() + "/none/x.html"});
   expect_clean();
 }

@@ -228,6 +228,10 @@ TEST_F(Clients, AMountedFileSystemRidesOutKillMinusNineOfTheDaemon) {
   CLOUDDISK_NEEDS("nbdkit");
   begin();
   const std::string mnt = scratch("mnt");
+  // One that has no file system yet is left as it was.
+  daemon_.ok({"disk", "detach", id_});
+  daemon_.cli({"disk", "mount", id_, mnt});
+  EXPECT_EQ(daemon_.ok_json({"disk", "show", id_})["Status"], "Available");
   daemon_.ok({"disk", "mount", id_, mnt, "--mkfs", "ext4"});
   daemon_.refused("DiskMounted", {"disk", "detach", id_});
   run_ok({"dd", "if=/dev/urandom", "of=" + mnt + "/before", "bs=1M", "count=20", "conv=fsync",

@@ -100,14 +100,14 @@ TEST_F(Contract, RefusalsAreStatus1WithTheCodeOfTheCloudAndChangeNothing) {
       {"InvalidDiskSize.TooSmall", {"disk", "resize", id, "--size", "20"}},
       {"InvalidDiskSize", {"disk", "resize", id, "--size", "40"}},
       {"InvalidDiskSize.TooLarge", {"disk", "resize", id, "--size", "99999"}},
-      {"MissingParameter", {"disk", "modify", id}},
+      {"WrongUsage", {"disk", "modify", id}},
       {"InvalidReplica.NotFound", {"replica", "resync", "4"}},
       {"IncorrectReplicaStatus", {"replica", "resync", "1"}},
       {"InvalidAction.NotFound", {"api", "NoSuchAction"}},
       {"InvalidAction.NotFound", {"api", "LockSnapshot"}},
       {"InvalidSize.ValueNotSupported", {"api", "CreateDisk", "Size=x"}},
       {"MissingParameter", {"api", "AttachDisk"}},
-      {"InvalidParameter", {"api", "CreateDisk", "nonsense"}},
+      {"WrongUsage", {"api", "CreateDisk", "nonsense"}},
       {"NotMounted", {"disk", "umount", "d-none"}},
   };
   for (const Case& c : cases) {
@@ -193,13 +193,13 @@ TEST_F(Contract, RefusalsNameTheWayOut) {
   const std::string id = daemon_.ok({"disk", "create", "--size", "40"});
   const auto says = [this](const std::vector<std::string>& arguments, const std::string& part) {
     const ProgramResult result = daemon_.cli(arguments);
-    EXPECT_EQ(result.exit_status, 1);
+    EXPECT_EQ(result.exit_status, result.errors.starts_with("error: WrongUsage") ? 2 : 1);
     EXPECT_NE(result.errors.find(part), std::string::npos) << result.errors;
   };
   says({"disk", "export", id}, "clouddisk disk attach " + id);
   daemon_.ok({"disk", "attach", id, "--instance", instance});
   says({"disk", "reinit", id}, "--restart-instance, or with: clouddisk instance stop " + instance);
-  says({"disk", "hydrate", id, "--rate", "500"}, "--rate: at least 1M");
+  says({"disk", "hydrate", id, "--rate", "500"}, "error: WrongUsage: --rate: at least 1M");
   says({"disk", "create", "--size", "40", "--category", "x"}, "see: clouddisk category list");
   EXPECT_NE(daemon_.ok({"category", "list", "--size", "2000"}).find(" 1,120 "), std::string::npos);
   says({"image", "create"}, "Give --instance, or --snapshot");

@@ -287,8 +287,8 @@ TEST_F(FaultTest, WhatMakesNoSenseIsRefused) {
                   {"fault", "set", id_, "--kind", "error", "--replica", "1", "--lba", "0-7"});
   daemon_.refused("InvalidFault", {"fault", "set", id_, "--kind", "error", "--rate", "110%"});
   daemon_.refused("InvalidFault", {"fault", "set", id_, "--kind", "error", "--lba", "99999999"});
-  daemon_.refused("InvalidParameter", {"fault", "set", id_, "--kind", "error", "--lba", "x"});
-  daemon_.refused("InvalidParameter", {"fault", "set", id_, "--kind", "error", "--for", "soon"});
+  daemon_.refused("WrongUsage", {"fault", "set", id_, "--kind", "error", "--lba", "x"});
+  daemon_.refused("WrongUsage", {"fault", "set", id_, "--kind", "error", "--for", "soon"});
   daemon_.refused("InvalidReplica.NotFound",
                   {"fault", "set", id_, "--kind", "error", "--replica", "4"});
   daemon_.refused("InvalidDiskId.NotFound", {"fault", "set", "d-none", "--kind", "error"});

@@ -157,12 +157,12 @@ TEST_F(Policy, TheCommandsOfPoliciesAndTheirRefusals) {
   const std::string tagged = daemon_.ok({"policy", "create", "--tag", "env=test"});
   EXPECT_EQ(daemon_.ok_json({"policy", "show", tagged})["TimePoints"], "[\"6\"]");
 
-  daemon_.refused("ParameterInvalid", {"policy", "create", "--time", "24"});
-  daemon_.refused("ParameterInvalid", {"policy", "create", "--time", "6:30"});
-  daemon_.refused("ParameterInvalid", {"policy", "create", "--weekday", "noday"});
-  daemon_.refused("ParameterInvalid", {"policy", "create", "--retention-days", "0"});
+  daemon_.refused("WrongUsage", {"policy", "create", "--time", "24"});
+  daemon_.refused("WrongUsage", {"policy", "create", "--time", "6:30"});
+  daemon_.refused("WrongUsage", {"policy", "create", "--weekday", "noday"});
+  daemon_.refused("WrongUsage", {"policy", "create", "--retention-days", "0"});
   daemon_.refused("InvalidSnapshotPolicyName.Malformed", {"policy", "create", "--name", "1"});
-  daemon_.refused("MissingParameter", {"policy", "modify", id});
+  daemon_.refused("WrongUsage", {"policy", "modify", id});
   daemon_.refused("InvalidAutoSnapshotPolicyId.NotFound", {"policy", "show", "sp-none"});
   daemon_.refused("InvalidAutoSnapshotPolicyId.NotFound",
                   {"policy", "apply", disk, "--policy", "sp-none"});

@@ -150,7 +150,7 @@ void TestDaemon::refused(const std::string& code, std::vector<std::string> argum
   const ProgramResult result = cli(arguments);
   std::string words;
   for (const std::string& word : arguments) words += word + ' ';
-  EXPECT_EQ(result.exit_status, 1) << words << result.errors;
+  EXPECT_EQ(result.exit_status, code == "WrongUsage" ? 2 : 1) << words << result.errors;
   EXPECT_EQ(result.output, "") << words;
   EXPECT_TRUE(result.errors.starts_with("error: " + code + ": ")) << words << result.errors;
 }
