@@ -16,15 +16,16 @@ struct Arguments {
 };
 
 // Attaches the disk when nobody uses it yet, and says so.
-Outcome<Json> attached_disk(const ApiClient& api, const std::string& id, bool& was_free) {
+Verdict attach_if_free(const ApiClient& api, const std::string& id, bool& attached) {
   auto found = api.disk(id);
-  was_free = found && text_of(*found, "Status") == "Available";
-  if (!was_free) return found;
+  if (!found) return found.failure();
+  if (text_of(*found, "Status") != "Available") return Done{};
   auto answer =
       api.call("AttachDisk", {{"DiskId", id}, {"InstanceId", std::string(kLocalInstance)}});
   if (!answer) return answer.failure();
+  attached = true;
   fmt::print(stderr, "attached {} to {}\n", id, kLocalInstance);
-  return api.disk(id);
+  return Done{};
 }
 
 void detach_again(const ApiClient& api, const std::string& id) {
@@ -59,12 +60,12 @@ Outcome<MountResult> mount_attached(const ApiClient& api, const Session& session
 }
 
 Verdict mount_command(const ApiClient& api, const Session& session, const Arguments& arguments) {
-  bool was_free = false;
-  auto disk = attached_disk(api, arguments.id, was_free);
-  if (!disk) return disk.failure();
+  bool attached = false;
+  if (auto done = attach_if_free(api, arguments.id, attached); !done) return done;
   auto mounted = mount_attached(api, session, arguments);
   if (!mounted) {
-    if (was_free) detach_again(api, arguments.id);
+    // An earlier mount that waited for the disk goes on with it.
+    if (attached && !mounted_at(session.root, arguments.id)) detach_again(api, arguments.id);
     return mounted.failure();
   }
   const std::string way = mounted->way == MountWay::kKernel ? "kernel" : "fuse";

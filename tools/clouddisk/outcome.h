@@ -16,7 +16,7 @@ struct Failure {
   std::string message;  // what is wrong and what to do
 };
 
-// What was asked for has the wrong form: nothing was asked of the daemon, and the exit status is 2.
+// What was asked for has the wrong form, and nothing was changed; the exit status is 2.
 inline constexpr const char* kWrongUsage = "WrongUsage";
 
 template <class... Args>

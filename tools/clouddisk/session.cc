@@ -32,7 +32,7 @@ std::string wrong_form(const CLI::App& command, const CLI::Error& error) {
     const std::string_view form = form_of(type);
     const bool number = given.find_first_not_of("-0123456789") == std::string::npos;
     if (no_conversion && number && !given.empty()) {
-      const bool large = given.size() >= 10 && given.front() != '-';
+      const bool large = given.size() >= 10 && given.find_first_of("-0") != 0;
       if (large) return fmt::format("{} can't be {}: that is more than any", name, given);
       return fmt::format("{} is a whole number from 0 on without zeros before it, not '{}'", name,
                          given);
@@ -53,7 +53,8 @@ std::string usage_message(const CLI::App* app, const CLI::Error& error) {
   }
   std::string problem = error.what();
   const bool incomplete = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
-  const bool misspelt = incomplete && !left.empty() && left.front().starts_with("--");
+  const bool misspelt =
+      incomplete && !left.empty() && left.front().starts_with("--") && left.front().size() > 2;
   if ((app->get_require_subcommand_min() > 0 && !left.empty()) || misspelt) {
     const char* kind = left.front().starts_with('-') ? "option" : "command";
     problem = fmt::format("{} has no {} '{}'", command, kind, left.front());

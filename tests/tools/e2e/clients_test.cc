@@ -230,7 +230,10 @@ TEST_F(Clients, AMountedFileSystemRidesOutKillMinusNineOfTheDaemon) {
   const std::string mnt = scratch("mnt");
   // One that has no file system yet is left as it was.
   daemon_.ok({"disk", "detach", id_});
-  daemon_.cli({"disk", "mount", id_, mnt});
+  const ProgramResult refused = daemon_.cli({"disk", "mount", id_, mnt});
+  EXPECT_EQ(refused.exit_status, 1);
+  EXPECT_NE(refused.errors.find("detached " + id_), std::string::npos) << refused.errors;
+  EXPECT_NE(refused.errors.find("error: FileSystemMissing"), std::string::npos) << refused.errors;
   EXPECT_EQ(daemon_.ok_json({"disk", "show", id_})["Status"], "Available");
   daemon_.ok({"disk", "mount", id_, mnt, "--mkfs", "ext4"});
   daemon_.refused("DiskMounted", {"disk", "detach", id_});

@@ -69,7 +69,7 @@ TEST_F(Contract, ReplicaStatusInJsonGivesFolderStateGenerationAndProgress) {
   }
 }
 
-TEST_F(Contract, RefusalsAreStatus1WithTheCodeOfTheCloudAndChangeNothing) {
+TEST_F(Contract, RefusalsHaveTheCodeOfTheCloudAndChangeNothing) {
   const std::string id = daemon_.make_disk();
   const std::string free = daemon_.ok({"disk", "create", "--size", "40"});
   const Json before = daemon_.ok_json({"disk", "list"});
