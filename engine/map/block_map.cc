@@ -52,7 +52,8 @@ std::shared_ptr<const Relocations> combine(
 }  // namespace
 
 struct BlockMap::Loading {
-  explicit Loading(Ring& ring) : ended(ring) {}
+  Loading(Ring& ring, std::uint64_t begun_in) : generation(begun_in), ended(ring) {}
+  const std::uint64_t generation;
   Signal ended;
   bool done = false;
   Result<PageRef> result = PageRef();
@@ -215,20 +216,23 @@ Task<Result<void>> BlockMap::lookup_in(Epoch view, Lba first, std::span<BlockEnt
 
 Task<Result<PageRef>> BlockMap::load(std::uint64_t page, Epoch view) {
   const auto key = std::make_pair(page, view.value);
-  if (const auto it = loading_.find(key); it != loading_.end()) {
+  // One that began before the last checkpoint may bring what that replaced, however late it ends.
+  const auto it = loading_.find(key);
+  if (it != loading_.end() && it->second->generation == generation_) {
     const auto other = it->second;
     while (!other->done) co_await other->ended.wait();
     co_return other->result;
   }
-  auto loading = std::make_shared<Loading>(ring_);
+  auto loading = std::make_shared<Loading>(ring_, generation_);
   loading_[key] = loading;
-  const std::uint64_t generation = generation_;
   const auto store = store_;
   loading->result =
       co_await ring_.blocking([&store, page, view] { return store->load_page(page, view); });
   loading->done = true;
-  loading_.erase(key);
-  if (loading->result && generation == generation_) {
+  if (const auto mine = loading_.find(key); mine != loading_.end() && mine->second == loading) {
+    loading_.erase(mine);
+  }
+  if (loading->result && loading->generation == generation_) {
     cache_.put({id_, view, page}, *loading->result);
   }
   loading->ended.wake_all();

@@ -289,6 +289,47 @@ TEST_F(BlockMapModel, ACheckpointThatFailsLosesNothingAndTheNextTakesItAlong) {
   for (int i = 0; i < 30; ++i) look();
 }
 
+// What a lookup began to read before a checkpoint may arrive long after it: those that ask in
+// between must not be given it too.
+TEST_F(BlockMapModel, ALookupAfterACheckpointIsNotGivenWhatWasReadBeforeIt) {
+  PageCache one_page(0);
+  auto made = ring_.block_on(BlockMap::create(ring_, one_page, "/other", options()));
+  ASSERT_TRUE(made) << made.error().message;
+  BlockMap& map = **made;
+  const auto look = [](BlockMap& in, Lba lba, std::shared_ptr<Content> into,
+                       WaitGroup& group) -> Task<void> {
+    EXPECT_TRUE(co_await in.lookup(lba, *into));
+    group.done();
+  };
+  const auto write_down = [](BlockMap& what, unsigned round, WaitGroup& group) -> Task<void> {
+    const LogPosition position{SegmentSeq(1), round, BatchSeq(round), 0};
+    EXPECT_TRUE(co_await what.checkpoint(position, WriteSeq(round), durable()));
+    group.done();
+  };
+  constexpr Lba kWritten(7), kOther(8);       // of one page
+  constexpr Lba kElsewhere(3 * kPageBlocks);  // whose page puts that one out of the cache
+  for (unsigned round = 1; round < 200; ++round) {
+    const BlockEntry entry = next_entry();
+    map.put(kWritten, std::span(&entry, 1));
+    WaitGroup all(ring_);
+    all.add();
+    spawn(look(map, kElsewhere, std::make_shared<Content>(1), all));
+    ring_.block_on(all.wait());
+    all.add(2);
+    spawn(look(map, kOther, std::make_shared<Content>(1), all));
+    spawn(write_down(map, round, all));
+    std::vector<std::shared_ptr<Content>> found;
+    for (int i = 0; i < 60; ++i) {
+      ring_.run_for(std::chrono::microseconds(random_.below(20)));
+      found.push_back(std::make_shared<Content>(1));
+      all.add();
+      spawn(look(map, kWritten, found.back(), all));
+    }
+    ring_.block_on(all.wait());
+    for (const auto& one : found) ASSERT_EQ((*one)[0], entry) << "round " << round;
+  }
+}
+
 TEST_F(BlockMapModel, AMapThatWasNeverWrittenToHasNoIndex) {
   const Epoch view = map_->freeze();
   map_->make_reference(view);
