@@ -12,9 +12,9 @@ namespace clouddisk {
 
 // Pools in a line: who holds client memory may wait for work memory, who holds work memory for log
 // memory, who holds log memory for the header of a segment, and that is given back by the device
-// alone. So no two wait for each other. What
-// snapshots are packed in has an environment with client memory of its own, in the line behind
-// work: a read of a borrowed block holds client or work memory already.
+// alone. What snapshots are packed in has an environment with client memory of its own, in the line
+// behind work: a read of a borrowed block holds client or work memory already. docs/architecture.md
+// names what is outside the line.
 struct DiskEnvironment {
   Ring& ring;
   ReplicaSet& replicas;
