@@ -368,7 +368,7 @@ Task<Result<void>> Server::run_at_home(Served& served, std::shared_ptr<Budgets> 
 
 Task<void> Server::stop() {
   stopping_ = true;
-  for (const Listener& listener : listeners_) listener.shut();
+  for (Listener& listener : listeners_) listener.shut();
   for (const SharedConnection& connection : negotiating_) {
     ::shutdown(connection->socket, SHUT_RDWR);
   }

@@ -69,8 +69,11 @@ Result<void> remove_stale(const std::string& path, const sockaddr_un& name) {
   if (rc == 0 || error == EAGAIN || error == EPROTOTYPE) {
     return fail(Errc::kBusy, "{} is served by another process: stop it or name another path", path);
   }
+  if (error == ENOENT) return {};  // Gone since.
   if (error != ECONNREFUSED) return fail_errno(error, "{}", path);
-  if (::unlink(path.c_str()) != 0) return fail_errno(errno, "remove stale socket {}", path);
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return fail_errno(errno, "remove stale socket {}", path);
+  }
   return {};
 }
 
@@ -158,11 +161,16 @@ Listener::Listener(Socket socket, Address address)
 }
 
 Listener::~Listener() {
-  if (!socket_) return;
-  socket_.close();
+  if (socket_) remove_file();
+}
+
+// While the socket still listens: whoever finds the file of one that no longer does takes it for
+// stale and puts a file of its own there, which is not ours to remove.
+void Listener::remove_file() {
+  const ino_t own = std::exchange(inode_, 0);
   struct stat info {};
-  if (!address_.is_unix() || ::lstat(address_.path.c_str(), &info) != 0) return;
-  if (info.st_dev == device_ && info.st_ino == inode_) ::unlink(address_.path.c_str());
+  if (own == 0 || ::lstat(address_.path.c_str(), &info) != 0) return;
+  if (info.st_dev == device_ && info.st_ino == own) ::unlink(address_.path.c_str());
 }
 
 Result<Listener> Listener::open(Address address) {
@@ -178,7 +186,8 @@ Result<Listener> Listener::open(Address address) {
   }
 }
 
-void Listener::shut() const {
+void Listener::shut() {
+  remove_file();
   ::shutdown(socket(), SHUT_RDWR);
 }
 

@@ -43,16 +43,17 @@ class Listener {
 
   int socket() const { return socket_.fd(); }
   const Address& address() const { return address_; }  // a port that was 0 is filled in
-  // Refuses clients from now on, and ends what waits for one.
-  void shut() const;
+  // Refuses clients from now on, ends what waits for one, and leaves the path to others.
+  void shut();
 
  private:
   Listener(Socket socket, Address address);
+  void remove_file();
 
   Socket socket_;
   Address address_;
   std::uint64_t device_ = 0;  // of the unix socket's file
-  std::uint64_t inode_ = 0;
+  std::uint64_t inode_ = 0;   // 0: there is none, or it was removed
 };
 
 // Who is at the other end, for log lines: "pid 17 uid 0", "192.0.2.7:41234".

@@ -353,12 +353,9 @@ Task<Result<void>> World::open_everything() {
   if (auto gone = co_await remove_strangers(); !gone) co_return gone;
   for (auto& [id, state] : volumes_) {
     for (const auto& [name, base] : state->record.storages) {
-      if (name == state->record.storage) continue;
       auto opened = co_await open_storage(*state, name);
       if (!opened) co_return opened.error();
     }
-    auto opened = co_await open_storage(*state, state->record.storage);
-    if (!opened) co_return opened.error();
   }
   co_return Result<void>{};
 }

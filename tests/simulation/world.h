@@ -38,7 +38,14 @@ struct VolumeRecord {
   };
   std::uint64_t size = 0;  // bytes
   std::string storage;
-  std::map<std::string, Base> storages;  // the current one, and those that captures need
+  struct ByAge {  // "d-10" is younger than "d-9".
+    bool operator()(const std::string& a, const std::string& b) const {
+      return a.size() != b.size() ? a.size() < b.size() : a < b;
+    }
+  };
+  // The current one, and those that captures need: before those that borrow from them, the oldest
+  // first.
+  std::map<std::string, Base, ByAge> storages;
   std::uint64_t current = 0;             // sequence that the content descends from
   std::uint64_t last_seq = 0;
   snapshot::ReferencePoint reference;

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -133,6 +134,28 @@ TEST(Listener, WaitsForSocketsThatAreAboutToGo) {
     const auto second = Listener::open(address);
     leaving.join();
     EXPECT_TRUE(second) << second.error().message;
+  }
+}
+
+// A file that is looked at while it goes is neither an error nor removed twice.
+TEST(Listener, LeavesThePathToTheNextAtWhateverMoment) {
+  TemporaryFolder folder;
+  const Address address = Address::unix_socket(folder.path() + "/s");
+  for (int round = 0; round < 500; ++round) {
+    auto opened = Listener::open(address);
+    ASSERT_TRUE(opened) << opened.error().message;
+    std::optional<Listener> first(std::move(*opened));
+    std::barrier start(2);
+    std::thread leaving([&] {
+      start.arrive_and_wait();
+      if (round % 2 == 0) first->shut();
+      first.reset();
+    });
+    start.arrive_and_wait();
+    const auto second = Listener::open(address);
+    leaving.join();
+    ASSERT_TRUE(second) << second.error().message << " in round " << round;
+    ASSERT_TRUE(connect_to_unix(address.path)) << "in round " << round;
   }
 }
 
