@@ -1,9 +1,7 @@
 #include "snapshot/frame.h"
 
-#include <xxhash.h>
 #include <zstd.h>
 
-#include <array>
 #include <cstring>
 #include <memory>
 
@@ -18,12 +16,20 @@ constexpr std::uint32_t kMagic = 0x4d524643;  // "CFRM"
 constexpr std::size_t kAddressAt = 16;
 constexpr std::size_t kChecksumAt = kFrameHeaderSize - 8;
 
-std::array<std::byte, 16> hash128(std::span<const std::byte> data) {
-  const XXH128_hash_t hash = XXH3_128bits(data.data(), data.size());
-  std::array<std::byte, 16> bytes;
-  store_le(bytes.data(), std::uint64_t{hash.low64});
-  store_le(bytes.data() + 8, std::uint64_t{hash.high64});
-  return bytes;
+// Made once a thread: what zstd works in is larger than what it works on.
+template <class Context>
+using Owned = std::unique_ptr<Context, std::size_t (*)(Context*)>;
+
+ZSTD_CCtx* compression() {
+  thread_local const Owned<ZSTD_CCtx> context(ZSTD_createCCtx(), &ZSTD_freeCCtx);
+  CHECK(context != nullptr);
+  return context.get();
+}
+
+ZSTD_DCtx* decompression() {
+  thread_local const Owned<ZSTD_DCtx> context(ZSTD_createDCtx(), &ZSTD_freeDCtx);
+  CHECK(context != nullptr);
+  return context.get();
 }
 
 }  // namespace
@@ -40,12 +46,8 @@ std::size_t append_frame(FrameKind kind, ChainTag chain, std::uint64_t seq,
   const std::size_t bound = ZSTD_compressBound(raw.size());
   out.resize(begin + kFrameHeaderSize + bound);
   std::byte* payload = out.data() + begin + kFrameHeaderSize;
-  // Its tables are larger than what is compressed with them: made once a thread.
-  thread_local const std::unique_ptr<ZSTD_CCtx, decltype(&ZSTD_freeCCtx)> context(ZSTD_createCCtx(),
-                                                                                  &ZSTD_freeCCtx);
-  CHECK(context != nullptr);
   std::size_t stored =
-      ZSTD_compressCCtx(context.get(), payload, bound, raw.data(), raw.size(), level);
+      ZSTD_compressCCtx(compression(), payload, bound, raw.data(), raw.size(), level);
   if (ZSTD_isError(stored) != 0 || stored >= raw.size()) {
     std::memcpy(payload, raw.data(), raw.size());
     stored = raw.size();
@@ -60,7 +62,7 @@ std::size_t append_frame(FrameKind kind, ChainTag chain, std::uint64_t seq,
   header.le(seq);
   header.le(static_cast<std::uint32_t>(stored));
   header.le(static_cast<std::uint32_t>(raw.size()));
-  header.bytes(hash128(raw));
+  header.bytes(checksum128(raw));
   header.le(std::uint64_t{0});  // checksum: place_frame()
   const std::size_t size = align_up(kFrameHeaderSize + stored, kFrameAlignment);
   const std::size_t padding = size - kFrameHeaderSize - stored;
@@ -119,13 +121,13 @@ Result<std::vector<std::byte>> unpack_frame(std::span<const std::byte> data,
   if (header.stored_bytes == header.raw_bytes) {
     std::memcpy(raw.data(), payload.data(), raw.size());
   } else {
-    const std::size_t size =
-        ZSTD_decompress(raw.data(), raw.size(), payload.data(), payload.size());
+    const std::size_t size = ZSTD_decompressDCtx(decompression(), raw.data(), raw.size(),
+                                                 payload.data(), payload.size());
     if (ZSTD_isError(size) != 0 || size != raw.size()) {
       return fail(Errc::kCorrupt, "pack: the frame at {} can't be decompressed", header.address);
     }
   }
-  if (hash128(raw) != header.hash) {
+  if (checksum128(raw) != header.hash) {
     return fail(Errc::kCorrupt, "pack: the frame at {} fails its checksum", header.address);
   }
   return raw;

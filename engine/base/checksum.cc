@@ -9,6 +9,8 @@
 #include <xxhash.h>
 #endif
 
+#include "engine/base/bytes.h"
+
 namespace clouddisk {
 
 std::uint64_t checksum64(std::span<const std::byte> data) {
@@ -17,6 +19,14 @@ std::uint64_t checksum64(std::span<const std::byte> data) {
 
 std::uint64_t checksum64(std::span<const std::byte> data, std::uint64_t seed) {
   return XXH3_64bits_withSeed(data.data(), data.size(), seed);
+}
+
+std::array<std::byte, 16> checksum128(std::span<const std::byte> data) {
+  const XXH128_hash_t hash = XXH3_128bits(data.data(), data.size());
+  std::array<std::byte, 16> bytes;
+  store_le(bytes.data(), std::uint64_t{hash.low64});
+  store_le(bytes.data() + 8, std::uint64_t{hash.high64});
+  return bytes;
 }
 
 }  // namespace clouddisk

@@ -23,14 +23,27 @@ Buffer Buffer::slice(std::size_t offset, std::size_t length) const {
   return part;
 }
 
-BufferPool::BufferPool(Ring& ring, std::size_t bytes) : room_(ring) {
-  const std::size_t size = align_up(bytes, kLargest);
+namespace {
+
+std::span<std::byte> map_arena(std::size_t size) {
   CHECK(size > 0);
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  arena_ = {static_cast<std::byte*>(memory), size};
-  units_.resize(size / kUnit);
+  return {static_cast<std::byte*>(memory), size};
+}
+
+}  // namespace
+
+BufferPool::BufferPool(Ring& ring, std::size_t bytes)
+    : BufferPool(ring, map_arena(align_up(bytes, kLargest))) {
+  owns_arena_ = true;
+}
+
+BufferPool::BufferPool(Ring& ring, std::span<std::byte> arena) : room_(ring), arena_(arena) {
+  CHECK(!arena.empty() && arena.size() % kLargest == 0);
+  CHECK(reinterpret_cast<std::uintptr_t>(arena.data()) % kUnit == 0);
+  units_.resize(arena.size() / kUnit);
   free_.fill(kNone);
   const auto top = static_cast<std::uint8_t>(kOrders - 1);
   for (std::size_t at = units_.size(); at > 0; at -= kLargest / kUnit) {
@@ -40,7 +53,7 @@ BufferPool::BufferPool(Ring& ring, std::size_t bytes) : room_(ring) {
 
 BufferPool::~BufferPool() {
   CHECK(used_ == 0);  // A buffer that outlives its pool would point nowhere.
-  munmap(arena_.data(), arena_.size());
+  if (owns_arena_) munmap(arena_.data(), arena_.size());
 }
 
 Task<Buffer> BufferPool::allocate(std::size_t size) {

@@ -61,6 +61,8 @@ class BufferPool {
 
   // `bytes` is rounded up to a multiple of kLargest.
   BufferPool(Ring& ring, std::size_t bytes);
+  // In memory of the caller's that outlives it: aligned to kUnit, a multiple of kLargest.
+  BufferPool(Ring& ring, std::span<std::byte> arena);
   ~BufferPool();
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
@@ -100,6 +102,7 @@ class BufferPool {
 
   Signal room_;
   std::span<std::byte> arena_;
+  bool owns_arena_ = false;
   std::vector<Unit> units_;
   std::array<std::uint32_t, kOrders> free_{};
   std::size_t used_ = 0;

@@ -2,7 +2,6 @@
 
 #include <sys/mman.h>
 
-#include <cstring>
 #include <vector>
 
 #include "engine/base/check.h"
@@ -15,7 +14,7 @@ constexpr std::size_t kRegion = 64_MiB;
 
 struct Chunks {
   std::vector<std::byte*> used;  // given back, with what was in them
-  std::byte* fresh = nullptr;    // what no file has had yet, all of it zeros
+  std::byte* fresh = nullptr;    // what no file has had yet
   std::byte* fresh_end = nullptr;
 
   std::byte* take_fresh() {
@@ -42,30 +41,18 @@ Chunks& chunks() {
   return all;
 }
 
-std::byte* take_used() {
-  std::vector<std::byte*>& used = chunks().used;
-  if (used.empty()) return nullptr;
-  std::byte* chunk = used.back();
-  used.pop_back();
-  return chunk;
-}
-
 }  // namespace
 
 void SimChunkReturn::operator()(std::byte* memory) const noexcept {
   chunks().used.push_back(memory);
 }
 
-SimChunk take_zeroed_chunk() {
-  std::byte* chunk = take_used();
-  if (chunk == nullptr) return SimChunk(chunks().take_fresh());
-  std::memset(chunk, 0, kSimChunk);
-  return SimChunk(chunk);
-}
-
 SimChunk take_chunk() {
-  std::byte* chunk = take_used();
-  return SimChunk(chunk != nullptr ? chunk : chunks().take_fresh());
+  std::vector<std::byte*>& used = chunks().used;
+  if (used.empty()) return SimChunk(chunks().take_fresh());
+  std::byte* chunk = used.back();
+  used.pop_back();
+  return SimChunk(chunk);
 }
 
 }  // namespace clouddisk

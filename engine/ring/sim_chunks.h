@@ -21,8 +21,7 @@ struct SimChunkReturn {
 };
 using SimChunk = std::unique_ptr<std::byte[], SimChunkReturn>;
 
-// kSimChunk bytes: zeros, or whatever is there.
-SimChunk take_zeroed_chunk();
+// kSimChunk bytes of whatever is there.
 SimChunk take_chunk();
 
 }  // namespace clouddisk

@@ -52,11 +52,33 @@ std::size_t SimFile::read(std::uint64_t offset, std::span<std::byte> into) const
     if (chunk == chunks_.end()) {
       std::memset(into.data() + done, 0, length);
     } else {
-      std::memcpy(into.data() + done, chunk->second.data.get() + at % kChunk, length);
+      read_chunk(chunk->second, at % kChunk, into.subspan(done, length));
     }
     done += length;
   }
   return into.size();
+}
+
+void SimFile::read_chunk(const Chunk& chunk, std::size_t within, std::span<std::byte> into) {
+  if (chunk.written.all()) {
+    std::memcpy(into.data(), chunk.data.get() + within, into.size());
+    return;
+  }
+  for (std::size_t done = 0; done < into.size();) {
+    const std::size_t at = within + done;
+    const std::size_t length = std::min<std::size_t>(kSector - at % kSector, into.size() - done);
+    if (chunk.written[at / kSector]) {
+      std::memcpy(into.data() + done, chunk.data.get() + at, length);
+    } else {
+      std::memset(into.data() + done, 0, length);
+    }
+    done += length;
+  }
+}
+
+// Before a part of it is written.
+void SimFile::blank_if_unwritten(Chunk& chunk, std::size_t sector) {
+  if (!chunk.written[sector]) std::memset(chunk.data.get() + sector * kSector, 0, kSector);
 }
 
 void SimFile::write(std::uint64_t offset, std::span<const std::byte> data, Random& random) {
@@ -86,6 +108,8 @@ void SimFile::write_piece(std::uint64_t offset, std::span<const std::byte> data,
     const std::size_t within = offset % kChunk;
     const std::size_t length = std::min<std::size_t>(kChunk - within, data.size());
     Chunk& chunk = chunks_[index];
+    if (within % kSector != 0) blank_if_unwritten(chunk, within / kSector);
+    if ((within + length) % kSector != 0) blank_if_unwritten(chunk, (within + length) / kSector);
     make_range_dirty(index, chunk, within / kSector, (within + length - 1) / kSector, random);
     std::memcpy(chunk.data.get() + within, data.data(), length);
     offset += length;
@@ -95,6 +119,10 @@ void SimFile::write_piece(std::uint64_t offset, std::span<const std::byte> data,
 
 void SimFile::make_range_dirty(std::uint64_t index, Chunk& chunk, std::size_t first,
                                std::size_t last, Random& random) {
+  if (!has_medium_) {
+    for (std::size_t s = first; s <= last; ++s) chunk.written[s] = true;
+    return;
+  }
   bool clean = true;
   if (chunk.shadow != nullptr) {
     for (std::size_t s = first; s <= last && clean; ++s) {
@@ -181,6 +209,7 @@ void SimFile::finish_sync(const Sync& sync) {
 }
 
 void SimFile::fail_sync(const Sync& sync, Random& random) {
+  CHECK(has_medium_);
   --syncs_;
   const std::vector<std::uint64_t> indexes(dirty_chunks_.begin(), dirty_chunks_.end());
   for (const std::uint64_t index : indexes) {
@@ -203,6 +232,7 @@ void SimFile::drop_shadow_if_clean(std::uint64_t index, Chunk& chunk) {
 
 SimFile SimFile::copy() const {
   SimFile file;
+  file.has_medium_ = has_medium_;
   file.size_ = file.durable_size_ = size_;
   file.allocated_ = allocated_;
   file.reserved_ = reserved_;
@@ -215,7 +245,7 @@ SimFile SimFile::copy() const {
 }
 
 void SimFile::power_loss(Random& random, std::uint64_t percent) {
-  CHECK(syncs_ == 0);
+  CHECK(has_medium_ && syncs_ == 0);
   for (const std::uint64_t index : dirty_chunks_) {
     Chunk& chunk = chunks_.at(index);
     for (std::size_t s = 0; s < kSectors; ++s) {
@@ -263,6 +293,7 @@ void SimFile::flip_bit(std::uint64_t offset, unsigned bit) {
     shadow->blank[sector] = false;
     shadow->medium[offset % kChunk] ^= mask;
   }
+  blank_if_unwritten(chunk, sector);
   chunk.data[offset % kChunk] ^= mask;
   chunk.written[sector] = true;
 }

@@ -33,6 +33,10 @@ class SimFile {
   static constexpr std::uint64_t kSector = 512;
   static constexpr std::uint64_t kChunk = kSimChunk;
 
+  // No power will be lost and no sync fail, so that nobody asks what the medium holds: everything
+  // is durable at once, for half of the copying.
+  void forget_medium() { has_medium_ = false; }
+
   std::uint64_t size() const { return size_; }
   // Bytes of 4 KiB blocks that are reserved, by writes or ahead of them.
   std::uint64_t allocated_bytes() const { return allocated_; }
@@ -56,7 +60,9 @@ class SimFile {
   void finish_sync(const Sync& sync);
   void fail_sync(const Sync& sync, Random& random);
   void abandon_sync() { --syncs_; }
-  bool has_unsynced() const { return !dirty_chunks_.empty() || durable_size_ != size_; }
+  bool has_unsynced() const {
+    return has_medium_ && (!dirty_chunks_.empty() || durable_size_ != size_);
+  }
 
   // As a reader sees it, all of it durable.
   SimFile copy() const;
@@ -76,8 +82,8 @@ class SimFile {
     std::uint64_t latest = 0;  // of the stamps
   };
   struct Chunk {
-    SimChunk data = take_zeroed_chunk();
-    std::bitset<kSectors> written;  // the others have been zeros all the time
+    SimChunk data = take_chunk();
+    std::bitset<kSectors> written;  // the others are zeros, whatever is in `data`
     std::unique_ptr<Shadow> shadow;
   };
 
@@ -86,11 +92,14 @@ class SimFile {
                         Random& random);
   void make_dirty(std::uint64_t index, Chunk& chunk, std::size_t sector, Random& random);
   Shadow& shadow_of(std::uint64_t index, Chunk& chunk);
+  static void read_chunk(const Chunk& chunk, std::size_t within, std::span<std::byte> into);
+  static void blank_if_unwritten(Chunk& chunk, std::size_t sector);
   static void to_medium(Chunk& chunk, std::size_t first, std::size_t last);
   static void from_medium(Chunk& chunk, std::size_t sector);
   void drop_shadow_if_clean(std::uint64_t index, Chunk& chunk);
   void truncate_to(std::uint64_t size);
 
+  bool has_medium_ = true;
   std::uint64_t size_ = 0;
   std::uint64_t durable_size_ = 0;
   std::uint64_t allocated_ = 0;

@@ -127,6 +127,7 @@ void SimMachine::end_process() {
 }
 
 void SimMachine::power_loss() {
+  CHECK(may_lose_power_);
   CHECK(ring_ == nullptr);
   // Sometimes nothing was written back, sometimes all, mostly some.
   static constexpr std::uint64_t kPercents[] = {0, 10, 50, 50, 90, 100};

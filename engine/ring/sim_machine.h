@@ -74,6 +74,9 @@ class SimMachine {
   const SimFaults& faults(std::string_view path) const;  // until they are changed
   // Keeps what is durable and, seeded, any part of what is not.
   void power_loss();
+  // Neither that nor a sync that fails will come: files are faster (SimFile::forget_medium). Before
+  // any file is made.
+  void never_lose_power() { may_lose_power_ = false; }
 
   TimePoint now() const { return now_; }
   // The wall clock steps; it starts at 2026-01-01T00:00:00Z and otherwise runs with now().
@@ -184,6 +187,7 @@ class SimMachine {
   static constexpr Duration kWallStart{1'767'225'600'000'000'000};
 
   Random random_;
+  bool may_lose_power_ = true;
   TimePoint now_{};
   Duration wall_offset_{0};
   SimRing* ring_ = nullptr;

@@ -55,6 +55,7 @@ SimMachine::NodeRef SimMachine::make_node(std::string_view path, bool is_directo
   node->is_directory = is_directory;
   node->inode = next_inode_++;
   node->device = device_of(normal_path(path));
+  if (!may_lose_power_) node->file.forget_medium();
   return node;
 }
 

@@ -1,6 +1,4 @@
 // pack_targets.cc: frames of a chain's pack, and what is in them.
-#include <xxhash.h>
-
 #include "engine/base/bytes.h"
 #include "engine/base/checksum.h"
 #include "snapshot/chain_page.h"
@@ -22,9 +20,8 @@ FUZZ_TARGET(pack_frame) {
   const auto raw_bytes = load_le<std::uint32_t>(frame.data() + 36);
   if (stored == raw_bytes && stored <= frame.size() - kFrameHeaderSize) {
     // Not compressed, so its hash can be put right as well.
-    const XXH128_hash_t hash = XXH3_128bits(frame.data() + kFrameHeaderSize, stored);
-    store_le(frame.data() + 40, std::uint64_t{hash.low64});
-    store_le(frame.data() + 48, std::uint64_t{hash.high64});
+    const auto hash = checksum128(std::span(frame).subspan(kFrameHeaderSize, stored));
+    std::memcpy(frame.data() + 40, hash.data(), hash.size());
   }
   place_frame(frame, kAddress);
   auto header = decode_header(frame, kChain, kAddress);

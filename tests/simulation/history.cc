@@ -1,7 +1,7 @@
 #include "tests/simulation/history.h"
 
+#include <fcntl.h>
 #include <malloc.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,6 +9,9 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <type_traits>
 
 #include "tests/simulation/world.h"
 
@@ -16,6 +19,9 @@ namespace clouddisk::simulation {
 namespace {
 
 constexpr unsigned kSecondsMax = 300;  // of one history: beyond it hangs
+constexpr std::uint64_t kResidentMax = 2_GiB;
+
+static_assert(std::is_trivially_copyable_v<Options> && std::is_trivially_copyable_v<Report>);
 
 World* running = nullptr;
 bool silent = false;
@@ -37,65 +43,130 @@ void on_death(int signal) {
   _exit(3);
 }
 
-void be_child(const Options& options, bool quiet, Report& shared) {
-  // Memory that was given back is used again, instead of being taken from the kernel page by page.
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  mallopt(M_TOP_PAD, 64 << 20);
-  silent = quiet;
-  running_options = options;
-  if (quiet) {
-    static_cast<void>(std::freopen("/dev/null", "w", stderr));
+// False: the other end is gone.
+bool receive(int pipe, void* into, std::size_t size) {
+  for (auto* at = static_cast<char*>(into); size > 0;) {
+    const ssize_t count = ::read(pipe, at, size);
+    if (count <= 0) return false;
+    at += count;
+    size -= static_cast<std::size_t>(count);
   }
-  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM})
-    std::signal(signal, on_death);
-  alarm(kSecondsMax);
-  auto* world = new World(options);  // Buried with the process.
-  running = world;
-  const Outcome outcome = world->run();
-  shared.step = outcome.step;
-  shared.lives = outcome.lives;
-  shared.requests = outcome.requests;
-  shared.digest = outcome.digest;
+  return true;
+}
+
+void send(int pipe, const void* from, std::size_t size) {
+  // Less than PIPE_BUF: at once or not at all.
+  CHECK(::write(pipe, from, size) == static_cast<ssize_t>(size));
+}
+
+double cpu_seconds() {
   rusage used{};
   getrusage(RUSAGE_SELF, &used);
   const auto seconds = [](const timeval& time) {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
   };
-  shared.cpu_seconds = seconds(used.ru_utime) + seconds(used.ru_stime);
-  shared.failed = outcome.failure.has_value();
-  if (outcome.failure && !quiet) {
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+std::uint64_t resident_bytes() {
+  std::uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages >> pages;
+  return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+void print_counts(const Outcome& outcome) {
+  for (std::size_t i = 0; i < static_cast<std::size_t>(Action::kCount); ++i) {
+    fmt::print(stderr, "{}={} ", name(static_cast<Action>(i)), outcome.counts[i]);
+  }
+  fmt::print(stderr, "\n");
+}
+
+Report live(const Options& options) {
+  running_options = options;
+  const double cpu_before = cpu_seconds();
+  alarm(kSecondsMax);
+  auto world = std::make_unique<World>(options);
+  running = world.get();
+  const Outcome outcome = world->run();
+  alarm(0);
+  Report report;
+  report.failed = outcome.failure.has_value();
+  report.step = outcome.step;
+  report.lives = outcome.lives;
+  report.requests = outcome.requests;
+  report.digest = outcome.digest;
+  if (outcome.failure && !silent) {
     fmt::print(stderr, "{}\nthe last actions:\n", *outcome.failure);
     world->print_last(stderr);
     print_replay(outcome.step);
   }
-  if (std::getenv("SIMULATION_COUNTS") != nullptr && !quiet) {
-    for (std::size_t i = 0; i < static_cast<std::size_t>(Action::kCount); ++i) {
-      fmt::print(stderr, "{}={} ", name(static_cast<Action>(i)), outcome.counts[i]);
-    }
-    fmt::print(stderr, "\n");
-  }
+  if (std::getenv("SIMULATION_COUNTS") != nullptr && !silent) print_counts(outcome);
+  // What a history that failed left behind is buried with the process.
+  if (outcome.failure) static_cast<void>(world.release());
+  running = nullptr;
+  world.reset();
+  report.cpu_seconds = cpu_seconds() - cpu_before;
+  report.last = report.failed || resident_bytes() > kResidentMax;
   std::fflush(stderr);
-  _exit(outcome.failure ? 1 : 0);
+  return report;
+}
+
+[[noreturn]] void be_child(int wishes, int reports, bool quiet) {
+  // Memory that was given back is used again, instead of being taken from the kernel page by page.
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_TOP_PAD, 64 << 20);
+  silent = quiet;
+  if (quiet) static_cast<void>(std::freopen("/dev/null", "w", stderr));
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM})
+    std::signal(signal, on_death);
+  Options options;
+  while (receive(wishes, &options, sizeof options)) {
+    const Report report = live(options);
+    send(reports, &report, sizeof report);
+    if (report.last) break;
+  }
+  _exit(0);
 }
 
 }  // namespace
 
-Report run_history(const Options& options, bool quiet) {
-  void* memory =
-      mmap(nullptr, sizeof(Report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  CHECK(memory != MAP_FAILED);
-  auto* shared = new (memory) Report;
+void HistoryProcess::start() {
+  int wishes[2];
+  int reports[2];
+  CHECK(::pipe2(wishes, O_CLOEXEC) == 0 && ::pipe2(reports, O_CLOEXEC) == 0);
   std::fflush(stdout);
   std::fflush(stderr);
-  const pid_t child = fork();
-  CHECK(child >= 0);
-  if (child == 0) be_child(options, quiet, *shared);
-  int status = 0;
-  CHECK(waitpid(child, &status, 0) == child);
-  Report report = *shared;
-  report.failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-  munmap(memory, sizeof(Report));
+  child_ = ::fork();
+  CHECK(child_ >= 0);
+  if (child_ == 0) {
+    ::close(wishes[1]);
+    ::close(reports[0]);
+    be_child(wishes[0], reports[1], quiet_);
+  }
+  ::close(wishes[0]);
+  ::close(reports[1]);
+  wishes_ = wishes[1];
+  reports_ = reports[0];
+}
+
+void HistoryProcess::end() {
+  if (child_ < 0) return;
+  ::close(wishes_);
+  ::close(reports_);
+  CHECK(::waitpid(child_, nullptr, 0) == child_);
+  child_ = -1;
+}
+
+Report HistoryProcess::run(const Options& options) {
+  if (child_ < 0) start();
+  send(wishes_, &options, sizeof options);
+  Report report;
+  if (!receive(reports_, &report, sizeof report)) {
+    report = {};
+    report.failed = report.last = true;
+  }
+  if (report.last) end();
   return report;
 }
 

@@ -1,10 +1,6 @@
 // simulation: histories of the engine on a simulated machine, each from one seed. docs/testing.md.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <random>
 
@@ -30,7 +26,7 @@ void print_summary(const Report& total, std::uint64_t histories, double seconds)
 
 int run_one(const Options& options, bool minimise) {
   const auto begin = Clock::now();
-  const Report report = run_history(options);
+  const Report report = HistoryProcess().run(options);
   fmt::print("seed {}: {} steps, {} lives, {} operations, digest {:016x}\n", options.seed,
              report.step, report.lives, report.requests, report.digest);
   print_summary(report, 1, seconds_since(begin));
@@ -47,9 +43,10 @@ int run_many(Options options, std::uint64_t seconds, bool minimise) {
   std::random_device device;
   Report total;
   std::uint64_t histories = 0;
+  HistoryProcess process;
   while (seconds_since(begin) < static_cast<double>(seconds)) {
     options.seed = device();
-    const Report report = run_history(options);
+    const Report report = process.run(options);
     ++histories;
     total.requests += report.requests;
     total.cpu_seconds += report.cpu_seconds;
@@ -127,13 +124,15 @@ int main(int argc, char** argv) {
   if (seconds > 0) return run_many(options, seconds, minimise);
   if (seed->count() == 0) options.seed = std::random_device()();
   if (must_fail) {
-    const Report report = run_history(options, true);
+    const Report report = HistoryProcess(true).run(options);
     fmt::print("{}: {}\n", report.failed ? "caught" : "NOT CAUGHT", command_of(options));
     return report.failed ? 0 : 1;
   }
   if (twice) {
-    const Report first = run_history(options);
-    const Report second = run_history(options);
+    // In a new process, and in one that has lived through it before.
+    HistoryProcess process;
+    const Report first = process.run(options);
+    const Report second = process.run(options);
     fmt::print("digests {:016x} and {:016x}\n", first.digest, second.digest);
     return first.failed || second.failed || first.digest != second.digest ? 1 : 0;
   }

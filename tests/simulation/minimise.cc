@@ -7,11 +7,11 @@ namespace {
 
 constexpr std::uint64_t kSeedsTried = 6;
 
-bool fails(Options& options) {
+bool fails(HistoryProcess& histories, Options& options) {
   for (std::uint64_t i = 0; i < kSeedsTried; ++i) {
     Options attempt = options;
     attempt.seed = options.seed + i;
-    const Report report = run_history(attempt, true);
+    const Report report = histories.run(attempt);
     if (!report.failed) continue;
     // Without a step it died of a CHECK: it takes as many as it took.
     if (report.step > 0 && report.step < attempt.steps) attempt.steps = report.step;
@@ -24,8 +24,9 @@ bool fails(Options& options) {
 }  // namespace
 
 Options make_smaller(Options options) {
-  const auto attempt = [&options](Options smaller) {
-    if (!fails(smaller)) return false;
+  HistoryProcess histories(true);
+  const auto attempt = [&options, &histories](Options smaller) {
+    if (!fails(histories, smaller)) return false;
     options = smaller;
     return true;
   };

@@ -1,7 +1,10 @@
 // world.cc: lives and what is compared at the begin of each.
 #include "tests/simulation/world.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <sstream>
 
 #include "engine/base/log.h"
@@ -11,6 +14,39 @@ namespace {
 
 constexpr std::uint64_t kReadAtOnce = 256_KiB;
 constexpr Duration kPhaseMax = std::chrono::minutes(10);
+
+// The memory of pools. Nobody touches what a process had once its ring is gone, so the next one
+// gets the same, whatever is in it, instead of making the kernel clear as much anew.
+class Arenas {
+ public:
+  std::span<std::byte> take(std::size_t size) {
+    const auto same = [size](std::span<std::byte> arena) { return arena.size() == size; };
+    const auto found = std::find_if(free_.begin(), free_.end(), same);
+    if (found != free_.end()) {
+      taken_.push_back(*found);
+      free_.erase(found);
+    } else {
+      void* memory = std::aligned_alloc(BufferPool::kLargest, size);
+      CHECK(memory != nullptr);
+      madvise(memory, size, MADV_HUGEPAGE);
+      taken_.emplace_back(static_cast<std::byte*>(memory), size);
+    }
+    return taken_.back();
+  }
+  void end_process() {
+    free_.insert(free_.end(), taken_.begin(), taken_.end());
+    taken_.clear();
+  }
+
+ private:
+  std::vector<std::span<std::byte>> free_;
+  std::vector<std::span<std::byte>> taken_;
+};
+
+Arenas& arenas() {
+  static Arenas& all = *new Arenas;
+  return all;
+}
 
 std::string key_of(std::uint64_t volume) {
   return "disk/" + std::to_string(volume);
@@ -69,16 +105,19 @@ VolumeRecord VolumeRecord::decode(const std::string& text) {
 Life::Life(Ring& ring)
     : files(ring, 24),
       pages(256_KiB),
-      client_buffers(ring, 16_MiB),
-      pack_buffers(ring, 8_MiB),
-      work_buffers(ring, 8_MiB),
-      log_buffers(ring, 8_MiB),
-      header_buffers(ring, 2_MiB) {}
+      client_buffers(ring, arenas().take(16_MiB)),
+      pack_buffers(ring, arenas().take(8_MiB)),
+      work_buffers(ring, arenas().take(8_MiB)),
+      log_buffers(ring, arenas().take(8_MiB)),
+      header_buffers(ring, arenas().take(2_MiB)) {}
 
 World::World(const Options& options)
     : options_(options),
       random_(options.seed * 0x9e3779b97f4a7c15ULL + 1),
       machine_(random_.next()) {
+  Faults mild;
+  mild.add(Fault::kDeath);
+  if (options.faults.empty() || options.faults == mild) machine_.never_lose_power();
   for (const char* replica : kReplica) machine_.add_device(replica, 4_GiB);
   machine_.add_device("/root/index", 4_GiB);
   volume_options_.index_root = "/root/index";
@@ -89,7 +128,7 @@ World::World(const Options& options)
   volume_options_.disk.log.flush_bytes_max = 2_MiB;
   volume_options_.disk.log.unflushed_bytes_max = 8_MiB;
   volume_options_.chain.pack = volume_options_.disk;
-  volume_options_.chain.frame_cache_bytes = 128_KiB;
+  volume_options_.chain.frame_cache_bytes = 512_KiB;
   volume_options_.chain.page_cache_pages = 8;
   volume_options_.chain.repack_frames_min = 2;
   silent_ = static_cast<unsigned>(random_.below(kReplicaCount));
@@ -102,7 +141,7 @@ World::~World() {
   if (!life_) return;
   Graveyard::bury(std::move(life_));
   Graveyard::bury(std::move(managing_));
-  ring_.reset();
+  end_ring();
 }
 
 void World::fail_history(std::string message) {
@@ -139,6 +178,11 @@ void World::print_last(std::FILE* out) const {
 }
 
 // --- A process ---
+
+void World::end_ring() {
+  ring_.reset();
+  arenas().end_process();
+}
 
 void World::start_process() {
   ++lives_;
@@ -181,7 +225,7 @@ void World::end_life(bool power) {
   digest_ = (digest_ ^ ring_->trace()) * 0x9e3779b97f4a7c15ULL;
   Graveyard::bury(std::move(life_));
   Graveyard::bury(std::move(managing_));
-  ring_.reset();
+  end_ring();
   if (power) {
     machine_.power_loss();
     power_lost_ = true;
@@ -239,7 +283,7 @@ Outcome World::run() {
       life_->volumes.clear();
       life_.reset();
       managing_.reset();
-      ring_.reset();
+      end_ring();
       break;
     }
     // Each start reads everything: it is done often only where that is what is looked at.
@@ -263,7 +307,7 @@ Outcome World::run() {
         // A device that hangs may still have something of it under way.
         Graveyard::bury(std::move(life_));
         Graveyard::bury(std::move(managing_));
-        ring_.reset();
+        end_ring();
         continue;
       }
       if (failure_) break;
@@ -279,7 +323,7 @@ Outcome World::run() {
       life_->volumes.clear();
       Graveyard::bury(std::move(life_));
       Graveyard::bury(std::move(managing_));
-      ring_.reset();
+      end_ring();
       continue;
     }
     end_life(may_power && (!may_die || random_.one_in(2)));

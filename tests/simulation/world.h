@@ -46,7 +46,7 @@ struct VolumeRecord {
   // The current one, and those that captures need: before those that borrow from them, the oldest
   // first.
   std::map<std::string, Base, ByAge> storages;
-  std::uint64_t current = 0;             // sequence that the content descends from
+  std::uint64_t current = 0;  // sequence that the content descends from
   std::uint64_t last_seq = 0;
   snapshot::ReferencePoint reference;
   std::map<std::uint64_t, snapshot::SnapshotState> snapshots;
@@ -138,6 +138,7 @@ class World {
 
   // world.cc
   void start_process();
+  void end_ring();
   bool run_task(Task<void> task);  // false: the process died in the middle
   static Task<void> mark_done(Task<void> task, std::shared_ptr<bool> done);
   void note_soundness();

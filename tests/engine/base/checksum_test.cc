@@ -18,6 +18,9 @@ TEST(Checksum, IsXxh3WithItsPublishedValues) {
   EXPECT_EQ(checksum64({}), 0x2d06800538d394c2U);
   EXPECT_EQ(checksum64(as_bytes("a")), 0xe6c632b61e964e1fU);
   EXPECT_EQ(checksum64(as_bytes("abc")), 0x78af5f94892f3950U);
+  const auto wide = checksum128({});
+  EXPECT_EQ(load_le<std::uint64_t>(wide.data()), 0x6001c324468d497fU);
+  EXPECT_EQ(load_le<std::uint64_t>(wide.data() + 8), 0x99aa06d3014798d8U);
 }
 
 TEST(Checksum, EveryFlippedBitOfABlockChangesIt) {

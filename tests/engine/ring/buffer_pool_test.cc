@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <vector>
@@ -32,6 +34,22 @@ TEST_F(BufferPoolTest, BuffersHaveTheSizeAskedForAndAlignedMemoryInsideTheArena)
     EXPECT_LE(buffer.data() + size, pool.arena().data() + pool.arena().size());
   }
   EXPECT_EQ(pool.used_bytes(), 0U);
+}
+
+TEST_F(BufferPoolTest, MemoryOfTheCallersIsUsedAndStaysTheirs) {
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(BufferPool::kLargest, 4_MiB));
+  ASSERT_NE(memory, nullptr);
+  {
+    BufferPool pool(ring_, std::span(memory, 4_MiB));
+    EXPECT_EQ(pool.capacity_bytes(), 4_MiB);
+    const Buffer buffer = pool.try_allocate(4096);
+    EXPECT_GE(buffer.data(), memory);
+    EXPECT_LT(buffer.data(), memory + 4_MiB);
+    std::memset(memory, 0, 4_MiB);
+    std::memset(buffer.data(), 7, buffer.size());
+  }
+  EXPECT_EQ(std::count(memory, memory + 4_MiB, std::byte{7}), 4096);
+  std::free(memory);
 }
 
 TEST_F(BufferPoolTest, CapacityIsRoundedUpAndIsTheBound) {

@@ -106,6 +106,35 @@ TEST(SimFileModel, AfterPowerLossEachSectorHoldsAVersionThatNoSyncHadReplaced) {
   }
 }
 
+// In memory that other files had: what was not written is zeros all the same.
+TEST(SimFile, ReadsWhatWasWrittenAndZerosWithAndWithoutAMedium) {
+  const std::uint64_t seed = announce_seed();
+  Random random(seed);
+  for (int life = 0; life < 40; ++life) {
+    SimFile file;
+    if (life % 2 == 0) file.forget_medium();
+    std::vector<std::byte> model;
+    for (int i = 0; i < 60; ++i) {
+      const std::uint64_t at = random.below(4 * SimFile::kChunk);
+      std::vector<std::byte> data(1 + random.below(random.one_in(8) ? 100'000 : 2000));
+      for (std::byte& byte : data) byte = static_cast<std::byte>(random.next());
+      file.write(at, data, random);
+      if (model.size() < at + data.size()) model.resize(at + data.size());
+      std::copy(data.begin(), data.end(), model.begin() + static_cast<std::ptrdiff_t>(at));
+      if (random.one_in(5)) file.finish_sync(file.begin_sync());
+      const std::uint64_t from = random.below(model.size());
+      std::vector<std::byte> read(1 + random.below(model.size() - from), std::byte{0xaa});
+      ASSERT_EQ(file.read(from, read), read.size());
+      ASSERT_TRUE(
+          std::equal(read.begin(), read.end(), model.begin() + static_cast<std::ptrdiff_t>(from)));
+    }
+    ASSERT_EQ(file.size(), model.size());
+    if (life % 2 == 0) {
+      ASSERT_FALSE(file.has_unsynced()) << "everything is durable at once";
+    }
+  }
+}
+
 TEST(SimFile, PowerLossMixesSectorsOfOneWrite) {
   const std::uint64_t seed = announce_seed();
   Random random(seed);
