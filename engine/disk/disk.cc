@@ -113,6 +113,7 @@ Task<Result<void>> Disk::recover() {
                                       options_.map);
     }
   }
+  const LogMemory memory{environment_.log_buffers, environment_.header_buffers};
   std::optional<RecoveredLog> recovered;
   if (map) {
     map_ = std::move(*map);
@@ -120,7 +121,7 @@ Task<Result<void>> Disk::recover() {
                   [this](LogPosition position, WriteSeq next_write) {
                     return checkpoint_in_replay(position, next_write);
                   });
-    auto log = co_await recover_log(*store_, environment_.log_buffers, disk_tag(id()),
+    auto log = co_await recover_log(*store_, memory, disk_tag(id()),
                                     map_->last_checkpoint().position, replay);
     if (log) {
       recovered = std::move(*log);
@@ -139,8 +140,7 @@ Task<Result<void>> Disk::recover() {
   }
   if (!recovered) {
     Replay replay([](const Batch&) {}, [](LogPosition, WriteSeq) { return nothing_to_do(); });
-    auto log = co_await recover_log(*store_, environment_.log_buffers, disk_tag(id()), std::nullopt,
-                                    replay);
+    auto log = co_await recover_log(*store_, memory, disk_tag(id()), std::nullopt, replay);
     if (!log) co_return log.error();
     recovered = std::move(*log);
     for (const SegmentSeq segment : recovered->unreachable) {

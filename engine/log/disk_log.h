@@ -40,12 +40,7 @@ class DiskLog {
     std::uint64_t flush_bytes_max = 64_MiB;       // unflushed, before the log flushes by itself
     std::uint64_t unflushed_bytes_max = 256_MiB;  // beyond it appends wait: bounds recovery
   };
-  // Shared with other logs. A batch that has its memory may need a new segment before it can leave:
-  // headers come from elsewhere, or as many logs as there is room for would wait for each other.
-  struct Memory {
-    BufferPool& batches;
-    BufferPool& headers;
-  };
+  using Memory = LogMemory;
   // Takes the entries of each batch as it is acknowledged, in order, before the appends return.
   using Apply = std::function<void(const Batch& batch)>;
 

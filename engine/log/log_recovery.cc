@@ -16,8 +16,8 @@ constexpr std::uint32_t kLookAheadBlocks = kBatchPayloadBlocksMax + 2 * kDescrip
 
 class Recovery {
  public:
-  Recovery(SegmentStore& store, BufferPool& pool, DiskTag disk)
-      : store_(store), pool_(pool), disk_(disk) {}
+  Recovery(SegmentStore& store, const LogMemory& memory, DiskTag disk)
+      : store_(store), pool_(memory.batches), single_blocks_(memory.headers), disk_(disk) {}
 
   Task<Result<RecoveredLog>> run(std::optional<LogPosition> from, LogReplay& replay);
 
@@ -36,7 +36,8 @@ class Recovery {
   Task<void> drop_stale_trailers();
 
   SegmentStore& store_;
-  BufferPool& pool_;
+  BufferPool& pool_;           // what is read of the log
+  BufferPool& single_blocks_;  // asked for while there is some of the other
   DiskTag disk_;
   std::map<SegmentSeq, SegmentHeader> headers_;
   std::vector<SegmentSeq> headless_;
@@ -160,12 +161,13 @@ Task<Result<void>> Recovery::check_nothing_durable_follows() {
 
 // False: that copy is out now.
 Task<bool> Recovery::equalise_header(unsigned copy, SegmentSeq segment) {
-  Buffer block = co_await pool_.allocate(kBlockSize);
+  Buffer block = co_await single_blocks_.allocate(kBlockSize);
   // The file itself may be missing, or still have the header of its former life.
   auto header_read = co_await store_.read(copy, segment, 0, block);
   if (header_read && decode_header(block.span(), disk_, segment)) co_return true;
   if (!readable(copy)) co_return false;  // The read has put it out.
-  Buffer header = co_await pool_.allocate(kBlockSize);
+  block = Buffer();
+  Buffer header = co_await single_blocks_.allocate(kBlockSize);
   encode_header(headers_.at(segment), header.span());
   auto restored = co_await store_.restore(copy, segment, header);
   co_return restored.has_value();
@@ -230,12 +232,13 @@ Task<void> Recovery::drop_stale_trailers() {
   if (tail_.segment.value == 0) co_return;
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (!readable(copy)) continue;
-    Buffer block = co_await pool_.allocate(kBlockSize);
+    Buffer block = co_await single_blocks_.allocate(kBlockSize);
     auto read = co_await store_.read(copy, tail_.segment, kTrailerBlock, block);
     const bool is_there = read ? decode_trailer(block.span(), disk_, tail_.segment).has_value()
                                : read.error().code != Errc::kCorrupt;  // The file ends before it.
     if (!is_there || !readable(copy)) continue;
-    Buffer nothing = co_await pool_.allocate(kBlockSize);
+    block = Buffer();
+    Buffer nothing = co_await single_blocks_.allocate(kBlockSize);
     std::memset(nothing.data(), 0, kBlockSize);
     // A copy that can't take it is out of the set.
     static_cast<void>(co_await store_.repair(copy, tail_.segment, kTrailerBlock, nothing));
@@ -334,9 +337,9 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
 
 }  // namespace
 
-Task<Result<RecoveredLog>> recover_log(SegmentStore& store, BufferPool& pool, DiskTag disk,
+Task<Result<RecoveredLog>> recover_log(SegmentStore& store, LogMemory memory, DiskTag disk,
                                        std::optional<LogPosition> from, LogReplay& replay) {
-  Recovery recovery(store, pool, disk);
+  Recovery recovery(store, memory, disk);
   co_return co_await recovery.run(from, replay);
 }
 

@@ -28,6 +28,14 @@ class LogReplay {
   virtual Task<Result<void>> after_batch(LogPosition position, WriteSeq next_write) = 0;
 };
 
+// Shared with other logs. A batch that has its memory may need a new segment before it can leave,
+// and a recovery that has read some of the log, single blocks to mend it: those come from
+// elsewhere, or as many logs as there is room for would wait for each other.
+struct LogMemory {
+  BufferPool& batches;
+  BufferPool& headers;
+};
+
 struct RecoveredLog {
   LogPosition tail;           // where the next batch goes; segment 0: the log is empty
   LogPosition replayed_from;  // everything from here on was replayed
@@ -45,7 +53,7 @@ struct RecoveredLog {
 // `from`: the checkpoint's position, or nothing when there is no index: then replay starts at the
 // last point that is known durable, and everything before it has to come from the segments'
 // footers.
-Task<Result<RecoveredLog>> recover_log(SegmentStore& store, BufferPool& pool, DiskTag disk,
+Task<Result<RecoveredLog>> recover_log(SegmentStore& store, LogMemory memory, DiskTag disk,
                                        std::optional<LogPosition> from, LogReplay& replay);
 
 }  // namespace clouddisk

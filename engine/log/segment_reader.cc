@@ -14,6 +14,19 @@ bool readable(const SegmentStore& store, unsigned copy) {
 
 }  // namespace
 
+// Who waits keeps nothing that others wait for: what was read of the other copies is read again,
+// and little at a time, as long as memory is short.
+Task<Buffer> SegmentReader::window_memory(std::uint32_t block, std::uint32_t count) {
+  const std::uint32_t most = kSegmentBlocks - block;
+  if (!pool_.awaited()) {
+    Buffer fresh = pool_.try_allocate(std::min(kWindowBlocks, most) * kBlockSize);
+    if (fresh) co_return fresh;
+  }
+  windows_ = {};
+  co_return co_await pool_.allocate(std::min(std::max(count, kShortWindowBlocks), most) *
+                                    kBlockSize);
+}
+
 Task<Result<std::span<const std::byte>>> SegmentReader::view(unsigned copy, std::uint32_t block,
                                                              std::uint32_t count) {
   using View = Result<std::span<const std::byte>>;
@@ -21,11 +34,9 @@ Task<Result<std::span<const std::byte>>> SegmentReader::view(unsigned copy, std:
   count = std::min(count, kSegmentBlocks - block);
   Window& window = windows_[copy];
   if (block < window.first || block + count > window.first + window.count || !window.data) {
-    window.count = 0;
-    const std::uint32_t wanted = std::min(kWindowBlocks, kSegmentBlocks - block);
     // A new buffer each time: a read that stalled may still write into the old one.
-    window.data = Buffer();
-    Buffer fresh = co_await pool_.allocate(wanted * kBlockSize);
+    window = {};
+    Buffer fresh = co_await window_memory(block, count);
     std::uint32_t there = 0;
     if (auto read = co_await store_.read(copy, segment_, block, fresh, &there); !read) {
       co_return View(read.error());

@@ -11,10 +11,11 @@
 namespace clouddisk {
 
 // A window over one segment, one buffer a copy, so that a walk over small batches reads the device
-// in large pieces. Thread: the disk's ring. One call at a time.
+// in large pieces while there is memory for them. Thread: the disk's ring. One call at a time.
 class SegmentReader {
  public:
   static constexpr std::uint32_t kWindowBlocks = 2_MiB / kBlockSize;
+  static constexpr std::uint32_t kShortWindowBlocks = 128_KiB / kBlockSize;  // memory is short
   static_assert(kWindowBlocks >= kBatchPayloadBlocksMax + kDescriptorBlocksMax);
 
   SegmentReader(SegmentStore& store, BufferPool& pool, DiskTag disk, SegmentSeq segment)
@@ -41,6 +42,7 @@ class SegmentReader {
     std::uint32_t first = 0;
     std::uint32_t count = 0;
   };
+  Task<Buffer> window_memory(std::uint32_t block, std::uint32_t count);
   // `count` blocks from `block`, or as many as the copy's file has from there, but at least one.
   Task<Result<std::span<const std::byte>>> view(unsigned copy, std::uint32_t block,
                                                 std::uint32_t count);

@@ -71,7 +71,8 @@ class LogLife {
 
   // Replays from `from` and starts the log.
   Result<RecoveredLog> recover(std::optional<LogPosition> from = std::nullopt) {
-    auto recovered = ring->block_on(recover_log(store(), pool(), kLogDisk, from, parts_->replay));
+    const LogMemory memory{pool(), headers()};
+    auto recovered = ring->block_on(recover_log(store(), memory, kLogDisk, from, parts_->replay));
     if (!recovered) return recovered;
     auto started = ring->block_on(DiskLog::start(store(), {pool(), headers()}, kLogDisk, *recovered,
                                                  recovered->next_write, recovered->epoch, {},
