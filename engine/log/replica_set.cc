@@ -128,13 +128,15 @@ struct Attempt {
 };
 
 Task<Result<void>> write_to_folder(Ring& ring, std::string folder, Superblock superblock,
-                                   bool name_too, std::optional<FileInfo>& info) {
+                                   bool is_new, std::optional<FileInfo>& info) {
   const std::string path = superblock_path(folder);
   BufferPool pool(ring, BufferPool::kLargest);
   Buffer block = co_await pool.allocate(kSuperblockSize);
   encode_superblock(superblock, block.span());
+  // Where there was one it is not made anew: its folder is gone, or being removed, and a file of
+  // the same inode would hide that from check_folders().
   OpenOptions options;
-  options.create = true;
+  options.create = is_new;
   auto file = co_await ring.open(path, options);
   if (!file) co_return file.error();
   const iovec piece{block.data(), block.size()};
@@ -146,7 +148,7 @@ Task<Result<void>> write_to_folder(Ring& ring, std::string folder, Superblock su
   if (const int rc = co_await ring.datasync(*file); rc < 0) {
     co_return fail_errno(rc, "fdatasync {}", path);
   }
-  if (name_too) {  // Perhaps just created: its name must last too.
+  if (is_new) {  // Its name must last too.
     if (auto synced = co_await ring.sync_directory(folder); !synced) co_return synced.error();
     auto found = co_await ring.stat(path);
     if (!found) co_return found.error();
@@ -155,10 +157,10 @@ Task<Result<void>> write_to_folder(Ring& ring, std::string folder, Superblock su
   co_return Result<void>{};
 }
 
-Task<void> store_superblock(Ring& ring, std::string folder, Superblock superblock, bool name_too,
+Task<void> store_superblock(Ring& ring, std::string folder, Superblock superblock, bool is_new,
                             std::shared_ptr<Attempt> attempt) {
   attempt->result =
-      co_await write_to_folder(ring, std::move(folder), superblock, name_too, attempt->info);
+      co_await write_to_folder(ring, std::move(folder), superblock, is_new, attempt->info);
   attempt->done = true;
   attempt->ended.wake_all();
 }

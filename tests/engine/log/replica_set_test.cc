@@ -278,6 +278,15 @@ TEST_F(ReplicaSetTest, AFolderReplacedUnderUsIsDropped) {
   EXPECT_EQ(set_->in_sync_mask(), 0b101U);
 }
 
+// A superblock anew, with the inode that the last one had, would pass for a folder that is whole.
+TEST_F(ReplicaSetTest, AFolderThatIsBeingRemovedIsDroppedAndGetsNoSuperblock) {
+  ASSERT_OK(open());
+  ASSERT_OK(ring_->block_on(ring_->remove("/a/replica-2/superblock")));
+  EXPECT_FALSE(ring_->block_on(set_->check_superblock(1)));
+  EXPECT_EQ(set_->in_sync_mask(), 0b101U);
+  EXPECT_FALSE(machine_->exists("/a/replica-2/superblock"));
+}
+
 Task<void> drop_and_tell(ReplicaSet& set, Ring& ring, bool& told) {
   told = static_cast<bool>(co_await set.drop(ring, 2, "on purpose"));
 }
