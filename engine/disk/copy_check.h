@@ -89,6 +89,7 @@ class CopyCheck {
 
   bool in_sync(unsigned copy) const { return (store_.readable() >> copy & 1U) != 0; }
   Task<Result<void>> gather(SegmentCut cut);
+  Task<Result<SegmentHeader>> read_header();
   Task<bool> some_header_is_unread();
   Task<std::optional<Batch>> find_batch(SegmentReader& reader, const LogPosition& position,
                                         bool chained);

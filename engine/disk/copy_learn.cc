@@ -23,8 +23,7 @@ bool is_damage(const Error& error) {
 
 Task<Result<void>> CopyCheck::learn(SegmentCut cut, bool complete) {
   complete_ = complete;
-  SegmentReader reader(store_, pool_, disk_, segment_);
-  auto header = co_await reader.header();
+  auto header = co_await read_header();
   if (header) {
     header_ = *header;
   } else if (!is_damage(header.error())) {
@@ -75,6 +74,11 @@ Task<Result<void>> CopyCheck::learn(SegmentCut cut, bool complete) {
   encode_trailer(*trailer_, disk_, trailer_block_);
   expect(kTrailerBlock, trailer_block_);
   co_return Result<void>{};
+}
+
+Task<Result<SegmentHeader>> CopyCheck::read_header() {
+  SegmentReader reader(store_, pool_, disk_, segment_);
+  co_return co_await reader.header();
 }
 
 // Whether a copy may have a header that can't be read, so that nobody can say it was never begun.

@@ -186,20 +186,21 @@ Task<void> Recovery::equalise_headers() {
 
 // Makes every in-sync copy hold the batch; false when no copy does.
 Task<Result<bool>> Recovery::equalise(const Batch& batch) {
-  std::optional<unsigned> good;
+  ReplicaMask good = 0;
   ReplicaMask bad = 0;
   SegmentReader& segment = reader(batch.segment);
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (!readable(copy)) continue;
-    if (co_await segment.holds(copy, batch)) {
-      if (!good) good = copy;
-    } else {
-      bad |= 1U << copy;
-    }
+    const bool held = co_await segment.holds(copy, batch);
+    (held ? good : bad) |= 1U << copy;
   }
-  if (!good) co_return false;
+  if (good == 0) co_return false;
   if (bad == 0 || broken(Variant::kSkipTailRepair)) co_return true;
-  auto bytes = co_await segment.bytes(*good, batch);
+  Result<Buffer> bytes = fail(Errc::kReplicasLost, "segment {}: no copy of batch {} is left",
+                              batch.segment.value, batch.batch.value);
+  for (unsigned copy = 0; copy < kReplicaCount && !bytes; ++copy) {
+    if ((good >> copy & 1U) != 0 && readable(copy)) bytes = co_await segment.bytes(copy, batch);
+  }
   if (!bytes) co_return bytes.error();
   for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if ((bad >> copy & 1U) == 0 || !readable(copy)) continue;

@@ -14,17 +14,18 @@ bool readable(const SegmentStore& store, unsigned copy) {
 
 }  // namespace
 
-// Who waits keeps nothing that others wait for: what was read of the other copies is read again,
-// and little at a time, as long as memory is short.
+// As much as there is without waiting. Who waits keeps nothing that others wait for: what was read
+// of the other copies is read again.
 Task<Buffer> SegmentReader::window_memory(std::uint32_t block, std::uint32_t count) {
   const std::uint32_t most = kSegmentBlocks - block;
+  const std::size_t whole = std::min(kWindowBlocks, most) * kBlockSize;
+  const std::size_t little = std::min(std::max(count, kShortWindowBlocks), most) * kBlockSize;
   if (!pool_.awaited()) {
-    Buffer fresh = pool_.try_allocate(std::min(kWindowBlocks, most) * kBlockSize);
-    if (fresh) co_return fresh;
+    if (Buffer fresh = pool_.try_allocate(whole)) co_return fresh;
+    if (Buffer fresh = pool_.try_allocate(little)) co_return fresh;
   }
   windows_ = {};
-  co_return co_await pool_.allocate(std::min(std::max(count, kShortWindowBlocks), most) *
-                                    kBlockSize);
+  co_return co_await pool_.allocate(little);
 }
 
 Task<Result<std::span<const std::byte>>> SegmentReader::view(unsigned copy, std::uint32_t block,
@@ -113,27 +114,34 @@ Task<SegmentReader::Standing> SegmentReader::standing(const Batch& of) {
   co_return standing;
 }
 
+// Whether that is the payload of the batch, all of it.
+bool SegmentReader::is_payload(std::span<const std::byte> data, const Batch& of) {
+  if (data.size() < of.payload_blocks * kBlockSize) return false;
+  if (broken(Variant::kSkipBatchChecksum)) return true;
+  for (std::uint32_t i = 0; i < of.payload_blocks; ++i) {
+    if (checksum64(data.subspan(i * kBlockSize, kBlockSize)) != of.checksums[i]) return false;
+  }
+  return true;
+}
+
 Task<bool> SegmentReader::holds(unsigned copy, const Batch& expected) {
   auto found = co_await batch(copy, expected.block);
   if (!found || found->chain != expected.chain) co_return false;
-  auto payload = co_await view(copy, expected.payload_start(), expected.payload_blocks);
   if (expected.payload_blocks == 0) co_return true;
-  if (!payload || payload->size() < expected.payload_blocks * kBlockSize) co_return false;
-  if (broken(Variant::kSkipBatchChecksum)) co_return true;
-  for (std::uint32_t i = 0; i < expected.payload_blocks; ++i) {
-    if (checksum64(payload->subspan(i * kBlockSize, kBlockSize)) != expected.checksums[i]) {
-      co_return false;
-    }
-  }
-  co_return true;
+  auto payload = co_await view(copy, expected.payload_start(), expected.payload_blocks);
+  co_return payload&& is_payload(*payload, expected);
 }
 
 Task<Result<Buffer>> SegmentReader::bytes(unsigned copy, const Batch& batch) {
   const std::uint32_t count = batch.end_block() - batch.block;
   auto data = co_await view(copy, batch.block, count);
   if (!data) co_return data.error();
-  if (data->size() < count * kBlockSize) {
-    co_return fail(Errc::kCorrupt, "the file ends in the batch at block {}", batch.block);
+  std::uint32_t needed = 0;
+  auto found = decode_descriptor(*data, disk_, segment_, batch.block, &needed);
+  if (!found || found->chain != batch.chain ||
+      !is_payload(data->subspan(batch.descriptor_blocks * kBlockSize), batch)) {
+    co_return fail(Errc::kCorrupt, "segment {} block {}: the batch is not there", segment_.value,
+                   batch.block);
   }
   const Window& window = windows_[copy];
   co_return window.data.slice((batch.block - window.first) * kBlockSize, count * kBlockSize);

@@ -33,7 +33,8 @@ class SegmentReader {
   Task<std::optional<Batch>> next(const LogPosition& position, unsigned* from = nullptr);
   // Whether that copy holds exactly this batch, payload included.
   Task<bool> holds(unsigned copy, const Batch& batch);
-  // The bytes of the batch, descriptor and payload, on a copy that holds() it.
+  // The bytes of the batch, descriptor and payload, on a copy that holds() it. They are checked
+  // again, since they may have been read again.
   Task<Result<Buffer>> bytes(unsigned copy, const Batch& batch);
 
  private:
@@ -55,6 +56,7 @@ class SegmentReader {
     auto operator<=>(const Standing&) const = default;
   };
   Task<Standing> standing(const Batch& of);
+  static bool is_payload(std::span<const std::byte> data, const Batch& of);
 
   SegmentStore& store_;
   BufferPool& pool_;

@@ -126,6 +126,11 @@ void SimMachine::end_process() {
   open_files_.clear();
 }
 
+void SimMachine::never_lose_power() {
+  CHECK(root_->children.empty());
+  may_lose_power_ = false;
+}
+
 void SimMachine::power_loss() {
   CHECK(may_lose_power_);
   CHECK(ring_ == nullptr);

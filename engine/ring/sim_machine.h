@@ -76,7 +76,7 @@ class SimMachine {
   void power_loss();
   // Neither that nor a sync that fails will come: files are faster (SimFile::forget_medium). Before
   // any file is made.
-  void never_lose_power() { may_lose_power_ = false; }
+  void never_lose_power();
 
   TimePoint now() const { return now_; }
   // The wall clock steps; it starts at 2026-01-01T00:00:00Z and otherwise runs with now().

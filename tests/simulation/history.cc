@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <malloc.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,19 +13,22 @@
 #include <fstream>
 #include <memory>
 #include <type_traits>
+#include <utility>
 
 #include "tests/simulation/world.h"
 
 namespace clouddisk::simulation {
 namespace {
 
-constexpr unsigned kSecondsMax = 300;  // of one history: beyond it hangs
+constexpr unsigned kSecondsMax = 300;   // of one history: beyond it hangs
+constexpr unsigned kGraceSeconds = 30;  // to say what it did last
 constexpr std::uint64_t kResidentMax = 2_GiB;
 
 static_assert(std::is_trivially_copyable_v<Options> && std::is_trivially_copyable_v<Report>);
 
 World* running = nullptr;
 bool silent = false;
+bool one_is_alive = false;
 Options running_options;
 
 void print_replay(std::uint64_t step) {
@@ -43,6 +47,12 @@ void on_death(int signal) {
   _exit(3);
 }
 
+// Whether there is something, or the end, within so long.
+bool is_ready(int pipe, unsigned seconds) {
+  pollfd wait{pipe, POLLIN, 0};
+  return ::poll(&wait, 1, static_cast<int>(seconds * 1000)) > 0;
+}
+
 // False: the other end is gone.
 bool receive(int pipe, void* into, std::size_t size) {
   for (auto* at = static_cast<char*>(into); size > 0;) {
@@ -54,9 +64,9 @@ bool receive(int pipe, void* into, std::size_t size) {
   return true;
 }
 
-void send(int pipe, const void* from, std::size_t size) {
-  // Less than PIPE_BUF: at once or not at all.
-  CHECK(::write(pipe, from, size) == static_cast<ssize_t>(size));
+// Less than PIPE_BUF: at once, or not at all since the other end is gone.
+bool send(int pipe, const void* from, std::size_t size) {
+  return ::write(pipe, from, size) == static_cast<ssize_t>(size);
 }
 
 double cpu_seconds() {
@@ -88,7 +98,6 @@ Report live(const Options& options) {
   auto world = std::make_unique<World>(options);
   running = world.get();
   const Outcome outcome = world->run();
-  alarm(0);
   Report report;
   report.failed = outcome.failure.has_value();
   report.step = outcome.step;
@@ -103,8 +112,9 @@ Report live(const Options& options) {
   if (std::getenv("SIMULATION_COUNTS") != nullptr && !silent) print_counts(outcome);
   // What a history that failed left behind is buried with the process.
   if (outcome.failure) static_cast<void>(world.release());
-  running = nullptr;
   world.reset();
+  running = nullptr;
+  alarm(0);
   report.cpu_seconds = cpu_seconds() - cpu_before;
   report.last = report.failed || resident_bytes() > kResidentMax;
   std::fflush(stderr);
@@ -123,8 +133,7 @@ Report live(const Options& options) {
   Options options;
   while (receive(wishes, &options, sizeof options)) {
     const Report report = live(options);
-    send(reports, &report, sizeof report);
-    if (report.last) break;
+    if (!send(reports, &report, sizeof report) || report.last) break;
   }
   _exit(0);
 }
@@ -132,6 +141,9 @@ Report live(const Options& options) {
 }  // namespace
 
 void HistoryProcess::start() {
+  // Another one's child would keep the ends of this one's pipes open.
+  CHECK(!std::exchange(one_is_alive, true));
+  std::signal(SIGPIPE, SIG_IGN);
   int wishes[2];
   int reports[2];
   CHECK(::pipe2(wishes, O_CLOEXEC) == 0 && ::pipe2(reports, O_CLOEXEC) == 0);
@@ -156,13 +168,15 @@ void HistoryProcess::end() {
   ::close(reports_);
   CHECK(::waitpid(child_, nullptr, 0) == child_);
   child_ = -1;
+  one_is_alive = false;
 }
 
 Report HistoryProcess::run(const Options& options) {
   if (child_ < 0) start();
-  send(wishes_, &options, sizeof options);
   Report report;
-  if (!receive(reports_, &report, sizeof report)) {
+  const bool asked = send(wishes_, &options, sizeof options);
+  if (asked && !is_ready(reports_, kSecondsMax + kGraceSeconds)) ::kill(child_, SIGKILL);
+  if (!asked || !receive(reports_, &report, sizeof report)) {
     report = {};
     report.failed = report.last = true;
   }

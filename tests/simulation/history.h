@@ -20,7 +20,8 @@ struct Report {
 
 // Lives through one history after another, in the memory of those before: for the kernel to clear
 // new memory takes a third of the time of a history. A new process takes its place when one has
-// failed or left much behind (what a process that died had on its stack and heap is kept).
+// failed or left much behind (what a process that died had on its stack and heap is kept). One at a
+// time has a process.
 class HistoryProcess {
  public:
   // `quiet`: says nothing of a failure. Otherwise it prints what is wrong, the last actions and the

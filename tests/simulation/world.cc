@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <sstream>
 
 #include "engine/base/log.h"
@@ -16,7 +17,8 @@ constexpr std::uint64_t kReadAtOnce = 256_KiB;
 constexpr Duration kPhaseMax = std::chrono::minutes(10);
 
 // The memory of pools. Nobody touches what a process had once its ring is gone, so the next one
-// gets the same, whatever is in it, instead of making the kernel clear as much anew.
+// gets the same, instead of making the kernel clear as much anew. Each history begins with the same
+// rubbish in all of it.
 class Arenas {
  public:
   std::span<std::byte> take(std::size_t size) {
@@ -30,8 +32,13 @@ class Arenas {
       CHECK(memory != nullptr);
       madvise(memory, size, MADV_HUGEPAGE);
       taken_.emplace_back(static_cast<std::byte*>(memory), size);
+      fill(taken_.back());
     }
     return taken_.back();
+  }
+  void begin_history() {
+    CHECK(taken_.empty());
+    for (const std::span<std::byte> arena : free_) fill(arena);
   }
   void end_process() {
     free_.insert(free_.end(), taken_.begin(), taken_.end());
@@ -39,6 +46,8 @@ class Arenas {
   }
 
  private:
+  static void fill(std::span<std::byte> arena) { std::memset(arena.data(), 0xa5, arena.size()); }
+
   std::vector<std::span<std::byte>> free_;
   std::vector<std::span<std::byte>> taken_;
 };
@@ -115,6 +124,7 @@ World::World(const Options& options)
     : options_(options),
       random_(options.seed * 0x9e3779b97f4a7c15ULL + 1),
       machine_(random_.next()) {
+  arenas().begin_history();
   Faults mild;
   mild.add(Fault::kDeath);
   if (options.faults.empty() || options.faults == mild) machine_.never_lose_power();

@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+// Its plainest implementation, beside whichever the library chose for this processor.
+#define XXH_INLINE_ALL
+#define XXH_VECTOR 0
+#include <xxhash.h>
+
 #include <set>
 #include <vector>
 
@@ -21,6 +26,20 @@ TEST(Checksum, IsXxh3WithItsPublishedValues) {
   const auto wide = checksum128({});
   EXPECT_EQ(load_le<std::uint64_t>(wide.data()), 0x6001c324468d497fU);
   EXPECT_EQ(load_le<std::uint64_t>(wide.data() + 8), 0x99aa06d3014798d8U);
+}
+
+TEST(Checksum, IsTheSameWithEveryProcessorsVectors) {
+  Random random(announce_seed());
+  for (const std::size_t size : {1U, 16U, 17U, 128U, 129U, 240U, 241U, 1023U, 4096U, 65536U}) {
+    std::vector<std::byte> data(size);
+    for (std::byte& b : data) b = static_cast<std::byte>(random.next());
+    EXPECT_EQ(checksum64(data), XXH3_64bits(data.data(), size)) << size;
+    EXPECT_EQ(checksum64(data, 77), XXH3_64bits_withSeed(data.data(), size, 77)) << size;
+    const XXH128_hash_t wide = XXH3_128bits(data.data(), size);
+    const auto ours = checksum128(data);
+    EXPECT_EQ(load_le<std::uint64_t>(ours.data()), wide.low64) << size;
+    EXPECT_EQ(load_le<std::uint64_t>(ours.data() + 8), wide.high64) << size;
+  }
 }
 
 TEST(Checksum, EveryFlippedBitOfABlockChangesIt) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/engine/log/log_fixture.h"
+#include "tests/support/seed.h"
 
 namespace clouddisk {
 namespace {
@@ -35,28 +36,62 @@ TEST(SegmentReaderTest, ManyWalksEndInTheMemoryOfTwoWindows) {
   EXPECT_EQ(pool.used_bytes(), 0U);
 }
 
-// A recovery that mends has read three copies, and needs more for what it mends.
-TEST(SegmentReaderTest, ARecoveryMendsInTheMemoryOfItsWindows) {
-  SimMachine machine(12);
-  {
+constexpr std::uint32_t kLastPayload = kFirstBatchBlock + 9 * (kWrites - 1) + 1;
+
+// A log whose last batch and header are damaged on the second copy, and what they should be.
+struct Damaged {
+  explicit Damaged(std::uint64_t seed) : machine(seed) {
     LogLife life(machine);
-    ASSERT_NO_FATAL_FAILURE(write_much(life));
+    write_much(life);
+    header = block_of(*life.ring, segment_path(1, 1), 0);
+    payload = block_of(*life.ring, segment_path(1, 1), kLastPayload);
     life.kill();
+    damage_block(machine, segment_path(1, 1), 0);
+    damage_block(machine, segment_path(1, 1), kLastPayload);
   }
-  damage_block(machine, segment_path(1, 1), 0);
-  damage_block(machine, segment_path(1, 1), 9 * (kWrites - 1) + 2);  // of the last batch's payload
-  LogLife life(machine);
-  BufferPool pool(*life.ring, 6_MiB);
+  SimMachine machine;
+  std::vector<std::byte> header;
+  std::vector<std::byte> payload;
+};
+
+Result<RecoveredLog> recover_in(LogLife& life, std::size_t bytes, RememberedReplay& replay) {
+  BufferPool pool(*life.ring, bytes);
   BufferPool headers(*life.ring, 2_MiB);
-  RememberedReplay replay;
-  const LogMemory memory{pool, headers};
-  auto recovered =
-      life.ring->block_on(recover_log(life.store(), memory, kLogDisk, std::nullopt, replay));
-  ASSERT_OK(recovered);
-  EXPECT_EQ(replay.batches.size(), kWrites);
-  EXPECT_GT(recovered->repaired_batches, 0U);
-  EXPECT_EQ(block_of(*life.ring, segment_path(1, 1), 0),
-            block_of(*life.ring, segment_path(0, 1), 0));
+  return life.ring->block_on(
+      recover_log(life.store(), {pool, headers}, kLogDisk, std::nullopt, replay));
+}
+
+// It has read three copies, and needs more for what it mends.
+TEST(SegmentReaderTest, ARecoveryMendsInTheMemoryOfItsWindows) {
+  for (const std::size_t memory : {2_MiB, 4_MiB, 6_MiB, 8_MiB}) {
+    Damaged damaged(12);
+    LogLife life(damaged.machine);
+    RememberedReplay replay;
+    const auto recovered = recover_in(life, memory, replay);
+    ASSERT_OK(recovered);
+    EXPECT_EQ(replay.batches.size(), kWrites);
+    EXPECT_EQ(recovered->repaired_batches, 1U);
+    EXPECT_EQ(block_of(*life.ring, segment_path(1, 1), 0), damaged.header);
+    EXPECT_EQ(block_of(*life.ring, segment_path(1, 1), kLastPayload), damaged.payload);
+  }
+}
+
+// What was found right is read again where memory is short, and not believed a second time.
+TEST(SegmentReaderTest, NothingIsMendedFromACopyThatReadsWrongTheSecondTime) {
+  const std::uint64_t seed = announce_seed();
+  for (std::uint64_t round = 0; round < 40; ++round) {
+    Damaged damaged(seed + round);
+    SimFaults flips;
+    flips.read_flip = 3;
+    damaged.machine.set_faults(replica_folder(0), flips);
+    LogLife life(damaged.machine);
+    ASSERT_FALSE(life.error) << life.error->message;
+    RememberedReplay replay;
+    const auto recovered = recover_in(life, 2_MiB, replay);
+    damaged.machine.clear_faults();
+    if (!recovered || (life.replicas().in_sync_mask() & 0b010U) == 0) continue;
+    EXPECT_EQ(block_of(*life.ring, segment_path(1, 1), kLastPayload), damaged.payload);
+  }
 }
 
 }  // namespace
