@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <poll.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,8 +21,8 @@
 namespace clouddisk::simulation {
 namespace {
 
-constexpr unsigned kSecondsMax = 300;   // of one history: beyond it hangs
-constexpr unsigned kGraceSeconds = 30;  // to say what it did last
+constexpr unsigned kProcessorSecondsMax = 300;  // of one history: it goes round in circles
+constexpr unsigned kSecondsMax = 3600;          // it says nothing, not even that
 constexpr std::uint64_t kResidentMax = 2_GiB;
 
 static_assert(std::is_trivially_copyable_v<Options> && std::is_trivially_copyable_v<Report>);
@@ -91,10 +92,17 @@ void print_counts(const Outcome& outcome) {
   fmt::print(stderr, "\n");
 }
 
+// Of processor time, of which a process that is stopped or starved takes none.
+void set_limit(unsigned seconds) {
+  itimerval limit{};
+  limit.it_value.tv_sec = seconds;
+  setitimer(ITIMER_PROF, &limit, nullptr);
+}
+
 Report live(const Options& options) {
   running_options = options;
   const double cpu_before = cpu_seconds();
-  alarm(kSecondsMax);
+  set_limit(kProcessorSecondsMax);
   auto world = std::make_unique<World>(options);
   running = world.get();
   const Outcome outcome = world->run();
@@ -114,7 +122,7 @@ Report live(const Options& options) {
   if (outcome.failure) static_cast<void>(world.release());
   world.reset();
   running = nullptr;
-  alarm(0);
+  set_limit(0);
   report.cpu_seconds = cpu_seconds() - cpu_before;
   report.last = report.failed || resident_bytes() > kResidentMax;
   std::fflush(stderr);
@@ -128,7 +136,7 @@ Report live(const Options& options) {
   mallopt(M_TOP_PAD, 64 << 20);
   silent = quiet;
   if (quiet) static_cast<void>(std::freopen("/dev/null", "w", stderr));
-  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM})
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGPROF})
     std::signal(signal, on_death);
   Options options;
   while (receive(wishes, &options, sizeof options)) {
@@ -175,7 +183,7 @@ Report HistoryProcess::run(const Options& options) {
   if (child_ < 0) start();
   Report report;
   const bool asked = send(wishes_, &options, sizeof options);
-  if (asked && !is_ready(reports_, kSecondsMax + kGraceSeconds)) ::kill(child_, SIGKILL);
+  if (asked && !is_ready(reports_, kSecondsMax)) ::kill(child_, SIGKILL);
   if (!asked || !receive(reports_, &report, sizeof report)) {
     report = {};
     report.failed = report.last = true;
