@@ -19,6 +19,7 @@ class CopyResync {
 
  private:
   Task<Result<void>> bring(SegmentSeq segment, SegmentCut cut);
+  Task<Result<bool>> whole_on_a_member(CopyCheck& check);
 
   LocalSegmentStore& store_;
   BufferPool& pool_;
@@ -76,6 +77,23 @@ Task<Result<ResyncOutcome>> CopyResync::run(std::optional<SegmentSeq> before) {
   co_return outcome_;
 }
 
+// Whether a copy in sync has all of the segment. If none has, the first that can be mended is: a
+// power cut may have left a trailer without its footer on each, and what one lacks another has.
+Task<Result<bool>> CopyResync::whole_on_a_member(CopyCheck& check) {
+  for (const bool mend : {false, true}) {
+    for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+      if ((store_.readable() >> copy & 1U) == 0) continue;
+      if (mend) {
+        auto mended = co_await check.mend(copy, CopyCheck::Target::kMember, pace_);
+        if (!mended) co_return mended.error();
+      }
+      auto whole = co_await check.intact(copy, pace_);
+      if (!whole || *whole) co_return whole;
+    }
+  }
+  co_return false;
+}
+
 // What the copy has intact already is only read there, never from the others.
 Task<Result<void>> CopyResync::bring(SegmentSeq segment, SegmentCut cut) {
   CopyCheck check(store_, pool_, disk_, segment);
@@ -90,17 +108,12 @@ Task<Result<void>> CopyResync::bring(SegmentSeq segment, SegmentCut cut) {
   }
   if (*there && store_.flush_failed(copy_, segment)) {
     // Not before another has all of it: this may be the last copy of some block.
-    bool elsewhere = false;
-    for (unsigned copy = 0; copy < kReplicaCount && !elsewhere; ++copy) {
-      if ((store_.readable() >> copy & 1U) == 0) continue;
-      auto whole = co_await check.intact(copy, pace_);
-      if (!whole) co_return whole.error();
-      elsewhere = *whole;
-    }
-    if (!elsewhere) {
+    auto elsewhere = co_await whole_on_a_member(check);
+    if (!elsewhere) co_return elsewhere.error();
+    if (!*elsewhere) {
       co_return fail(Errc::kIo,
                      "resync segment {}: an fdatasync of it failed on the replica that joins, and "
-                     "no replica in sync has all of it: scrub, then resync again",
+                     "no replica in sync can be made to have all of it: see fsck",
                      segment.value);
     }
     if (auto gone = co_await store_.discard(copy_, segment); !gone) co_return gone;

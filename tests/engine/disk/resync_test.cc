@@ -247,11 +247,41 @@ TEST_F(ResyncTest, ASegmentWhoseFlushFailedStaysWhereNoOtherHasAllOfIt) {
   ASSERT_NO_FATAL_FAILURE(receive_again());
   const auto before = blocks_of(*life_.ring, segment_path(kJoiner, active), 0, 6 * 41 + 1);
   damage_block(*life_.ring, segment_path(0, active), 60);
-  damage_block(*life_.ring, segment_path(1, active), 100);
+  damage_block(*life_.ring, segment_path(1, active), 60);
   const auto refused = life_.ring->block_on(resync());
   ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().message.find("scrub"), std::string::npos);
+  EXPECT_NE(refused.error().message.find("fsck"), std::string::npos);
   EXPECT_EQ(blocks_of(*life_.ring, segment_path(kJoiner, active), 0, 6 * 41 + 1), before);
+}
+
+TEST_F(ResyncTest, ASegmentWhoseFlushFailedIsWrittenAnewFromWhatTheOthersHaveTogether) {
+  const std::uint64_t active = life_.log().active_segment().value;
+  ASSERT_NO_FATAL_FAILURE(fall_out_by_a_flush());
+  ASSERT_NO_FATAL_FAILURE(receive_again());
+  damage_block(*life_.ring, segment_path(0, active), 60);
+  damage_block(*life_.ring, segment_path(1, active), 100);
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  life_.kill();
+  expect_durable(active);
+}
+
+// The power took the footer on all of them, and not the trailer.
+TEST_F(ResyncTest, ASegmentWhoseFlushFailedIsWrittenAnewThoughNoOtherHasAFooter) {
+  const std::uint64_t active = life_.log().active_segment().value;
+  ASSERT_NO_FATAL_FAILURE(fall_out_by_a_flush());
+  ASSERT_NO_FATAL_FAILURE(receive_again());
+  for (unsigned copy = 0; copy < kJoiner; ++copy) {
+    const auto trailer =
+        decode_trailer(block_of(*life_.ring, segment_path(copy, active), kTrailerBlock), kLogDisk,
+                       SegmentSeq(active));
+    ASSERT_OK(trailer);
+    damage_block(*life_.ring, segment_path(copy, active), trailer->footer_block);
+  }
+  ASSERT_OK(life_.ring->block_on(resync()));
+  ASSERT_OK(life_.ring->block_on(life_.replicas().admit(kJoiner)));
+  life_.kill();
+  expect_durable(active);
 }
 
 TEST_F(ResyncTest, ASegmentWhoseNextOneWasCleanedEndsWhereItSaysItself) {
