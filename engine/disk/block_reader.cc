@@ -5,6 +5,7 @@
 #include "engine/base/checksum.h"
 #include "engine/base/log.h"
 #include "engine/base/variant.h"
+#include "engine/log/segment_format.h"
 
 namespace clouddisk {
 namespace {
@@ -70,7 +71,7 @@ Task<Result<void>> BlockReader::read_block(const BlockEntry& entry, ReplicaMask 
     }
     std::memcpy(into.data(), attempt.data(), kBlockSize);
     for (unsigned bad = 0; bad < kReplicaCount; ++bad) {
-      if (in_mask(tried, bad)) co_await mend(bad, entry, attempt, copy);
+      if (in_mask(tried, bad)) co_await mend(bad, entry, attempt);
     }
     co_return Result<void>{};
   }
@@ -82,20 +83,30 @@ Task<Result<void>> BlockReader::read_block(const BlockEntry& entry, ReplicaMask 
 }
 
 // Failure to mend is not the reader's: the store drops a copy that can't be written.
-Task<void> BlockReader::mend(unsigned copy, const BlockEntry& entry, Buffer good, unsigned source) {
+Task<void> BlockReader::mend(unsigned copy, const BlockEntry& entry, Buffer good) {
   if (!in_mask(store_.readable(), copy)) co_return;  // It is out: resync brings it back whole.
   const SegmentSeq segment = entry.location.segment();
   Buffer header = co_await pool_.allocate(kBlockSize);
-  if (auto there = co_await store_.read(copy, segment, 0, header); !there) {
-    // The file is gone or cut short: make it anew, then put in what is known. The rest is mended as
-    // it is read.
-    auto from_source = co_await store_.read(source, segment, 0, header);
-    if (!from_source) co_return;
-    auto restored = co_await store_.restore(copy, segment, header);
-    if (!restored) co_return;
-  }
+  const auto there = co_await store_.read(copy, segment, 0, header);
+  // Gone or cut short: made anew, then what is known is put in. The rest is mended as it is read. A
+  // header that only can't be read may be the last good one.
+  const bool missing = !there && (there.error().code == Errc::kNotFound ||  //
+                                  there.error().code == Errc::kCorrupt);
+  if (missing && !co_await make_file(copy, segment)) co_return;
   auto repaired = co_await store_.repair(copy, segment, entry.location.block(), good);
   if (repaired) ++counters_.repaired_blocks;
+}
+
+Task<bool> BlockReader::make_file(unsigned copy, SegmentSeq segment) {
+  for (unsigned source = 0; source < kReplicaCount; ++source) {
+    if (source == copy || !in_mask(store_.readable(), source)) continue;
+    Buffer header = co_await pool_.allocate(kBlockSize);
+    if (auto read = co_await store_.read(source, segment, 0, header); !read) continue;
+    if (!decode_header(header.span(), disk_tag(disk_id_), segment)) continue;
+    auto restored = co_await store_.restore(copy, segment, header);
+    co_return restored.has_value();
+  }
+  co_return false;
 }
 
 }  // namespace clouddisk

@@ -33,7 +33,9 @@ class BlockReader {
 
  private:
   Task<Result<void>> read_block(const BlockEntry& entry, ReplicaMask tried, Buffer into);
-  Task<void> mend(unsigned copy, const BlockEntry& entry, Buffer good, unsigned source);
+  Task<void> mend(unsigned copy, const BlockEntry& entry, Buffer good);
+  // False: no other copy has a header that holds, or this one can't be written.
+  Task<bool> make_file(unsigned copy, SegmentSeq segment);
 
   SegmentStore& store_;
   BufferPool& pool_;

@@ -143,16 +143,13 @@ Task<Result<void>> Disk::recover() {
     auto log = co_await recover_log(*store_, memory, disk_tag(id()), std::nullopt, replay);
     if (!log) co_return log.error();
     recovered = std::move(*log);
-    for (const SegmentSeq segment : recovered->unreachable) {
-      if (auto removed = co_await store_->remove(segment); !removed) co_return removed;
-    }
-    recovered->unreachable.clear();
     auto rebuilt = co_await rebuild_index_from(*recovered);
     if (!rebuilt) co_return rebuilt;
   }
   settle_views();
   const Checkpoint& checkpoint = map_->last_checkpoint();
   const WriteSeq next_write = std::max(recovered->next_write, checkpoint.next_write);
+  const std::vector<SegmentSeq> unreachable = recovered->unreachable;
   auto started =
       co_await DiskLog::start(*store_, {environment_.log_buffers, environment_.header_buffers},
                               disk_tag(id()), std::move(*recovered), next_write, map_->epoch(),
@@ -163,6 +160,7 @@ Task<Result<void>> Disk::recover() {
   auto segments = co_await store_->list();
   if (!segments) co_return segments.error();
   segments_.insert(segments->begin(), segments->end());
+  for (const SegmentSeq segment : unreachable) segments_.erase(segment);
   store_->forget_listing();
   if (options_.compaction) compactor_ = std::make_unique<Compactor>(*this);
   co_return Result<void>{};
@@ -198,6 +196,10 @@ Task<Result<void>> Disk::checkpoint_in_replay(LogPosition position, WriteSeq nex
 Task<Result<void>> Disk::rebuild_index_from(const RecoveredLog& recovered) {
   auto segments = co_await store_->list();
   if (!segments) co_return segments.error();
+  const auto& unreachable = recovered.unreachable;
+  std::erase_if(*segments, [&](SegmentSeq segment) {
+    return std::find(unreachable.begin(), unreachable.end(), segment) != unreachable.end();
+  });
   IndexBuild build;
   build.disk_blocks = block_count();
   build.checkpoint.position = recovered.tail;
@@ -214,8 +216,14 @@ Task<Result<void>> Disk::rebuild_index_from(const RecoveredLog& recovered) {
   for (std::size_t i = 0; i + 1 < segments->size(); ++i) {
     SegmentReader next(*store_, environment_.log_buffers, disk_tag(id()), (*segments)[i + 1]);
     auto header = co_await next.header();
-    if (!header) co_return header.error();
-    cuts[(*segments)[i]] = header->start;
+    if (header) {
+      cuts[(*segments)[i]] = header->start;
+      continue;
+    }
+    // Its footer tells what it holds. One that was not sealed could end anywhere.
+    auto sealed = co_await find_trailer(*store_, environment_.log_buffers, disk_tag(id()),
+                                        (*segments)[i], std::nullopt);
+    if (!sealed) co_return header.error();
   }
   const RunSource source = [&](Lba first, Lba last, const RunVisitor& visit) -> Task<Result<void>> {
     for (const SegmentSeq segment : *segments) {

@@ -45,10 +45,15 @@ Task<Result<std::unique_ptr<DiskLog>>> DiskLog::start(SegmentStore& store, Memor
                                                       Options options, Apply apply) {
   std::unique_ptr<DiskLog> log(new DiskLog(store, memory, disk, options, std::move(apply)));
   for (const SegmentSeq segment : recovered.unreachable) {
-    if (auto removed = co_await store.remove(segment); !removed) {
+    auto removed = co_await store.remove(segment);
+    if (removed) continue;
+    if (removed.error().code != Errc::kReplicasLost) {
       co_return fail(removed.error(), "remove segment {}, begun after the end of the log",
                      segment.value);
     }
+    // The disk reads all the same. They go before anything is written behind what they follow.
+    log->abandoned_.push_back(segment);
+    log->broken_ = true;
   }
   log->next_ = log->acked_ = recovered.tail;
   log->durable_ = recovered.durable;

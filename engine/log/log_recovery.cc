@@ -29,6 +29,8 @@ class Recovery {
   SegmentReader& reader(SegmentSeq segment);
   Task<Result<void>> walk(LogPosition position, const LogPosition& from);
   Task<Result<void>> check_nothing_durable_follows();
+  Task<Result<void>> judge_headless(SegmentSeq start, bool has_index);
+  Task<bool> says_durable(SegmentSeq segment);
   Task<Result<void>> verify_tail();
   Task<Result<bool>> equalise(const Batch& batch);
   Task<bool> equalise_header(unsigned copy, SegmentSeq segment);
@@ -159,6 +161,48 @@ Task<Result<void>> Recovery::check_nothing_durable_follows() {
   co_return Result<void>{};
 }
 
+// A segment without a header on any copy was prepared or begun, and lost before it was durable: it
+// can go. Or its header is damaged everywhere, and it must not. Without an index one that was
+// sealed before the part that is replayed can do without: its footer tells what it holds.
+Task<Result<void>> Recovery::judge_headless(SegmentSeq start, bool has_index) {
+  for (const SegmentSeq segment : headless_) {
+    // Before the start all is durable that is of the log. Behind it a trailer need not be.
+    const bool sealed =
+        segment < start &&
+        (co_await find_trailer(store_, pool_, disk_, segment, std::nullopt)).has_value();
+    if (sealed) continue;
+    if (!co_await says_durable(segment)) {
+      result_.unreachable.push_back(segment);
+    } else if (has_index || segment >= start) {
+      co_return fail(Errc::kIo,
+                     "the header of segment {} is unreadable on every replica in sync, though what "
+                     "is in it was durable: restore a replica that has it",
+                     segment.value);
+    }
+  }
+  co_return Result<void>{};
+}
+
+// Whether anything in it could only have been written when its header was durable. One that was
+// only prepared has no batch where the first one goes, and is not gone through.
+Task<bool> Recovery::says_durable(SegmentSeq segment) {
+  bool begun = false;
+  for (unsigned copy = 0; copy < kReplicaCount && !begun; ++copy) {
+    if (readable(copy))
+      begun = (co_await reader(segment).batch(copy, kFirstBatchBlock)).has_value();
+  }
+  for (unsigned copy = 0; copy < kReplicaCount && begun; ++copy) {
+    if (!readable(copy)) continue;
+    for (std::uint32_t block = kFirstBatchBlock; block < kTrailerBlock; ++block) {
+      const auto batch = co_await reader(segment).batch(copy, block);
+      if (!batch) continue;
+      const LogPosition& durable = batch->durable;
+      if (durable.segment >= segment && durable.block > kFirstBatchBlock) co_return true;
+    }
+  }
+  co_return false;
+}
+
 // False: that copy is out now.
 Task<bool> Recovery::equalise_header(unsigned copy, SegmentSeq segment) {
   Buffer block = co_await single_blocks_.allocate(kBlockSize);
@@ -261,18 +305,24 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
     co_return fail(Errc::kCorrupt, "segment {}, where the checkpoint stands, is missing",
                    from->segment.value);
   }
-  result_.unreachable = headless_;
+  const bool has_index = from && from->segment.value != 0;
   if (headers_.empty()) {
+    if (auto judged = co_await judge_headless(SegmentSeq(0), has_index); !judged) {
+      co_return judged.error();
+    }
     result_.next_write = WriteSeq(1);
     result_.epoch = Epoch(1);
     co_return std::move(result_);
   }
   LogPosition start;
-  if (from && from->segment.value != 0) {
+  if (has_index) {
     start = headers_.at(from->segment).start;
   } else {
     start = from ? headers_.begin()->second.start : start_without_index();
     from = start;
+  }
+  if (auto judged = co_await judge_headless(start.segment, has_index); !judged) {
+    co_return judged.error();
   }
   if (auto walked = co_await walk(start, *from); !walked) co_return walked.error();
   // Headers and descriptors know of durability a flush late; a checkpoint comes after its own. A

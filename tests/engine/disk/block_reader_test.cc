@@ -17,7 +17,13 @@ constexpr unsigned kFirstAsked = 1;  // the copy that blocks of this segment are
 class BlockReaderTest : public testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_OK(life_.ring->block_on(life_.store().create(kSegment, life_.filled_buffer(1, 0xee))));
+    Buffer header = life_.filled_buffer(1, 0);
+    SegmentHeader begun;
+    begun.disk = kLogDisk;
+    begun.segment = kSegment;
+    begun.start = begun.durable = {kSegment, kFirstBatchBlock, BatchSeq(1), 0};
+    encode_header(begun, header.span());
+    ASSERT_OK(life_.ring->block_on(life_.store().create(kSegment, header)));
     for (std::uint32_t i = 0; i < kCount; ++i) {
       Buffer block = life_.filled_buffer(1, 0x10 + i);
       entries_.push_back({BlockLocation::stored(kSegment, kFirst + i), checksum64(block.span())});
@@ -120,6 +126,29 @@ TEST_F(BlockReaderTest, AMissingFileIsMadeAnewAndFilledAsItIsRead) {
   expect_read();
   EXPECT_EQ(reader_.counters().repaired_blocks, kCount);
   expect_same_on_all_copies();
+}
+
+TEST_F(BlockReaderTest, AMissingFileGetsAHeaderThatHolds) {
+  life_.store().close();
+  const auto header = block_of(*life_.ring, segment_path(2, 1), 0);
+  ASSERT_OK(life_.ring->block_on(life_.ring->remove(segment_path(kFirstAsked, 1))));
+  damage_block(*life_.ring, segment_path(0, 1), 0);
+  expect_read();
+  EXPECT_EQ(block_of(*life_.ring, segment_path(kFirstAsked, 1), 0), header);
+  expect_same_on_all_copies();
+}
+
+// It may be the last one that is good.
+TEST_F(BlockReaderTest, AHeaderThatCanNotBeReadIsLeftAsItIs) {
+  const auto header = block_of(*life_.ring, segment_path(kFirstAsked, 1), 0);
+  damage_block(*life_.ring, segment_path(0, 1), 0);
+  damage_block(*life_.ring, segment_path(2, 1), 0);
+  SimFaults faults;
+  faults.read_error = 1;
+  machine_.set_faults(replica_folder(kFirstAsked), faults);
+  expect_read();
+  machine_.clear_faults();
+  EXPECT_EQ(block_of(*life_.ring, segment_path(kFirstAsked, 1), 0), header);
 }
 
 TEST_F(BlockReaderTest, AMendThatFailsDropsTheCopyNotTheRead) {

@@ -1,5 +1,6 @@
 #include "engine/disk/disk.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -157,6 +158,26 @@ TEST_F(DiskTest, ContentSurvivesARestartAndTheLossOfTheIndex) {
   start();
   open();
   EXPECT_EQ(read(1000, 300'000), data);
+}
+
+// What its footer says is enough: the damage of one block must not grow to a segment's.
+TEST_F(DiskTest, TheIndexIsMadeAnewThoughASealedSegmentsHeaderIsDamagedEverywhere) {
+  const auto data = pattern(1_MiB, 3);
+  for (unsigned i = 0; i < 160; ++i) ASSERT_TRUE(write(i % 60 * 1_MiB, data, i % 20 == 0));
+  stop();
+  fs::remove_all(fs::path(root_.path()) / "index");
+  for (unsigned copy = 1; copy <= kReplicaCount; ++copy) {
+    const auto folder =
+        fs::path(root_.path()) / fmt::format("replica-{}", copy) / "disks" / identity().id;
+    std::fstream segment(folder / "segment-0000000000000001",
+                         std::ios::in | std::ios::out | std::ios::binary);
+    ASSERT_TRUE(segment);
+    segment.seekp(100);
+    segment.put('!');
+  }
+  start();
+  open();
+  for (unsigned i = 0; i < 60; ++i) ASSERT_EQ(read(i * 1_MiB, 1_MiB), data) << i;
 }
 
 TEST_F(DiskTest, TrimAndZeroReadAsZerosAndShowInTheExtents) {

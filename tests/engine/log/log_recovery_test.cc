@@ -313,6 +313,57 @@ TEST_F(DiskLogRecovery, SegmentsBegunAfterTheTailAreRemoved) {
   EXPECT_EQ(recovered->newest, SegmentSeq(2)) << "a number is never used twice";
 }
 
+// Then the removal does not count, and there is no reason not to read.
+TEST_F(DiskLogRecovery, WithTooFewCopiesWhatWasBegunAfterTheTailIsNoReasonNotToRead) {
+  three_writes();
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    ASSERT_OK(life.ring->block_on(life.store().create(SegmentSeq(2), life.filled_buffer(1, 0))));
+    life.kill();
+  }
+  {
+    LogLife life(machine_);
+    for (const unsigned copy : {0U, 1U}) {
+      static_cast<void>(life.ring->block_on(life.replicas().drop(*life.ring, copy, "a test")));
+    }
+    ASSERT_OK(life.recover());
+    EXPECT_EQ(life.replayed_lbas(), (Lbas{1, 2, 3}));
+    EXPECT_FALSE(life.write(4, 4));
+    life.kill();
+  }
+}
+
+// It was begun, and what is in it was durable: damage, and no reason to remove it.
+TEST_F(DiskLogRecovery, ASegmentWhoseHeaderIsDamagedEverywhereIsNotRemoved) {
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    write_each(life, {1});
+    ASSERT_OK(life.flush());
+    write_each(life, {2});
+    life.kill();
+  }
+  damage_everywhere(0);
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_FALSE(recovered);
+  EXPECT_EQ(recovered.error().code, Errc::kIo);
+  EXPECT_NE(recovered.error().message.find("restore a replica"), std::string::npos);
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    EXPECT_TRUE(machine_.exists(segment_path(copy, 1)));
+  }
+}
+
+TEST_F(DiskLogRecovery, ASegmentThatLostItsHeaderBeforeItWasDurableIsRemoved) {
+  three_writes();
+  damage_everywhere(0);
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  EXPECT_EQ(recovered->unreachable, std::vector{SegmentSeq(1)});
+}
+
 TEST_F(DiskLogRecovery, ANewerFormatIsRefusedByItsName) {
   three_writes();
   // The version stands at byte 8; the checksum over the rest at the end of the block.
