@@ -90,6 +90,7 @@ Task<void> BlockReader::mend(unsigned copy, const BlockEntry& entry, Buffer good
   const auto there = co_await store_.read(copy, segment, 0, header);
   // Gone or cut short: made anew, then what is known is put in. The rest is mended as it is read. A
   // header that only can't be read may be the last good one.
+  header = Buffer();
   const bool missing = !there && (there.error().code == Errc::kNotFound ||  //
                                   there.error().code == Errc::kCorrupt);
   if (missing && !co_await make_file(copy, segment)) co_return;

@@ -224,6 +224,7 @@ Task<Result<void>> Disk::rebuild_index_from(const RecoveredLog& recovered) {
     auto sealed = co_await find_trailer(*store_, environment_.log_buffers, disk_tag(id()),
                                         (*segments)[i], std::nullopt);
     if (!sealed) co_return header.error();
+    cuts[(*segments)[i]] = sealed->end;
   }
   const RunSource source = [&](Lba first, Lba last, const RunVisitor& visit) -> Task<Result<void>> {
     for (const SegmentSeq segment : *segments) {

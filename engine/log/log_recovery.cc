@@ -30,6 +30,7 @@ class Recovery {
   Task<Result<void>> walk(LogPosition position, const LogPosition& from);
   Task<Result<void>> check_nothing_durable_follows();
   Task<Result<void>> judge_headless(SegmentSeq start, bool has_index);
+  Task<bool> is_begun(SegmentSeq segment);
   Task<bool> says_durable(SegmentSeq segment);
   Task<Result<void>> verify_tail();
   Task<Result<bool>> equalise(const Batch& batch);
@@ -162,19 +163,17 @@ Task<Result<void>> Recovery::check_nothing_durable_follows() {
 }
 
 // A segment without a header on any copy was prepared or begun, and lost before it was durable: it
-// can go. Or its header is damaged everywhere, and it must not. Without an index one that was
-// sealed before the part that is replayed can do without: its footer tells what it holds.
+// can go. Or its header is damaged everywhere, and it must not: all that is of the log and before
+// the start was durable, and behind the start what says so itself. An index does not help there;
+// without one a segment before the start that was sealed does with its footer.
 Task<Result<void>> Recovery::judge_headless(SegmentSeq start, bool has_index) {
   for (const SegmentSeq segment : headless_) {
-    // Before the start all is durable that is of the log. Behind it a trailer need not be.
-    const bool sealed =
-        segment < start &&
-        (co_await find_trailer(store_, pool_, disk_, segment, std::nullopt)).has_value();
-    if (sealed) continue;
-    if (!co_await says_durable(segment)) {
+    const bool before = segment < start;
+    const bool kept = before ? co_await is_begun(segment) : co_await says_durable(segment);
+    if (!kept) {
       result_.unreachable.push_back(segment);
-    } else if (has_index || segment >= start) {
-      co_return fail(Errc::kIo,
+    } else if (has_index || !before) {
+      co_return fail(has_index ? Errc::kCorrupt : Errc::kIo,
                      "the header of segment {} is unreadable on every replica in sync, though what "
                      "is in it was durable: restore a replica that has it",
                      segment.value);
@@ -183,15 +182,22 @@ Task<Result<void>> Recovery::judge_headless(SegmentSeq start, bool has_index) {
   co_return Result<void>{};
 }
 
-// Whether anything in it could only have been written when its header was durable. One that was
-// only prepared has no batch where the first one goes, and is not gone through.
-Task<bool> Recovery::says_durable(SegmentSeq segment) {
-  bool begun = false;
-  for (unsigned copy = 0; copy < kReplicaCount && !begun; ++copy) {
-    if (readable(copy))
-      begun = (co_await reader(segment).batch(copy, kFirstBatchBlock)).has_value();
+// One that was only prepared has neither a trailer nor a batch where the first one goes.
+Task<bool> Recovery::is_begun(SegmentSeq segment) {
+  if (co_await find_trailer(store_, pool_, disk_, segment, std::nullopt)) co_return true;
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    if (!readable(copy)) continue;
+    const auto first = co_await reader(segment).batch(copy, kFirstBatchBlock);
+    if (first) co_return true;
   }
-  for (unsigned copy = 0; copy < kReplicaCount && begun; ++copy) {
+  co_return false;
+}
+
+// Whether anything in it could only have been written when its header was durable. A trailer could:
+// it is not flushed at once.
+Task<bool> Recovery::says_durable(SegmentSeq segment) {
+  if (!co_await is_begun(segment)) co_return false;
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
     if (!readable(copy)) continue;
     for (std::uint32_t block = kFirstBatchBlock; block < kTrailerBlock; ++block) {
       const auto batch = co_await reader(segment).batch(copy, block);
@@ -305,7 +311,7 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
     co_return fail(Errc::kCorrupt, "segment {}, where the checkpoint stands, is missing",
                    from->segment.value);
   }
-  const bool has_index = from && from->segment.value != 0;
+  const bool has_index = from.has_value();
   if (headers_.empty()) {
     if (auto judged = co_await judge_headless(SegmentSeq(0), has_index); !judged) {
       co_return judged.error();
@@ -315,7 +321,7 @@ Task<Result<RecoveredLog>> Recovery::run(std::optional<LogPosition> from, LogRep
     co_return std::move(result_);
   }
   LogPosition start;
-  if (has_index) {
+  if (from && from->segment.value != 0) {
     start = headers_.at(from->segment).start;
   } else {
     start = from ? headers_.begin()->second.start : start_without_index();

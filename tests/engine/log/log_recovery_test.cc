@@ -355,6 +355,36 @@ TEST_F(DiskLogRecovery, ASegmentWhoseHeaderIsDamagedEverywhereIsNotRemoved) {
   }
 }
 
+// Its footer tells what it holds, but an index that does not know of it would hide it.
+TEST_F(DiskLogRecovery, ASealedSegmentWithoutAHeaderNeedsARecoveryWithoutAnIndex) {
+  {
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    for (const std::uint64_t lba : {1, 2, 3}) {
+      write_each(life, {lba});
+      ASSERT_OK(life.flush());
+      ASSERT_OK(life.ring->block_on(life.log().roll()));
+      ASSERT_OK(life.flush());
+    }
+    write_each(life, {4});
+    life.kill();
+  }
+  damage_everywhere(0);
+  {
+    LogLife life(machine_);
+    const auto refused = life.recover(LogPosition{});  // An index that was made and never written.
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Errc::kCorrupt);
+  }
+  LogLife life(machine_);
+  const auto recovered = life.recover();
+  ASSERT_OK(recovered);
+  EXPECT_TRUE(recovered->unreachable.empty());
+  for (unsigned copy = 0; copy < kReplicaCount; ++copy) {
+    EXPECT_TRUE(machine_.exists(segment_path(copy, 1)));
+  }
+}
+
 TEST_F(DiskLogRecovery, ASegmentThatLostItsHeaderBeforeItWasDurableIsRemoved) {
   three_writes();
   damage_everywhere(0);
