@@ -31,6 +31,14 @@ class DiskLogRecovery : public testing::Test {
     starts_[0].block = kFirstBatchBlock;
     life.kill();
   }
+  // And in a second life segment 2, which has no header yet.
+  void three_writes_and_a_prepared_segment() {
+    three_writes();
+    LogLife life(machine_);
+    ASSERT_OK(life.recover());
+    ASSERT_OK(life.ring->block_on(life.store().create(SegmentSeq(2), life.filled_buffer(1, 0))));
+    life.kill();
+  }
   void damage(unsigned copy, std::uint32_t block) {
     damage_block(machine_, segment_path(copy, 1), block);
   }
@@ -298,13 +306,7 @@ TEST_F(DiskLogRecovery, TheHeaderOfANewSegmentCutsTheOneBefore) {
 }
 
 TEST_F(DiskLogRecovery, SegmentsBegunAfterTheTailAreRemoved) {
-  three_writes();
-  {
-    LogLife life(machine_);
-    ASSERT_OK(life.recover());
-    ASSERT_OK(life.ring->block_on(life.store().create(SegmentSeq(2), life.filled_buffer(1, 0))));
-    life.kill();
-  }
+  ASSERT_NO_FATAL_FAILURE(three_writes_and_a_prepared_segment());
   LogLife life(machine_);
   const auto recovered = life.recover();
   ASSERT_OK(recovered);
@@ -315,13 +317,7 @@ TEST_F(DiskLogRecovery, SegmentsBegunAfterTheTailAreRemoved) {
 
 // Then the removal does not count, and there is no reason not to read.
 TEST_F(DiskLogRecovery, WithTooFewCopiesWhatWasBegunAfterTheTailIsNoReasonNotToRead) {
-  three_writes();
-  {
-    LogLife life(machine_);
-    ASSERT_OK(life.recover());
-    ASSERT_OK(life.ring->block_on(life.store().create(SegmentSeq(2), life.filled_buffer(1, 0))));
-    life.kill();
-  }
+  ASSERT_NO_FATAL_FAILURE(three_writes_and_a_prepared_segment());
   {
     LogLife life(machine_);
     for (const unsigned copy : {0U, 1U}) {
